@@ -1,0 +1,171 @@
+"""The columns of every kind of row the store keeps (design: one row per pgAudit record).
+
+`seq` is the row's position in its kind's sequence within one origin: dense, from 0. Text columns
+may arrive dictionary-encoded; absent knowledge is NULL, never an empty string.
+"""
+
+import pyarrow as pa
+
+TEXT = pa.string()
+TEXTS = pa.list_(pa.field("item", TEXT))
+TIME = pa.timestamp("us", tz="UTC")
+
+SUBJECT = pa.struct(
+    [
+        pa.field("token", pa.uint64()),
+        pa.field("column", TEXT),
+        pa.field("basis", TEXT),
+        pa.field("sealed", pa.binary()),
+    ]
+)
+
+AUDIT = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("log_time", TIME),
+        ("database", TEXT),
+        ("db_role", TEXT),
+        ("session_id", TEXT),
+        ("backend_pid", pa.int32()),
+        ("session_line_num", pa.int64()),
+        ("virtual_transaction_id", TEXT),
+        ("client_addr", TEXT),
+        ("client_port", pa.int32()),
+        ("application_name", TEXT),
+        ("audit_type", TEXT),
+        ("statement_id", pa.int64()),
+        ("substatement_id", pa.int64()),
+        ("class", TEXT),
+        ("command", TEXT),
+        ("object_type", TEXT),
+        ("object_name", TEXT),
+        ("query", TEXT),
+        ("parameters", TEXTS),
+        ("query_fingerprint", TEXT),
+        ("rows_returned", pa.int64()),
+        ("success", pa.bool_()),
+        ("sqlstate", TEXT),
+        ("session_user_id", TEXT),
+        ("session_email", TEXT),
+        ("actor_kind", TEXT),
+        ("on_behalf_of", TEXT),
+        ("peer_addr", TEXT),
+        ("peer_port", pa.int32()),
+        ("session_authn", TEXT),
+        ("attribution_grade", TEXT),
+        ("attribution_method", TEXT),
+        ("attribution_reason", TEXT),
+        ("attribution_evidence", TEXTS),
+        ("attribution_candidates", TEXTS),
+        ("affected_tables", TEXTS),
+        ("columns_accessed", TEXTS),
+        ("columns_basis", TEXT),
+        ("access_shape", TEXT),
+        ("masked_fields", TEXTS),
+        ("subjects", pa.list_(pa.field("item", SUBJECT))),
+        ("repeat_of", TEXT),
+        ("findings", TEXTS),
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+    ]
+)
+
+# Identity events and pooler log events as they were read; intervals are derived from them.
+EVIDENCE = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("source", TEXT),  # 'identity' | 'pgbouncer' | 'postgresql'
+        ("event", TEXT),  # open close identify drift start stop heartbeat | client-login
+        #                   client-close server-connect server-close process-up
+        ("ts", TIME),
+        ("sidecar", TEXT),  # identity: the emitter; pooler: its process id and epoch
+        ("sidecar_seq", pa.int64()),
+        ("connection", TEXT),  # identity: its id; pooler: socket pointer
+        ("client_addr", TEXT),
+        ("client_port", pa.int32()),
+        ("peer_addr", TEXT),
+        ("peer_port", pa.int32()),
+        ("tag", TEXT),
+        ("database", TEXT),
+        ("db_role", TEXT),
+        ("application_name", TEXT),
+        ("actor", TEXT),
+        ("email", TEXT),
+        ("actor_kind", TEXT),
+        ("on_behalf_of", TEXT),
+        ("authn", TEXT),
+        ("detail", TEXT),  # the rest of the event, as JSON
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+    ]
+)
+
+DENIED = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("log_time", TIME),
+        ("database", TEXT),
+        ("db_role", TEXT),
+        ("session_id", TEXT),
+        ("backend_pid", pa.int32()),
+        ("session_line_num", pa.int64()),
+        ("virtual_transaction_id", TEXT),
+        ("client_addr", TEXT),
+        ("client_port", pa.int32()),
+        ("application_name", TEXT),
+        ("sqlstate", TEXT),
+        ("message", TEXT),
+        ("query", TEXT),
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+    ]
+)
+
+GAPS = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("log_time", TIME),
+        ("reason", TEXT),
+        ("session_id", TEXT),
+        ("missing", pa.int64()),  # how many records are known to be missing; NULL when unknown
+        ("detail", TEXT),
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+    ]
+)
+
+UNPARSED = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+        ("reason", TEXT),
+        ("raw", pa.binary()),
+    ]
+)
+
+REVISIONS = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("audit_seq", pa.uint64()),
+        ("changes", TEXT),  # JSON object: column -> new value
+        ("evidence", TEXTS),
+        ("reason", TEXT),
+        ("revised_at", TIME),
+    ]
+)
+
+KINDS: dict[str, pa.Schema] = {
+    "audit": AUDIT,
+    "evidence": EVIDENCE,
+    "denied": DENIED,
+    "gaps": GAPS,
+    "unparsed": UNPARSED,
+    "revisions": REVISIONS,
+}

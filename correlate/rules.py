@@ -1,0 +1,41 @@
+"""What the operator declared about identifiers, personal data and actors, as plain values.
+
+The command line builds these from the configuration; nothing here reads a file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Pooler:
+    """Which pooler stands before PostgreSQL."""
+
+    kind: str = "pgbouncer"
+    """`pgbouncer`, or `none` when clients connect straight to PostgreSQL."""
+    mode: str = "transaction"
+    """`transaction`, `session` or `statement`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """Who is behind PostgreSQL's own names."""
+
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Login role that belongs to one person -> actor."""
+    identities: Mapping[str, str] = field(default_factory=dict)
+    """Externally authenticated identity (certificate DN, principal, …) -> actor."""
+    emails: Mapping[str, str] = field(default_factory=dict)
+    """Actor -> e-mail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The declarations that shape a row; recorded in the store with the rows they shaped."""
+
+    identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Identifier name -> columns (`schema.table.column`) that hold it."""
+    personal_data: Mapping[str, str] = field(default_factory=dict)
+    """Column (`schema.table.column`) -> name of its masking rule."""
+    actors: Actors = field(default_factory=Actors)
+    pooler: Pooler = field(default_factory=Pooler)

@@ -1,0 +1,1 @@
+"""Bytes to columns: reads what PostgreSQL, the pooler and the sidecar wrote."""

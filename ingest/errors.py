@@ -1,0 +1,54 @@
+"""The root of all errors of this project, grouped by who can mend them.
+
+Every error says what is wrong, where, and what to do next. Parsers never leak ValueError.
+"""
+
+
+class ScalpleError(Exception):
+    """What is wrong, at which place, and a hint that names the next step.
+
+    Attributes:
+        exit_code: the documented exit code of the command line for this kind of error.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, place: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.place = place
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.place}: {self.what}" if self.place else self.what
+        return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+class InputError(ScalpleError):
+    """The operator's data can't be read: missing, unreadable, not of the expected kind."""
+
+    exit_code = 3
+
+
+class ConfigError(ScalpleError):
+    """The operator's choice can't be followed: unknown key, bad value, missing key file."""
+
+    exit_code = 4
+
+
+class StoreError(ScalpleError):
+    """The store can't be opened or written as asked; what it holds is unharmed."""
+
+    exit_code = 5
+
+
+class CommitError(StoreError):
+    """The state of a commit is unknown: stop, and recover by opening the store again."""
+
+    exit_code = 6
+
+
+class VerificationError(ScalpleError):
+    """The store isn't what its manifests say. Names the place, what was expected and found."""
+
+    exit_code = 7

@@ -1,0 +1,1 @@
+"""Attributed columns to answers: append-only Parquet under Merkle-chained manifests."""
