@@ -6,9 +6,9 @@ may arrive dictionary-encoded; absent knowledge is NULL, never an empty string.
 
 import pyarrow as pa
 
-TEXT = pa.string()
+from scalple.ingest.records import EVENT_SCHEMA, TEXT, TIME
+
 TEXTS = pa.list_(pa.field("item", TEXT))
-TIME = pa.timestamp("us", tz="UTC")
 
 SUBJECT = pa.struct(
     [
@@ -72,35 +72,7 @@ AUDIT = pa.schema(
 )
 
 # Identity events and pooler log events as they were read; intervals are derived from them.
-EVIDENCE = pa.schema(
-    [
-        ("seq", pa.uint64()),
-        ("origin", TEXT),
-        ("source", TEXT),  # 'identity' | 'pgbouncer' | 'postgresql'
-        ("event", TEXT),  # open close identify drift start stop heartbeat | client-login
-        #                   client-close server-connect server-close process-up
-        ("ts", TIME),
-        ("sidecar", TEXT),  # identity: the emitter; pooler: its process id and epoch
-        ("sidecar_seq", pa.int64()),
-        ("connection", TEXT),  # identity: its id; pooler: socket pointer
-        ("client_addr", TEXT),
-        ("client_port", pa.int32()),
-        ("peer_addr", TEXT),
-        ("peer_port", pa.int32()),
-        ("tag", TEXT),
-        ("database", TEXT),
-        ("db_role", TEXT),
-        ("application_name", TEXT),
-        ("actor", TEXT),
-        ("email", TEXT),
-        ("actor_kind", TEXT),
-        ("on_behalf_of", TEXT),
-        ("authn", TEXT),
-        ("detail", TEXT),  # the rest of the event, as JSON
-        ("source_file", TEXT),
-        ("source_offset", pa.uint64()),
-    ]
-)
+EVIDENCE = pa.schema([pa.field("seq", pa.uint64()), pa.field("origin", TEXT), *EVENT_SCHEMA])
 
 DENIED = pa.schema(
     [

@@ -40,3 +40,32 @@ UNPARSED_SCHEMA = pa.schema(
         ("raw", pa.binary()),
     ]
 )
+
+# What one identity event or one pooler log line says about a connection, as it was read.
+EVENT_SCHEMA = pa.schema(
+    [
+        ("source", TEXT),  # identity | pgbouncer
+        ("event", TEXT),  # open close identify drift start stop heartbeat | client-login
+        #                   client-close server-connect server-close process-up too-long-value
+        ("ts", TIME),
+        ("sidecar", TEXT),  # identity: the emitter; pooler: its process id
+        ("sidecar_seq", pa.int64()),
+        ("connection", TEXT),  # identity: its id; pooler: the socket's pointer
+        ("client_addr", TEXT),
+        ("client_port", pa.int32()),
+        ("peer_addr", TEXT),
+        ("peer_port", pa.int32()),
+        ("tag", TEXT),
+        ("database", TEXT),
+        ("db_role", TEXT),
+        ("application_name", TEXT),
+        ("actor", TEXT),
+        ("email", TEXT),
+        ("actor_kind", TEXT),
+        ("on_behalf_of", TEXT),
+        ("authn", TEXT),
+        ("detail", TEXT),  # the rest, as JSON
+        ("source_file", TEXT),
+        ("source_offset", pa.uint64()),
+    ]
+)

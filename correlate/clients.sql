@@ -1,0 +1,62 @@
+-- Who was behind which client of which pool, and behind which direct connection, and when.
+-- Reads: identities, pooler_clients, server_links, role_actors. Writes: pools, clients.
+-- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
+
+-- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
+-- database at all, the clients' own login names stand for the roles.
+CREATE OR REPLACE TEMP TABLE pools AS
+SELECT row_number() OVER (ORDER BY database, db_role) - 1 AS pool, * FROM (
+  SELECT DISTINCT database, db_role FROM server_links
+  UNION
+  SELECT DISTINCT database, db_role FROM pooler_clients
+  WHERE database NOT IN (SELECT database FROM server_links)
+);
+
+CREATE OR REPLACE TEMP TABLE clients AS
+WITH named AS (
+  SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
+         i.seq AS identity_seq, i.application_name,
+         greatest(c.since, i.since) AS since, least(c.until, i.until) AS until,
+         i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn
+  FROM pooler_clients c
+  JOIN identities i
+    ON i.client_addr = c.client_addr AND i.client_port = c.client_port
+   AND i.since <= c.until AND c.since <= i.until
+   -- `open` is written before the pooler sees the connection. One that is older than another
+   -- login of this endpoint spoke of that one.
+   AND date_trunc('millisecond', i.opened) <= c.since
+   AND (c.previous_login IS NULL OR c.previous_login < i.opened)
+   AND coalesce(i.database = c.database, true) AND coalesce(i.db_role = c.db_role, true)
+  WHERE NOT c.failed
+), all_clients AS (
+  SELECT * FROM named
+  UNION ALL BY NAME
+  SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
+         c.since, c.until
+  FROM pooler_clients c
+  WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
+), with_roles AS (
+  SELECT a.* EXCLUDE (actor, authn),
+         coalesce(a.actor, r.actor) AS actor,
+         CASE WHEN a.actor IS NULL AND r.actor IS NOT NULL THEN 'role' ELSE a.authn END AS authn,
+         a.actor IS NOT NULL AND r.actor IS NOT NULL AND a.actor <> r.actor AS contradicted,
+         a.actor IS NULL AND r.actor IS NOT NULL AS by_role
+  FROM all_clients a LEFT JOIN role_actors r ON r.role = a.db_role
+), both AS (
+SELECT p.pool, w.*
+FROM with_roles w
+-- A client is served by the pool of its own login name, or, where the pooler opens no server
+-- connection of that name, by the one role that the database's entry forces.
+JOIN pools p
+  ON p.database = w.database
+ AND (p.db_role = w.db_role
+      OR NOT EXISTS (SELECT 1 FROM pools o
+                     WHERE o.database = w.database AND o.db_role = w.db_role))
+UNION ALL BY NAME
+SELECT NULL AS pool, i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
+       i.application_name, i.since, i.until, i.actor, i.email, i.actor_kind, i.on_behalf_of,
+       i.peer_addr, i.peer_port, i.authn, false AS contradicted, false AS by_role
+FROM identities i
+)
+SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
+FROM both;

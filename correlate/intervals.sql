@@ -1,0 +1,93 @@
+-- Events of connections -> intervals during which an endpoint belonged to somebody.
+-- Reads: events (columns of EVIDENCE). Writes: identities, pooler_clients, server_links, coverage.
+-- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
+
+-- The same event may arrive twice (at-least-once shipping): one of them counts.
+CREATE OR REPLACE TEMP TABLE identity_events AS
+SELECT * FROM events WHERE source = 'identity'
+QUALIFY row_number() OVER (PARTITION BY sidecar, sidecar_seq, event, connection
+                           ORDER BY seq) = 1;
+
+CREATE OR REPLACE TEMP TABLE process_ups AS
+SELECT ts, detail AS version FROM events WHERE source = 'pgbouncer' AND event = 'process-up';
+
+-- Which span of time the pooler's log speaks of. An idle PgBouncer writes its statistics every
+-- minute, so that a connection still open at the end is known to live a minute longer.
+CREATE OR REPLACE TEMP TABLE coverage AS
+SELECT min(ts) AS since, max(ts) + INTERVAL 65 SECONDS AS until
+FROM events WHERE source = 'pgbouncer';
+
+-- Nothing a sidecar said holds past its next start or stop, nor past three missed heartbeats
+-- after the last word of it.
+CREATE OR REPLACE TEMP TABLE sidecar_ends AS
+SELECT sidecar, ts AS ends_at FROM identity_events WHERE event IN ('start', 'stop')
+UNION ALL
+SELECT sidecar,
+       max(ts) + to_milliseconds(3000 * coalesce(
+         max(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT))
+           FILTER (WHERE event = 'start'), 10))
+FROM identity_events GROUP BY sidecar;
+
+-- Who the actor of a connection was from one word (`open`, `identify`) to the next.
+CREATE OR REPLACE TEMP TABLE identities AS
+WITH opens AS (
+  SELECT *, lead(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS next_open
+  FROM identity_events WHERE event = 'open'
+), words AS (
+  SELECT w.seq, w.event, w.ts, w.sidecar, o.seq AS open_seq, o.ts AS opened,
+         o.client_addr, o.client_port, o.next_open, o.database, o.db_role, o.application_name,
+         coalesce(w.peer_addr, o.peer_addr) AS peer_addr,
+         coalesce(w.peer_port, o.peer_port) AS peer_port,
+         w.actor, w.email, w.actor_kind, w.on_behalf_of, w.authn,
+         lead(w.ts) OVER (PARTITION BY w.sidecar, w.connection, o.seq
+                          ORDER BY w.sidecar_seq) AS next_word
+  FROM identity_events w
+  ASOF JOIN opens o
+    ON w.sidecar = o.sidecar AND w.connection = o.connection AND w.sidecar_seq >= o.sidecar_seq
+  WHERE w.event IN ('open', 'identify', 'close')
+), bounded AS (
+  SELECT w.*,
+         (SELECT min(e.ends_at) FROM sidecar_ends e
+          WHERE e.sidecar = w.sidecar AND e.ends_at > w.ts) AS sidecar_end,
+         (SELECT min(u.ts) FROM process_ups u WHERE u.ts > w.ts) AS pooler_up
+  FROM words w WHERE w.event <> 'close'
+)
+SELECT * EXCLUDE (next_word, next_open, sidecar_end, pooler_up),
+       date_trunc('millisecond', ts) AS since,
+       least(next_word, next_open, sidecar_end, pooler_up) AS until
+FROM bounded;
+
+-- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
+-- (process, pointer, endpoint) from its login to its close. No close is logged in a crash.
+CREATE OR REPLACE TEMP TABLE pooler_clients AS
+WITH logins AS (
+  SELECT seq, ts, sidecar AS process, connection AS pointer, client_addr, client_port,
+         database, db_role,
+         lead(ts) OVER (PARTITION BY sidecar, connection ORDER BY ts, seq) AS next_login,
+         lag(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS previous_login
+  FROM events WHERE source = 'pgbouncer' AND event = 'client-login'
+), closes AS (
+  SELECT ts, sidecar AS process, connection AS pointer, client_addr, client_port, detail
+  FROM events WHERE source = 'pgbouncer' AND event = 'client-close'
+), ended AS (
+  SELECT l.*, c.ts AS closed, c.detail AS ending,
+         (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up
+  FROM logins l
+  ASOF LEFT JOIN closes c
+    ON l.process = c.process AND l.pointer = c.pointer AND l.client_addr = c.client_addr
+   AND l.client_port = c.client_port AND l.ts <= c.ts
+)
+SELECT seq, process, client_addr, client_port, database, db_role, previous_login,
+       ts AS since,
+       least(closed, next_login, pooler_up, (SELECT until FROM coverage)) AS until,
+       -- The login is logged before the password is checked; these endings say it failed.
+       coalesce(regexp_matches(ending,
+         'authentication failed|login rejected|no such (user|database)|not allowed|^bad '),
+         false) AS failed
+FROM ended
+WHERE database IS NOT NULL;  -- (nodb) is mock authentication: nobody got in
+
+CREATE OR REPLACE TEMP TABLE server_links AS
+SELECT seq, ts, client_addr, client_port, database, db_role
+FROM events
+WHERE source = 'pgbouncer' AND event = 'server-connect' AND client_port IS NOT NULL;

@@ -1,0 +1,276 @@
+"""csvlog: bytes of PostgreSQL's csvlog -> server log records as columns.
+
+Enters: a block of bytes that starts at a record boundary. Leaves: a table of `LOG_SCHEMA`, the
+byte ranges that are no record (with a reason), and how many bytes were consumed. Source:
+src/backend/utils/error/csvlog.c, 23 columns up to PostgreSQL 12, 24 in 13, 26 since 14.
+
+The fast way lets pyarrow's CSV reader parse the whole block and finds the records' offsets by
+their time stamps; the two must agree on every record. Where they don't (a torn record, another
+width, a statement that contains log lines), a strict reader goes record by record.
+
+Doesn't open files, guess a time zone (see `logtime`) or look into messages (see `pgaudit`).
+"""
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from scalple.ingest.logtime import LogTimes
+from scalple.ingest.records import LOG_SCHEMA
+from scalple.ingest.rejects import Block, Reject
+
+COLUMNS = (
+    "log_time user_name database_name process_id connection_from session_id session_line_num "
+    "command_tag session_start_time virtual_transaction_id transaction_id error_severity "
+    "sql_state_code message detail hint internal_query internal_query_pos context query "
+    "query_pos location application_name backend_type leader_pid query_id"
+).split()
+WIDTHS = (26, 24, 23)
+
+RECORD_BYTES_MAX = 256 << 20
+"""A record longer than this is given up as unparsed, so that memory stays bounded."""
+
+_KEEP = [name for name in LOG_SCHEMA.names if name != "source_offset"]
+_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+_REPEATED = {
+    "user_name",
+    "database_name",
+    "connection_from",
+    "session_id",
+    "error_severity",
+    "sql_state_code",
+    "application_name",
+    "backend_type",
+}
+_TYPES: dict[str, pa.DataType] = {
+    name: _DICTIONARY if name in _REPEATED else pa.string() for name in COLUMNS
+} | {"process_id": pa.int32(), "session_line_num": pa.int64(), "leader_pid": pa.int32()}
+
+_TIME_BYTES = len("2026-11-23 03:49:12.415")
+_FIELD = re.compile(rb'"[^"]*(?:""[^"]*)*"|[^",\r\n]*')
+_START = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [^,\"\r\n]{1,40},", re.MULTILINE)
+
+
+def looks_like_csvlog(head: bytes) -> bool:
+    """Whether the first bytes of a file hold the beginning of a csvlog record."""
+    start = _START.search(head)
+    if start is None:
+        return False
+    fields = head[start.end() :].split(b",", 9)
+    return len(fields) < 6 or bool(re.fullmatch(rb"[0-9a-f]+\.[0-9a-f]+", fields[4]))
+
+
+def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Block:
+    """Parse a block that starts at a record boundary.
+
+    Args:
+        data: the bytes; may end anywhere.
+        offset: where they stand in the file, in bytes.
+        times: resolves the zone of the time stamps.
+        final: no more bytes will follow; an incomplete last record stays unconsumed all the same.
+    """
+    tables: list[pa.Table] = []
+    rejects: list[Reject] = []
+    begin = 0
+    stride = len(data)
+    while begin < len(data):
+        end = min(begin + stride, len(data))
+        fast = _parse_fast(data[begin:end] if begin or end < len(data) else data, offset + begin)
+        if fast is not None and fast.consumed:
+            tables.append(fast.table)
+            begin += fast.consumed
+            stride *= 2
+            continue
+        if fast is not None and end < len(data):
+            stride *= 2
+            continue
+        # Something here is not what it seems: one strict record (or reject) at a time, then the
+        # fast way again over a short stretch, so that many torn records don't cost many rescans.
+        begin, rows = _parse_strict(data, begin, offset, rejects, len(data) if final else 0)
+        if rows is None:
+            break
+        tables.extend(rows)
+        stride = 1 << 18
+    merged = pa.concat_tables(tables).unify_dictionaries() if tables else _EMPTY
+    return Block(_typed(merged, times), rejects, begin)
+
+
+def _parse_fast(data: bytes, offset: int) -> Block | None:
+    """All complete records of a well-formed stretch, or None where the two views disagree."""
+    view = np.frombuffer(data, dtype=np.uint8)
+    starts, ends_block = record_starts(view)
+    if not len(starts) or starts[0] != 0:
+        return Block(_EMPTY, [], 0) if not len(starts) and not len(data) else None
+    # The last line may go on in the next block: only what stands before the last record start
+    # that follows a newline is certainly complete, or everything when the data ends in a newline.
+    for cut in _cuts(data, starts, ends_block):
+        table = _read_csv(data[:cut])
+        inside = starts[: int(np.searchsorted(starts, cut))]
+        if table is not None and table.num_rows == len(inside) and _aligned(table, view, inside):
+            offsets = pa.array(inside.astype(np.uint64) + np.uint64(offset))
+            return Block(table.append_column("source_offset", offsets), [], cut)
+    return None
+
+
+def _cuts(data: bytes, starts: npt.NDArray[np.int64], ends_block: bool) -> Iterator[int]:
+    """Where the last complete record may end: at the block's end, or before its last record.
+
+    A newline at the very end may stand inside a quoted statement, so the block's end counts only
+    if the quotes before it balance.
+    """
+    if ends_block and data.count(b'"') % 2 == 0:
+        yield len(data)
+    if len(starts) > 1:
+        yield int(starts[-1])
+
+
+def record_starts(view: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], bool]:
+    """Offsets of the lines that begin like a record, and whether the data ends with a newline."""
+    if not len(view):
+        return np.empty(0, np.int64), False
+    step = 4 << 20  # stays in the cache
+    found = [
+        np.flatnonzero(view[at : at + step] == 10) + (at + 1) for at in range(0, len(view), step)
+    ]
+    lines = np.concatenate([np.zeros(1, np.int64), *found])
+    ends = bool(view[-1] == 10)
+    lines = lines[lines + _TIME_BYTES < len(view)]
+    marks = {4: 45, 7: 45, 10: 32, 13: 58, 16: 58, 19: 46}  # 2026-11-23 03:49:12.415
+    for at, byte in marks.items():
+        lines = lines[view[lines + at] == byte]
+    return lines, ends
+
+
+def _aligned(
+    table: pa.Table, view: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
+) -> bool:
+    """Whether the parsed time stamps are those at the record starts, row by row."""
+    parsed = table.column("log_time").combine_chunks()
+    offsets = np.frombuffer(parsed.buffers()[1], np.int32)[: len(parsed) + 1]
+    text = np.frombuffer(parsed.buffers()[2], np.uint8)
+    # The last digits tell neighbours apart: seven bytes are enough.
+    return all(
+        bool(np.array_equal(text[offsets[:-1] + at], view[starts + at]))
+        for at in (14, 15, 17, 18, 20, 21, 22)
+    )
+
+
+def _read_csv(data: bytes | memoryview) -> pa.Table | None:
+    """One width for all records, or None."""
+    first = _strict_record(bytes(data[: 1 << 20]), 0)
+    width = first[1] if isinstance(first, tuple) else 26
+    names = COLUMNS[:width]
+    skipped: list[int] = []
+
+    def count_bad(_row: pa.csv.InvalidRow) -> str:
+        skipped.append(1)
+        return "skip"
+
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(pa.py_buffer(data)),
+            read_options=pa.csv.ReadOptions(column_names=names, block_size=4 << 20),
+            parse_options=pa.csv.ParseOptions(
+                newlines_in_values=True, invalid_row_handler=count_bad
+            ),
+            convert_options=pa.csv.ConvertOptions(
+                include_columns=[name for name in _KEEP if name in names],
+                column_types={name: _TYPES[name] for name in names},
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if skipped or pc.any(pc.less(pc.binary_length(table.column(0)), _TIME_BYTES)).as_py():
+        return None
+    return _widen(table)
+
+
+def _widen(table: pa.Table) -> pa.Table:
+    for name in _KEEP:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, _TYPES[name]))
+    return table.select(_KEEP).unify_dictionaries()
+
+
+_EMPTY = pa.schema([(name, _TYPES[name]) for name in _KEEP] + [("source_offset", pa.uint64())])
+_EMPTY = _EMPTY.empty_table()
+
+
+def _strict_record(data: bytes, begin: int) -> tuple[int, int] | str | None:
+    """(end, width) of the record at `begin`; a reason if there is none; None if it may go on."""
+    at, width = begin, 0
+    while True:
+        field = _FIELD.match(data, at)
+        assert field is not None
+        at, width = field.end(), width + 1
+        if at >= len(data):
+            return None
+        if data[at : at + 2] == b"\r\n" or data[at : at + 1] == b"\n":
+            end = at + (2 if data[at : at + 1] == b"\r" else 1)
+            return (end, width) if width in WIDTHS else f"{width} columns instead of 23, 24 or 26"
+        if data[at : at + 1] == b'"' and at == field.start():
+            return None if b'"' not in data[at + 1 :].replace(b'""', b"") else "broken quotes"
+        if data[at : at + 1] != b",":
+            return "text after a closing quote"
+        at += 1
+
+
+def _parse_strict(
+    data: bytes, begin: int, offset: int, rejects: list[Reject], final_at: int
+) -> tuple[int, list[pa.Table] | None]:
+    """One record, or one reject up to where the next record begins. (begin, None) = need more."""
+    while data[begin : begin + 1] in (b"\n", b"\r"):
+        begin += 1
+    verdict = _strict_record(data, begin)
+    if isinstance(verdict, tuple):
+        table = _read_csv(data[begin : verdict[0]])
+        if table is not None and table.num_rows == 1 and _START.match(data, begin):
+            where = pa.array([begin + offset], pa.uint64())
+            return verdict[0], [table.append_column("source_offset", where)]
+        verdict = "a field is not of its type"
+    resume = _resynchronise(data, begin)
+    if resume is None:
+        if len(data) - begin > RECORD_BYTES_MAX:
+            rejects.append(Reject(offset + begin, data[begin:], "record longer than 256 MiB"))
+            return len(data), []
+        if verdict is None or not final_at:
+            return begin, None
+        last = data.rfind(b"\n", begin) + 1
+        if last <= begin:
+            return begin, None
+        resume = last
+    rejects.append(Reject(offset + begin, data[begin:resume], verdict or "unterminated record"))
+    return resume, []
+
+
+def _resynchronise(data: bytes, begin: int) -> int | None:
+    """The next place at which a whole, well-formed record stands.
+
+    Only a record as PostgreSQL itself writes it counts (text fields in quotes): a log line
+    that a user pasted into a statement has its quotes doubled and so can't pass.
+    """
+    for start in _START.finditer(data, begin + 1):
+        verdict = _strict_record(data, start.start())
+        quoted = data[start.end() : start.end() + 1] in (b'"', b",")
+        if isinstance(verdict, tuple) and quoted and _read_one(data, start.start(), verdict[0]):
+            return start.start()
+    return None
+
+
+def _read_one(data: bytes, begin: int, end: int) -> bool:
+    table = _read_csv(data[begin:end])
+    return table is not None and table.num_rows == 1
+
+
+def _typed(table: pa.Table, times: LogTimes) -> pa.Table:
+    log_time = times.resolve(table.column("log_time").combine_chunks())
+    at = table.schema.get_field_index("log_time")
+    return table.set_column(at, "log_time", log_time)

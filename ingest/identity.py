@@ -1,0 +1,123 @@
+"""Identity events: JSON Lines written by the sidecar or a gateway -> connection events.
+
+Enters: bytes that begin at a line's start. Leaves: a table of `EVENT_SCHEMA` and the lines that
+are no valid event, with a reason. Unknown keys are kept in `detail`. One pydantic model a line:
+events are per connection, not per statement.
+
+Doesn't decide how long an identity holds: see `scalple.correlate.intervals`.
+"""
+
+import datetime as dt
+import ipaddress
+import json
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from scalple.ingest.lines import complete_lines, consumed_bytes
+from scalple.ingest.records import EVENT_SCHEMA
+from scalple.ingest.rejects import Block, Reject
+
+
+def canonical_address(text: str) -> str:
+    """One spelling per address: IPv6 compressed; `unix` forms as they are. Raises ValueError."""
+    if text.startswith("unix"):
+        return text
+    return str(ipaddress.ip_address(text.strip("[]")))
+
+
+Address = Annotated[str, AfterValidator(canonical_address)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
+
+
+class IdentityEvent(BaseModel):
+    """One event; names and meaning as in the design's section on identity events."""
+
+    model_config = ConfigDict(extra="allow", strict=False)
+
+    v: Literal[1]
+    event: Literal["start", "stop", "heartbeat", "open", "close", "identify", "drift"]
+    ts: AwareDatetime
+    sidecar: Text
+    seq: Annotated[int, Field(ge=0, lt=2**63)]
+    connection: Text | None = None
+    client_addr: Address | None = None
+    client_port: Port | None = None
+    peer_addr: Address | None = None
+    peer_port: Port | None = None
+    tag: Annotated[str, Field(pattern=r"^[a-z0-9]{1,32}$")] | None = None
+    database: str | None = None
+    db_role: str | None = None
+    application_name: str | None = None
+    actor: Text | None = None
+    email: Text | None = None
+    actor_kind: Literal["human", "service", "agent"] | None = None
+    on_behalf_of: Text | None = None
+    authn: Literal["jwt", "mtls", "peercred", "asserted"] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> "IdentityEvent":
+        """A connection's events name it; `open` and `identify` say who, if only `null`."""
+        if self.event in ("open", "close", "identify", "drift") and self.connection is None:
+            raise ValueError(f"{self.event} without connection")
+        if self.event == "open" and (self.client_addr is None or self.client_port is None):
+            raise ValueError("open without client_addr and client_port")
+        if self.event in ("open", "identify") and "actor" not in self.model_fields_set:
+            raise ValueError(f"{self.event} without actor (null if unidentified)")
+        return self
+
+
+_COLUMNS = set(EVENT_SCHEMA.names)
+_OWN = {"v", "seq"}
+
+
+def parse_events(data: bytes, offset: int, path: str) -> Block:
+    """Parse the complete lines of `data`.
+
+    Args:
+        data: bytes that begin at a line's start.
+        offset: where they stand in the file, in bytes.
+        path: the file's name as it is to be recorded.
+    """
+    rows: list[dict[str, Any]] = []
+    rejects: list[Reject] = []
+    for at, line in complete_lines(data, offset):
+        if not line.strip():
+            continue
+        try:
+            event = IdentityEvent.model_validate_json(line)
+        except ValidationError as error:
+            rejects.append(Reject(at, line, _reason(error)))
+            continue
+        rows.append(_row(event, path, at))
+    table = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
+    return Block(table, rejects, consumed_bytes(data))
+
+
+def _row(event: IdentityEvent, path: str, at: int) -> dict[str, Any]:
+    values = {name: value for name, value in event if name in _COLUMNS}
+    rest = dict(event.model_extra or {})
+    return values | {
+        "ts": event.ts.astimezone(dt.UTC),
+        "source": "identity",
+        "sidecar_seq": event.seq,
+        "detail": json.dumps(rest, sort_keys=True, ensure_ascii=False) if rest else None,
+        "source_file": path,
+        "source_offset": at,
+    }
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"not an identity event: {where + ': ' if where else ''}{first['msg']}"

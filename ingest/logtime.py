@@ -1,0 +1,122 @@
+"""Time stamps as PostgreSQL writes them (`2026-11-23 03:49:12.415 CET`) -> UTC microseconds.
+
+The zone is an abbreviation, which names no offset by itself (CST is three zones): UTC and GMT are
+taken as such, numeric ones (`-03`, `+0530`) as offsets, anything else only with the time zone
+that the operator states (`log_timezone` in postgresql.conf). In the hour that a clock repeats,
+the abbreviation says which of the two it is. Doesn't read the system's own zone.
+"""
+
+import datetime as dt
+import re
+import zoneinfo
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.ingest.errors import ConfigError, InputError
+
+UTC = pa.timestamp("us", tz="UTC")
+_LOCAL_BYTES = len("2026-11-23 03:49:12.415")
+_NUMERIC = re.compile(r"([+-])(\d\d):?(\d\d)?")
+
+
+class LogTimes:
+    """Resolves the time stamps of one source.
+
+    Args:
+        timezone: the zone's IANA name, or None when not stated.
+        place: the source, for messages.
+
+    Raises:
+        ConfigError: there is no zone of that name.
+    """
+
+    def __init__(self, timezone: str | None, place: str) -> None:
+        self._place = place
+        self._name = timezone
+        try:
+            self._zone = zoneinfo.ZoneInfo(timezone) if timezone else None
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+            raise ConfigError(
+                f"there is no time zone {timezone!r}",
+                hint="give an IANA name such as Europe/Berlin, or UTC",
+            ) from error
+
+    def resolve(self, text: pa.Array) -> pa.Array:
+        """Times of `text` (no NULLs), in order. Raises InputError for an unresolvable zone."""
+        if not len(text):
+            return pa.array([], UTC)
+        same_zone = _split_same_zone(text)
+        if same_zone is not None:
+            local, zone = same_zone
+            return self._shift(local, zone)
+        parts = pc.extract_regex(text, r"^(?P<local>.{19}(?:\.\d+)?) (?P<zone>.+)$")
+        local = pc.cast(pc.struct_field(parts, "local"), pa.timestamp("us"))
+        zones = pc.struct_field(parts, "zone")
+        times = pa.nulls(len(text), UTC)
+        for zone in pc.unique(zones).to_pylist():
+            here = pc.equal(zones, zone)
+            times = pc.if_else(here, self._shift(local, zone, here), times)
+        return times
+
+    def _shift(self, local: pa.Array, zone: str, here: pa.Array | None = None) -> pa.Array:
+        if zone in ("UTC", "GMT", "Z", "UCT"):
+            return local.cast(UTC)
+        numeric = _NUMERIC.fullmatch(zone)
+        if numeric:
+            sign, hours, minutes = numeric.groups()
+            seconds = (int(hours) * 3600 + int(minutes or 0) * 60) * (1 if sign == "+" else -1)
+            shifted = pc.subtract(local, pa.scalar(dt.timedelta(seconds=seconds)))
+            return shifted.cast(UTC)
+        if self._zone is None:
+            raise InputError(
+                f"its times are in {zone!r}, an abbreviation that names no offset by itself",
+                place=self._place,
+                hint="give the server's log_timezone with --timezone, such as Europe/Berlin",
+            )
+        # Only the repeated hour is ambiguous; there the abbreviation decides.
+        fold = self._fold(local, zone, here)
+        return pc.assume_timezone(
+            local, self._name, ambiguous=fold, nonexistent="earliest"
+        ).cast(UTC)
+
+    def _fold(self, local: pa.Array, zone: str, here: pa.Array | None) -> str:
+        assert self._zone is not None
+        sample = local if here is None else pc.filter(local, here)
+        for when in (pc.min(sample).as_py(), pc.max(sample).as_py()):
+            names = [when.replace(tzinfo=self._zone, fold=fold).tzname() for fold in (0, 1)]
+            if zone not in names:
+                winter = dt.datetime(when.year, 1, 1, tzinfo=self._zone).tzname()
+                summer = dt.datetime(when.year, 7, 1, tzinfo=self._zone).tzname()
+                if zone not in (winter, summer):
+                    raise InputError(
+                        f"its times are in {zone!r}, which is not what {self._name} uses",
+                        place=self._place,
+                        hint="give the server's own log_timezone with --timezone",
+                    )
+        year = pc.min(sample).as_py().year
+        daylight = {
+            dt.datetime(year, month, 1, tzinfo=self._zone).tzname()
+            for month in (1, 7)
+            if dt.datetime(year, month, 1, tzinfo=self._zone).dst()
+        }
+        return "earliest" if zone in daylight else "latest"
+
+
+def _split_same_zone(text: pa.Array) -> tuple[pa.Array, str] | None:
+    """(local times, zone) if all have the same width and zone, which nearly every block has."""
+    width = len(text[0].as_py())
+    offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+    if width <= _LOCAL_BYTES + 1 or not np.all(np.diff(offsets) == width):
+        return None
+    data = np.frombuffer(text.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    rows = data.reshape(-1, width)
+    if not np.all(rows[:, _LOCAL_BYTES:] == rows[0, _LOCAL_BYTES:]):
+        return None
+    zone = rows[0, _LOCAL_BYTES + 1 :].tobytes().decode()
+    local = np.ascontiguousarray(rows[:, :_LOCAL_BYTES])
+    fixed = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(_LOCAL_BYTES), len(text), [None, pa.py_buffer(local)]
+    )
+    return fixed.cast(pa.binary()).cast(pa.string()).cast(pa.timestamp("us")), zone
