@@ -1,0 +1,67 @@
+"""Fixtures of a real stack, and the mark that lets a run leave them out (`-m "not stack"`)."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# The root on the path makes `tests.stack` importable however pytest is started. It is also what
+# makes a bare `import store` possible, which is why nothing imports that way.
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from tests.stack import Stack, StackOptions, missing_programs
+from tests.workload import Truth, WorkloadOptions, run_workload
+
+_STACK_FIXTURES = {"stack", "recorded"}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished run: the servers are stopped, their logs are complete."""
+
+    csvlogs: list[Path]
+    pgbouncer_log: Path
+    identity: Path
+    schema: Path
+    truth: list[Truth]
+    stack: Stack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what uses a stack, and skips it where the servers are not installed."""
+    missing = missing_programs()
+    skip = pytest.mark.skip(reason=f"not installed: {', '.join(missing)}")
+    for item in items:
+        if _STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.stack)
+        if missing and item.get_closest_marker("stack"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A running stack with the default options, shared by the session: leave it as you found it."""
+    with Stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """The logs, events and truth of a workload of about 1,000 statements, on stopped servers."""
+    directory = tmp_path_factory.mktemp("recorded")
+    with Stack(StackOptions()) as running:
+        schema = directory / "schema.sql"
+        schema.write_text(running.dump_schema())
+        done = run_workload(running, directory / "identity.jsonl", WorkloadOptions())
+    return Recorded(
+        csvlogs=running.csvlog_paths(),
+        pgbouncer_log=running.pgbouncer_log,
+        identity=done.events,
+        schema=schema,
+        truth=done.truth,
+        stack=running,
+    )
