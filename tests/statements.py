@@ -269,7 +269,7 @@ def registration(desk: Desk) -> Unit:
     return [
         Step(
             "INSERT INTO users (email, name, region, iban) VALUES (%s, %s, %s, %s)",
-            (email, "Žofia Kováčová", "EU", "DE89370400440532013000"),
+            (email, "Žofia Kováčová", "APAC", "DE89370400440532013000"),
             named("parameter", USERS_EMAIL, email),
         )
     ]
