@@ -1,0 +1,206 @@
+"""The rules: from what is known of each statement to who ran it, how sure, and why.
+
+Enters: columns with one element per pgAudit record (`Known`). Leaves: grade, method, reason and
+the client or session that names the actor, as codes. Precedence and every refusal stand here and
+nowhere else; where the facts come from is for `correlator` and `runs`.
+
+A rule never overrides one before it. A grade is withheld as soon as anything contradicts it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+GRADES = ("proven", "confirmed", "claimed", "candidates", "pooler", "unattributed")
+PROVEN, CONFIRMED, CLAIMED, CANDIDATES, POOLER, UNATTRIBUTED = range(len(GRADES))
+
+METHODS = (
+    "endpoint",
+    "external-identity",
+    "login-role",
+    "application-name-suffix",
+    "alive-on-pool",
+    "replayed-setting",
+    "health-check",
+    "reset-query",
+    "auth-query",
+)
+(
+    ENDPOINT,
+    EXTERNAL_IDENTITY,
+    LOGIN_ROLE,
+    SUFFIX,
+    ALIVE,
+    REPLAYED,
+    HEALTH_CHECK,
+    RESET_QUERY,
+    AUTH_QUERY,
+) = range(len(METHODS))
+
+REASONS = (
+    "forged-line",
+    "identity-conflict",
+    "several-clients-at-endpoint",
+    "no-identity-for-endpoint",
+    "unidentified-client",
+    "role-names-nobody",
+    "pooling-unknown",
+    "no-replayed-name",
+    "replay-not-seen",
+    "no-endpoint-in-name",
+    "endpoint-not-alive",
+    "name-changed-by-client",
+    "reset-on-pool",
+    "overlong-name-on-pool",
+    "no-client-known",
+    "unidentified-client-alive",
+    "too-many-candidates",
+    "background-process",
+)
+(
+    FORGED_LINE,
+    CONFLICT,
+    SEVERAL_CLIENTS,
+    NO_IDENTITY,
+    UNIDENTIFIED,
+    ROLE_NAMES_NOBODY,
+    POOLING_UNKNOWN,
+    NO_NAME,
+    REPLAY_NOT_SEEN,
+    NO_ENDPOINT,
+    NOT_ALIVE,
+    RENAMED,
+    RESET_ON_POOL,
+    OVERLONG_ON_POOL,
+    NO_CLIENT,
+    UNIDENTIFIED_ALIVE,
+    TOO_MANY,
+    BACKGROUND,
+) = range(len(REASONS))
+NONE = -1
+
+
+@dataclass(slots=True)
+class Known:
+    """What is known of each statement."""
+
+    forged: Bools
+    """The line carries a context or a statement, which pgAudit's own never do."""
+    unpooled: Bools
+    """Positive evidence that no pooler stands before the session."""
+    pool: Ints
+    """The pool of the session; negative if there is none or it isn't known."""
+    background: Bools
+    """No login role: a parallel worker or another process of the server's own."""
+    pooler_method: Ints
+    """The method by which the pooler itself wrote it, or NONE."""
+    labelled: Bools
+    """In an intact run, opened by a replay."""
+    has_endpoint: Bools
+    """The name (of the run, or the record's own where there is no run) ends in an endpoint."""
+    matches: Ints
+    """How many clients of that endpoint and pool lived at that time."""
+    client: Ints
+    """The last of them, or NONE."""
+    client_named: Bools
+    client_by_role: Bools
+    client_contradicted: Bools
+    doubtful: Bools
+    leaked: Bools
+    """After a reset on this pool, and no replay directly before the transaction."""
+    overlong: Bools
+    """A client whose name is too long to be replayed lives on this pool, and no fresh replay."""
+    session_method: Ints
+    """How PostgreSQL's own authentication names the session's actor, or NONE."""
+    session_contradicted: Bools
+    same_actor: Bools
+    """The session's actor and the client's are one."""
+
+
+@dataclass(slots=True)
+class Attribution:
+    """The answer for each statement, as codes into GRADES, METHODS and REASONS."""
+
+    grade: Ints
+    method: Ints
+    reason: Ints
+    by_client: Bools
+    """The client names the actor."""
+    by_session: Bools
+    """The session names the actor."""
+    conflict: Bools
+    """Two top grades disagree: both are candidates."""
+
+
+class _Decision:
+    """Rules in order; the first that fits a statement decides it."""
+
+    def __init__(self, n: int) -> None:
+        self.grade = np.full(n, UNATTRIBUTED, np.int64)
+        self.method = np.full(n, NONE, np.int64)
+        self.reason = np.full(n, NONE, np.int64)
+        self.open = np.ones(n, bool)
+
+    def rule(
+        self, fits: Bools, grade: int, method: int | Ints = NONE, reason: int | Ints = NONE
+    ) -> Bools:
+        """Decide the open statements that fit; returns which those were."""
+        here = fits & self.open
+        self.grade[here] = grade
+        self.method[here] = method[here] if isinstance(method, np.ndarray) else method
+        self.reason[here] = reason[here] if isinstance(reason, np.ndarray) else reason
+        self.open &= ~here
+        return here
+
+
+def attribute(known: Known) -> Attribution:
+    """Apply the rules. Candidates still lack their list of people: see `candidates`."""
+    n = len(known.forged)
+    decision = _Decision(n)
+    rule = decision.rule
+    one_client = known.matches == 1
+    named = one_client & known.client_named
+    by_session_possible = known.session_method != NONE
+
+    rule(known.forged, UNATTRIBUTED, reason=FORGED_LINE)
+    rule(known.background, UNATTRIBUTED, reason=BACKGROUND)
+    rule(known.pooler_method != NONE, POOLER, known.pooler_method)
+
+    # No pooler in between: the session is the client's own.
+    direct = known.unpooled
+    disagree = direct & by_session_possible & named & ~known.same_actor
+    conflict = rule(disagree | (direct & known.session_contradicted), CANDIDATES, reason=CONFLICT)
+    direct_client = rule(direct & named, PROVEN, ENDPOINT)
+    direct_session = rule(direct & by_session_possible, PROVEN, known.session_method)
+    rule(direct & (known.matches > 1), UNATTRIBUTED, reason=SEVERAL_CLIENTS)
+    rule(direct & one_client, UNATTRIBUTED, reason=UNIDENTIFIED)
+    rule(direct, UNATTRIBUTED, reason=NO_IDENTITY)
+
+    # Behind the pooler: what the replayed name says, unless anything casts doubt on it.
+    run = known.labelled
+    rule(run & known.doubtful, CANDIDATES, ALIVE, RENAMED)
+    rule(run & known.leaked, CANDIDATES, ALIVE, RESET_ON_POOL)
+    rule(run & known.overlong, CANDIDATES, ALIVE, OVERLONG_ON_POOL)
+    rule(run & ~known.has_endpoint, CANDIDATES, ALIVE, NO_ENDPOINT)
+    rule(run & (known.matches == 0), CANDIDATES, ALIVE, NOT_ALIVE)
+    rule(run & (known.matches > 1), CANDIDATES, ALIVE, SEVERAL_CLIENTS)
+    conflict |= rule(run & known.client_contradicted, CANDIDATES, reason=CONFLICT)
+    confirmed = rule(run & named, CONFIRMED, SUFFIX)
+    rule(run, UNATTRIBUTED, SUFFIX, UNIDENTIFIED)
+
+    # No replay was seen: the name is only what somebody set at some time.
+    claimed = rule(known.has_endpoint & named & ~known.client_contradicted, CLAIMED, SUFFIX, REPLAY_NOT_SEEN)
+    rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
+    rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
+    return Attribution(
+        decision.grade,
+        decision.method,
+        decision.reason,
+        by_client=direct_client | confirmed | claimed,
+        by_session=direct_session,
+        conflict=conflict,
+    )

@@ -1,0 +1,10 @@
+-- Statements -> the client that was served: the join of endpoint, pool and time.
+-- Reads: statements (row, endpoint, pool, log_time) and served (client, endpoint, pool, since,
+-- until); pool is -1 for sessions without a pooler. An endpoint is unique while its connection
+-- lives, so nearly every statement finds one client; whoever finds several is not named.
+SELECT s.row, c.client
+FROM statements s
+JOIN served c
+  ON c.endpoint = s.endpoint
+ AND c.pool = s.pool
+ AND s.log_time BETWEEN c.since AND c.until;

@@ -1,0 +1,134 @@
+"""Everything that is known about connections, ready to be joined with statements.
+
+Enters: events of identity files and pooler logs (columns of EVIDENCE). Leaves: clients with
+their pools, intervals and actors; which server connection belongs to which pool; which span of
+time the pooler's log covers. The rules that derive them stand in intervals.sql and clients.sql.
+
+DuckDB is used as a calculator in memory: no file, no extension, no network.
+"""
+
+from importlib import resources
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.correlate.rules import Rules
+
+Endpoint = tuple[str, int]
+
+LINK_SLACK_US = 5_000_000
+"""How far the pooler's and the server's note of one connection may lie apart; the server's
+session id counts whole seconds."""
+
+_LAST_FIXED = (1, 22)
+"""First PgBouncer that replays an empty name (commit 9d20ec50), so that a reset leaks nothing."""
+
+
+def read_sql(name: str) -> str:
+    """A .sql file of this folder."""
+    return resources.files("scalple.correlate").joinpath(name).read_text("utf-8")
+
+
+class Evidence:
+    """Clients, pools and server links, derived from all events known so far.
+
+    Args:
+        events: columns of EVIDENCE; `seq` identifies each event in the store.
+        rules: who is behind role names, and what stands before PostgreSQL.
+    """
+
+    def __init__(self, events: pa.Table, rules: Rules) -> None:
+        con = duckdb.connect(":memory:", config={"threads": 2})
+        con.execute("SET TimeZone = 'UTC'")
+        con.register("events", events)
+        roles = rules.actors.roles
+        con.register(
+            "role_actors",
+            pa.table(
+                {
+                    "role": pa.array(list(roles), pa.string()),
+                    "actor": pa.array(list(roles.values()), pa.string()),
+                }
+            ),
+        )
+        con.execute(read_sql("intervals.sql"))
+        con.execute(read_sql("clients.sql"))
+        self.clients: pa.Table = con.sql("FROM clients ORDER BY client").to_arrow_table()
+        self.pools: dict[tuple[str, str], int] = {
+            (database, role): pool
+            for pool, database, role in con.sql("SELECT pool, database, db_role FROM pools").fetchall()
+        }
+        self._links = self._read_links(con)
+        self._read_coverage(con)
+        con.close()
+        self._number_endpoints()
+
+    def _read_links(
+        self, con: duckdb.DuckDBPyConnection
+    ) -> dict[Endpoint, list[tuple[int, int]]]:
+        links: dict[Endpoint, list[tuple[int, int]]] = {}
+        rows = con.sql(
+            "SELECT client_addr, client_port, epoch_us(ts), database, db_role FROM server_links"
+        ).fetchall()
+        for address, port, ts_us, database, role in rows:
+            links.setdefault((address, port), []).append((ts_us, self.pools[(database, role)]))
+        return links
+
+    def _read_coverage(self, con: duckdb.DuckDBPyConnection) -> None:
+        since, until = con.sql(
+            "SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM events WHERE source = 'pgbouncer'"
+        ).fetchall()[0]
+        self.pooler_since_us: int | None = since
+        self.pooler_until_us: int | None = until
+        versions = [row[0] for row in con.sql("SELECT version FROM process_ups").fetchall()]
+        self.resets_leak = not versions or any(_version(v) < _LAST_FIXED for v in versions)
+        self.checks_idle_servers = not versions or any(_version(v) < (1, 25) for v in versions)
+        self.short_names_only = not versions or any(_version(v) < (1, 20) for v in versions)
+        self.too_long_us = [
+            row[0]
+            for row in con.sql(
+                "SELECT epoch_us(ts) FROM events WHERE event = 'too-long-value' ORDER BY ts"
+            ).fetchall()
+        ]
+
+    def _number_endpoints(self) -> None:
+        addresses = self.clients.column("client_addr").to_pylist()
+        ports = self.clients.column("client_port").to_pylist()
+        self.endpoints: dict[Endpoint, int] = {}
+        codes = [
+            self.endpoints.setdefault((address, port), len(self.endpoints))
+            for address, port in zip(addresses, ports, strict=True)
+        ]
+        self.client_endpoint = np.array(codes, np.int64)
+        self.client_pool = _ints(self.clients, "pool", -1)
+        self.client_since_us = _ints(self.clients, "since", -(2**62))
+        self.client_until_us = _ints(self.clients, "until", 2**62)
+        self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()
+
+    def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:
+        """The pool whose server connection this is: the pooler noted its end of it."""
+        for ts_us, pool in self._links.get(endpoint, ()):
+            if abs(ts_us - started_us) <= LINK_SLACK_US:
+                return pool
+        return None
+
+    def covers(self, started_us: int) -> bool:
+        """Whether the pooler's log would show a server connection opened in that second."""
+        return (
+            self.pooler_since_us is not None
+            and self.pooler_until_us is not None
+            and self.pooler_since_us <= started_us
+            and started_us + 1_000_000 <= self.pooler_until_us
+        )
+
+
+def _version(text: str | None) -> tuple[int, ...]:
+    parts = (text or "").split(".")[:2]
+    return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in parts)
+
+
+def _ints(table: pa.Table, name: str, null: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    column = pc.fill_null(table.column(name).cast(pa.int64()), null)
+    return np.asarray(column.combine_chunks().to_numpy(zero_copy_only=False), np.int64)

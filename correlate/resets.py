@@ -1,0 +1,105 @@
+"""Times at which a pool's labels can't be trusted without a fresh replay.
+
+Enters: statements of pooled sessions in log order, and which of them empty their client's
+application_name. Leaves: for each statement whether such a client, or one whose name is too long
+to be replayed, may have been served in its stead.
+
+PgBouncer up to 1.21 doesn't replay an empty name, and no version replays an over-long one: such a
+client's statements carry the name of whoever was served before. The scope is the pool, not the
+backend, and it ends when that client disconnects.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from scalple.correlate.evidence import Evidence
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_SUFFIX_BYTES = len(" - [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
+_NEVER = -(2**62)
+
+
+@dataclass(slots=True)
+class PoolDoubts:
+    """Remembers, per pool, until when a reset casts doubt."""
+
+    evidence: Evidence
+    _until_us: dict[int, int] = field(default_factory=dict)
+
+    def apply(
+        self, rows: Ints, pool: Ints, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
+    ) -> tuple[Bools, Bools]:
+        """(leaked, overlong) per statement.
+
+        Args:
+            rows: the statements' positions in the log, ascending.
+            pool: pool of each; negative if it has none.
+            time_us: log time of each.
+            client: the client each seems to belong to, or -1.
+            fresh: its transaction follows a replay directly.
+            empties: it empties its client's application_name.
+        """
+        leaked = np.zeros(len(rows), bool)
+        overlong = np.zeros(len(rows), bool)
+        for one in np.unique(pool[pool >= 0]).tolist():
+            here = np.flatnonzero(pool == one)
+            if self.evidence.resets_leak:
+                leaked[here] = self._leaked(
+                    one, time_us[here], client[here], fresh[here], empties[here]
+                )
+            overlong[here] = self._overlong(one, time_us[here]) & ~fresh[here]
+        return leaked, overlong
+
+    def _leaked(
+        self, pool: int, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
+    ) -> Bools:
+        """Log order decides: the statement that empties a name is logged before its effect."""
+        ends = np.full(len(time_us), _NEVER, np.int64)
+        known = empties & (client >= 0)
+        ends[known] = self.evidence.client_until_us[client[known]]
+        unknown = empties & (client < 0)
+        ends[unknown] = self._last_end(pool, time_us[unknown])
+        until = np.maximum.accumulate(
+            np.concatenate([[self._until_us.get(pool, _NEVER)], ends])
+        )
+        self._until_us[pool] = int(until[-1])
+        return np.asarray((time_us <= until[:-1]) & ~fresh)
+
+    def _last_end(self, pool: int, time_us: Ints) -> Ints:
+        """When the last client goes that was alive at each time: it may have been any."""
+        members = np.flatnonzero(self.evidence.client_pool == pool)
+        if not len(members):
+            return np.full(len(time_us), 2**62, np.int64)
+        begins = self.evidence.client_since_us[members]
+        order = np.argsort(begins)
+        latest = np.maximum.accumulate(self.evidence.client_until_us[members][order])
+        at = np.searchsorted(begins[order], time_us, side="right")
+        return np.where(at > 0, latest[np.maximum(at - 1, 0)], 2**62)
+
+    def _overlong(self, pool: int, time_us: Ints) -> Bools:
+        """Whether a client whose name can't be replayed is alive on the pool."""
+        doubt = np.zeros(len(time_us), bool)
+        for client in self._overlong_clients(pool):
+            doubt |= (time_us >= self.evidence.client_since_us[client]) & (
+                time_us <= self.evidence.client_until_us[client]
+            )
+        for warned_us in self.evidence.too_long_us:
+            end = int(self._last_end(pool, np.array([warned_us]))[0])
+            doubt |= (time_us >= warned_us) & (time_us <= end)
+        return doubt
+
+    def _overlong_clients(self, pool: int) -> list[int]:
+        limit = 128 - len("SET application_name='';") if self.evidence.short_names_only else 126
+        names = self.evidence.clients.column("application_name").to_pylist()
+        return [
+            client
+            for client in np.flatnonzero(self.evidence.client_pool == pool).tolist()
+            if names[client] is not None
+            and len(names[client].replace("'", "''").replace("\\", "\\\\").encode())
+            + _SUFFIX_BYTES
+            >= limit
+        ]

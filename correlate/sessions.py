@@ -1,0 +1,88 @@
+"""What is known of a backend session as a whole: is it pooled, and did PostgreSQL itself say who.
+
+Enters: one session's name, endpoint, database, role, and its `connection authenticated` line.
+Leaves: the pool it belongs to, and the actor that PostgreSQL's own authentication names through
+the operator's map. One Python call per session, never per statement.
+"""
+
+import re
+from dataclasses import dataclass
+
+from scalple.correlate.evidence import Endpoint, Evidence
+from scalple.correlate.rules import Rules
+
+# identity is free text that may imitate the rest, so the line is read from its right end
+# (src/backend/libpq/auth.c, set_authn_id()).
+_AUTHENTICATED = re.compile(
+    r'connection authenticated: identity="(?P<identity>.*)" method=(?P<method>\S+)'
+    r"(?: \(.*:\d+\))?",
+    re.DOTALL,
+)
+_NAMING_METHODS = frozenset({"cert", "gss", "sspi", "ldap", "peer"})
+
+UNPOOLED = -1
+UNKNOWN = -2
+
+
+@dataclass(slots=True)
+class Session:
+    """One backend session."""
+
+    session_id: str
+    endpoint: Endpoint | None = None
+    database: str | None = None
+    role: str | None = None
+    pool: int = UNKNOWN
+    """Number of its pool; UNPOOLED; or UNKNOWN while the pooler's log doesn't say."""
+    actor: str | None = None
+    method: str | None = None
+    authn: str | None = None
+    evidence_seq: int | None = None
+    contradicted: bool = False
+
+
+def started_us(session_id: str) -> int:
+    """When the session began, in µs since 1970: the first half of its id, whole seconds."""
+    return int(session_id.split(".", 1)[0], 16) * 1_000_000
+
+
+def client_endpoint(connection_from: str | None) -> Endpoint | None:
+    """(address, port) of csvlog's connection_from; None for a unix socket or a worker."""
+    if not connection_from or connection_from.startswith("["):
+        return None
+    address, _, port = connection_from.rpartition(":")
+    return (address.lower(), int(port)) if address and port.isdigit() else None
+
+
+def place(session: Session, evidence: Evidence, rules: Rules) -> None:
+    """Find out whether a pooler stands before this session, and which of its pools."""
+    if rules.pooler.kind == "none":
+        session.pool = UNPOOLED
+        return
+    begun = started_us(session.session_id)
+    if session.endpoint is not None:
+        pool = evidence.pool_of_server_connection(session.endpoint, begun)
+        if pool is not None:
+            session.pool = pool
+        elif evidence.covers(begun):
+            session.pool = UNPOOLED
+
+
+def read_authenticated(message: str) -> tuple[str, str] | None:
+    """(external identity, method) of a `connection authenticated` line that names somebody."""
+    found = _AUTHENTICATED.fullmatch(message)
+    if found is None or found["method"] not in _NAMING_METHODS:
+        return None
+    return found["identity"], found["method"]
+
+
+def name_actor(session: Session, external: tuple[str, str] | None, rules: Rules) -> None:
+    """Who the session belongs to by PostgreSQL's own word, through the operator's map."""
+    by_role = rules.actors.roles.get(session.role) if session.role else None
+    by_identity = rules.actors.identities.get(external[0]) if external else None
+    if by_identity is not None and external is not None:
+        session.actor, session.method = by_identity, "external-identity"
+        session.authn = f"pg:{external[1]}"
+        session.contradicted = by_role is not None and by_role != by_identity
+    elif by_role is not None:
+        session.actor, session.method, session.authn = by_role, "login-role", "role"
