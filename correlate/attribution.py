@@ -60,6 +60,7 @@ REASONS = (
     "unidentified-client-alive",
     "too-many-candidates",
     "background-process",
+    "parallel-worker",
 )
 (
     FORGED_LINE,
@@ -80,6 +81,7 @@ REASONS = (
     UNIDENTIFIED_ALIVE,
     TOO_MANY,
     BACKGROUND,
+    PARALLEL_WORKER,
 ) = range(len(REASONS))
 NONE = -1
 

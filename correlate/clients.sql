@@ -42,7 +42,7 @@ WITH named AS (
          a.actor IS NOT NULL AND r.actor IS NOT NULL AND a.actor <> r.actor AS contradicted,
          a.actor IS NULL AND r.actor IS NOT NULL AS by_role
   FROM all_clients a LEFT JOIN role_actors r ON r.role = a.db_role
-), both AS (
+), everyone AS (
 SELECT p.pool, w.*
 FROM with_roles w
 -- A client is served by the pool of its own login name, or, where the pooler opens no server
@@ -59,4 +59,4 @@ SELECT NULL AS pool, i.client_addr, i.client_port, i.database, i.db_role, i.seq 
 FROM identities i
 )
 SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
-FROM both;
+FROM everyone;

@@ -30,7 +30,9 @@ from scalple.correlate.sessions import (
     name_actor,
     place,
     read_authenticated,
+    started_us,
 )
+from scalple.correlate.workers import adopt_runs, follow
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -151,6 +153,7 @@ class Correlator:
         """
         batch = _Batch(log, audit_rows, payload)
         session_of = self._number_sessions(batch)
+        served_as = follow(batch, session_of, self._sessions)
         new_evidence = self._learn_sessions(batch, session_of, next_evidence_seq)
         name_of = self._number_names(batch.log.column("application_name"))
         set_label, renames, empties = self._read_settings(batch)
@@ -165,10 +168,12 @@ class Correlator:
             time_us=batch.time_us,
         )
         ended = _true(pc.starts_with(batch.message, "disconnection: "))
+        before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
-        known, client, decided = self._decide(batch, session_of, name_of, runs, empties)
-        columns = self._columns(batch, session_of, known, client, decided, runs)
         gaps = self._gaps(batch, runs)
+        adopt_runs(session_of, served_as, runs, before)
+        known, client, decided = self._decide(batch, served_as, name_of, runs, empties)
+        columns = self._columns(batch, served_as, known, client, decided, runs)
         self._forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence)
 
@@ -177,15 +182,21 @@ class Correlator:
     def _number_sessions(self, batch: "_Batch") -> Ints:
         """A code per session, the same in every batch until the session ends."""
         encoded = _encoded(batch.log.column("session_id"))
-        codes = np.empty(len(encoded.dictionary), np.int64)
-        for at, session_id in enumerate(encoded.dictionary.to_pylist()):
+        index = _indices(encoded)
+        present, first = np.unique(index, return_index=True)
+        codes = np.full(len(encoded.dictionary), -1, np.int64)
+        for at, row in zip(present.tolist(), first.tolist(), strict=True):
+            session_id = encoded.dictionary[at].as_py()
             code = self._session_codes.get(session_id)
             if code is None:
                 code = self._session_codes[session_id] = self._next_code
                 self._next_code += 1
-                self._sessions[code] = Session(session_id)
+                whole = batch.log.column("session_line_num")[row].as_py() == 1
+                begun = int(batch.time_us[row]) if whole else started_us(session_id)
+                pid = batch.log.column("process_id")[row].as_py()
+                self._sessions[code] = Session(session_id, begun, pid)
             codes[at] = code
-        return codes[_indices(encoded)] if len(codes) else np.empty(0, np.int64)
+        return codes[index]
 
     def _learn_sessions(self, batch: "_Batch", session_of: Ints, next_seq: int) -> pa.Table:
         """Endpoint, database and role of the sessions in this batch, and who they belong to."""
@@ -559,8 +570,7 @@ class Correlator:
         return pc.take(pa.array(lists, TEXTS), pa.array(which))
 
     def _findings(self, batch: "_Batch", decided: Attribution, runs: Runs) -> pa.Array:
-        drift = runs.drift[batch.audit_rows] & (known_run := runs.label[batch.audit_rows] >= 0)
-        drift &= known_run
+        drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
         code = batch.forged * 4 + drift * 2 + decided.conflict * 1
         names = ("identity-conflict", "drift", "forged-line")
         lists = [

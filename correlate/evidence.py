@@ -115,12 +115,11 @@ class Evidence:
         return None
 
     def covers(self, started_us: int) -> bool:
-        """Whether the pooler's log would show a server connection opened in that second."""
+        """Whether the pooler's log would show a server connection opened at that time."""
         return (
             self.pooler_since_us is not None
             and self.pooler_until_us is not None
-            and self.pooler_since_us <= started_us
-            and started_us + 1_000_000 <= self.pooler_until_us
+            and self.pooler_since_us <= started_us <= self.pooler_until_us
         )
 
 

@@ -68,7 +68,7 @@ class Runs:
 
 
 @dataclass(slots=True)
-class _Open:
+class OpenSession:
     """What has to be remembered of one session between batches."""
 
     line: int
@@ -91,7 +91,7 @@ class _Open:
 class RunCutter:
     """Holds the open sessions between batches."""
 
-    open_sessions: dict[int, _Open] = field(default_factory=dict)
+    open_sessions: dict[int, OpenSession] = field(default_factory=dict)
 
     def cut(self, records: Records, ended: Bools) -> Runs:
         """Cut one batch.
@@ -110,7 +110,7 @@ class RunCutter:
 class _Scan:
     """One pass over a batch in session order; every array below is in that order."""
 
-    def __init__(self, records: Records, order: Ints, known: dict[int, _Open]) -> None:
+    def __init__(self, records: Records, order: Ints, known: dict[int, OpenSession]) -> None:
         self.order = order
         self.n = len(order)
         self.session = records.session[order]
@@ -131,7 +131,7 @@ class _Scan:
         self._transactions()
         self._runs()
 
-    def _before(self, known: dict[int, _Open]) -> None:
+    def _before(self, known: dict[int, OpenSession]) -> None:
         """The record before each one; for a session's first, what was remembered."""
         heads = np.flatnonzero(self.first)
         self.carried = [known.get(int(code)) for code in self.session[heads]]
@@ -275,7 +275,7 @@ class _Scan:
             opens_transaction=self.new_transaction[back],
         )
 
-    def remember(self, known: dict[int, _Open], ended: Bools) -> None:
+    def remember(self, known: dict[int, OpenSession], ended: Bools) -> None:
         """Keep the last record of every session that goes on."""
         if not self.n:
             return
@@ -286,7 +286,7 @@ class _Scan:
             if code in ended_sessions:
                 known.pop(code, None)
                 continue
-            known[code] = _Open(
+            known[code] = OpenSession(
                 line=int(self.line[at]),
                 transaction=int(self.transaction[at]),
                 name=int(self.name[at]),

@@ -29,6 +29,9 @@ class Session:
     """One backend session."""
 
     session_id: str
+    begun_us: int
+    """When it began: its first record, or the whole second that its id names."""
+    process_id: int | None = None
     endpoint: Endpoint | None = None
     database: str | None = None
     role: str | None = None
@@ -59,12 +62,11 @@ def place(session: Session, evidence: Evidence, rules: Rules) -> None:
     if rules.pooler.kind == "none":
         session.pool = UNPOOLED
         return
-    begun = started_us(session.session_id)
     if session.endpoint is not None:
-        pool = evidence.pool_of_server_connection(session.endpoint, begun)
+        pool = evidence.pool_of_server_connection(session.endpoint, session.begun_us)
         if pool is not None:
             session.pool = pool
-        elif evidence.covers(begun):
+        elif evidence.covers(session.begun_us):
             session.pool = UNPOOLED
 
 

@@ -1,0 +1,125 @@
+"""What a query reads from, as its columns' origins, and how far its predicates narrow it.
+
+In: relations, equalities and pinned columns as `sqltext` finds them. Out: the access shape of one
+SELECT. Knows nothing of SQL text or its parser.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import chain
+
+SHAPES = ("export", "full", "write", "range", "aggregate", "point", "none")  # worst first
+
+
+def worst(shapes: Iterable[str]) -> str:
+    """Of several reads, the shape that discloses most."""
+    return min(chain(shapes, ["none"]), key=SHAPES.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Stored columns behind a name; `is_direct` when their value is the name's value."""
+
+    columns: tuple[str, ...]
+    is_direct: bool = False
+
+
+@dataclass(slots=True)
+class Relation:
+    """A table, view, subquery or function in FROM."""
+
+    columns: dict[str, Ref] = field(default_factory=dict)
+    rest: tuple[str, ...] = ()
+    """Tables whose columns aren't all known and show through under their own names."""
+    shape: str = "none"
+
+    def find(self, name: str) -> Ref | None:
+        if name in self.columns:
+            return self.columns[name]
+        return Ref((f"{self.rest[0]}.{name}",), True) if len(self.rest) == 1 else None
+
+    def everything(self) -> Ref:
+        return Ref(tuple(dict.fromkeys(c for ref in self.columns.values() for c in ref.columns)))
+
+    def renamed(self, names: Iterable[str]) -> "Relation":
+        """Under the column names of an alias such as `t(a, b)`."""
+        names = list(names)
+        if not names:
+            return self
+        given = {n: Ref(()) for n in names}
+        renamed = dict(zip([*names, *list(self.columns)[len(names) :]], self.columns.values()))
+        return Relation(given | renamed, self.rest, self.shape)
+
+
+Place = tuple[int, tuple[str, ...]]
+"""A direct column within one relation: the relation's id, the stored columns."""
+
+
+@dataclass(slots=True)
+class Scope:
+    """One SELECT (or UPDATE, DELETE …): names in sight and what its predicates say."""
+
+    outer: "Scope | None" = None
+    ctes: dict[str, Relation] = field(default_factory=dict)
+    relations: dict[str, Relation] = field(default_factory=dict)
+    hidden: dict[str, Relation] = field(default_factory=dict)
+    """In sight under their alias only (`excluded`)."""
+    aliases: set[str] = field(default_factory=set)
+    refs: dict[int, tuple[int, Ref]] = field(default_factory=dict)
+    """Column node -> relation and what it stands for."""
+    nested: list[str] = field(default_factory=list)
+    """Shapes of subqueries."""
+    links: list[tuple[int, int]] = field(default_factory=list)
+    """Narrowing the first relation narrows the second."""
+    same: list[tuple[Place, Place]] = field(default_factory=list)
+    """Columns whose values are equal in every row read."""
+    pinned: dict[int, set[str]] = field(default_factory=dict)
+    """Columns that equal constants; '*' when the relation is pinned whichever way."""
+    ranged: set[int] = field(default_factory=set)
+    """Relations that some predicate mentions."""
+
+    def chain(self) -> Iterable["Scope"]:
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.outer
+
+    def pin(self, places: Iterable[Place]) -> None:
+        for home, columns in places:
+            self.pinned.setdefault(home, set()).update(columns)
+
+    def equal_places(self, place: Place) -> set[Place]:
+        """All places that hold the same value as this one."""
+        found, queue = {place}, [place]
+        while queue:
+            here = queue.pop()
+            for one, other in self.same:
+                for a, b in ((one, other), (other, one)):
+                    if a == here and b not in found:
+                        found.add(b)
+                        queue.append(b)
+        return found
+
+    def reached(self, seeds: set[int]) -> set[int]:
+        """Relations narrowed by narrowing the seeds. What follows an outer row is a seed."""
+        own = {id(r) for r in self.relations.values()}
+        found = {b for a, b in self.links if a not in own and b in own} | seeds
+        queue = list(found)
+        while queue:
+            here = queue.pop()
+            new = {b for a, b in self.links if a == here and b in own} - found
+            found |= new
+            queue.extend(new)
+        return found
+
+    def shape(self, pinned: set[int]) -> str:
+        points, ranges = self.reached(pinned), self.reached(self.ranged)
+        shapes = list(self.nested)
+        for relation in self.relations.values():
+            shape = relation.shape
+            if shape in ("full", "range") and id(relation) in points:
+                shape = "point"
+            elif shape == "full" and id(relation) in ranges:
+                shape = "range"
+            shapes.append(shape)
+        return worst(shapes)
