@@ -1,0 +1,44 @@
+"""The Merkle tree over the rows of a segment: salted leaf hashes and their root.
+
+A table and the segment's salt key enter; concatenated leaf hashes leave. The salt keeps the hash
+of an expired row from being guessed back; it lives in the segment only and goes with it.
+"""
+
+import hashlib
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+from scalple.store.encoding import Matrix, chunks, encode_rows
+
+SALT_KEY_BYTES = 32
+SALT_BYTES = 16
+
+
+def row_hashes(table: pa.Table, salt_key: bytes) -> bytes:
+    """The RFC 6962 leaf hashes of the rows in order, concatenated."""
+    lead = np.zeros((table.num_rows, 1 + SALT_BYTES), np.uint8)  # 0x00 marks a leaf
+    lead[:, 1:] = salts(salt_key, table.num_rows)
+    at, hashes = 0, []
+    for batch in chunks(table):
+        hashes.append(_hash_each(encode_rows(batch, lead[at : at + batch.num_rows])))
+        at += batch.num_rows
+    return b"".join(hashes)
+
+
+def salts(salt_key: bytes, rows: int) -> Matrix:
+    """Row i's salt: block i of the AES-256-CTR keystream, counter from zero."""
+    stream = Cipher(AES256(salt_key), CTR(bytes(16))).encryptor().update(bytes(SALT_BYTES * rows))
+    return np.frombuffer(stream, np.uint8).reshape(rows, SALT_BYTES)
+
+
+def _hash_each(values: pa.Array) -> bytes:
+    bounds = np.frombuffer(values.buffers()[1], np.int32)[values.offset :].tolist()
+    data = values.buffers()[2].to_pybytes()  # slices of bytes are quicker than of memoryview
+    sha256 = hashlib.sha256
+    hashes = [sha256(data[a:b]).digest() for a, b in pairwise(bounds[: len(values) + 1])]
+    return b"".join(hashes)
