@@ -1,0 +1,167 @@
+"""Key files: the Ed25519 signing key, the subject key, and the public key beside them.
+
+A configured path is used as it is and must exist. Without one, keys are made on first use in
+STORE.keys/ beside a local store, readable by the owner only, with a warning for the operator
+that is returned, never printed. What the subject key is used for is not decided here.
+"""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store import durable
+from scalple.store.layout import keys_directory
+from scalple.store.note import VerifierKey
+
+SUBJECT_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The key, the file it is in, and what the operator should be told."""
+
+    private: Ed25519PrivateKey
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """The key, the file it is in, and what the operator should be told."""
+
+    secret: bytes
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+def signing_key(store_dir: Path, configured: Path | None, *, name: str = "signing") -> SigningKey:
+    """The key that signs an origin's head.
+
+    Raises:
+        ConfigError: the configured file is missing, or the file holds no Ed25519 key.
+    """
+    path, warnings = _find(store_dir, configured, f"{name}.key", create_signing_key)
+    try:
+        private = load_pem_private_key(_read(path), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "Ed25519 private key in PEM form") from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise _unusable(path, "Ed25519 private key in PEM form")
+    return SigningKey(private, path, warnings)
+
+
+def subject_key(store_dir: Path, configured: Path | None, *, name: str = "subject") -> SubjectKey:
+    """The key that subject tokens are made with.
+
+    Raises:
+        ConfigError: the configured file is missing, or isn't 64 hexadecimal digits.
+    """
+    path, warnings = _find(store_dir, configured, f"{name}.key", create_subject_key)
+    try:
+        secret = bytes.fromhex(_read(path).decode("ascii").strip())
+    except ValueError as error:
+        raise _unusable(path, "key of 64 hexadecimal digits") from error
+    if len(secret) != SUBJECT_KEY_BYTES:
+        raise _unusable(path, "key of 64 hexadecimal digits")
+    return SubjectKey(secret, path, warnings)
+
+
+def create_signing_key(path: Path) -> None:
+    """Makes an Ed25519 key; an existing file is never overwritten."""
+    private = Ed25519PrivateKey.generate()
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    durable.create(path, pem, mode=0o600)
+
+
+def create_subject_key(path: Path) -> None:
+    """Makes a subject key; an existing file is never overwritten."""
+    durable.create(path, secrets.token_hex(SUBJECT_KEY_BYTES).encode() + b"\n", mode=0o600)
+
+
+def public_key_beside(store_dir: Path, origin: str) -> Path:
+    """Where the verifier key of an origin is kept when its signing key was made by us."""
+    return keys_directory(store_dir) / f"{origin}.pub"
+
+
+def write_public_key(path: Path, key: VerifierKey) -> None:
+    """Puts the verifier key into a file; the file that is there already must say the same.
+
+    Raises:
+        ConfigError: it says something else.
+    """
+    try:
+        durable.create(path, f"{key.to_text()}\n".encode())
+    except FileExistsError:
+        if read_public_keys(path) != [key]:
+            raise ConfigError(
+                "the signing key isn't the one that this public key belongs to",
+                place=str(path),
+                hint="give the signing key that the store was created with",
+            ) from None
+
+
+def read_public_keys(path: Path) -> list[VerifierKey]:
+    """The verifier keys in a file, one a line.
+
+    Raises:
+        ConfigError: the file can't be read.
+        VerificationError: it isn't exactly lines of verifier keys.
+    """
+    try:
+        text = _read(path).decode()
+        if not text.endswith("\n"):
+            raise VerificationError("public key file has no final newline")
+        return [VerifierKey.from_text(line) for line in text.removesuffix("\n").split("\n")]
+    except UnicodeDecodeError as error:
+        raise VerificationError("public key file isn't UTF-8", place=str(path)) from error
+    except VerificationError as error:
+        raise VerificationError(error.what, place=str(path)) from error
+
+
+def _find(
+    store_dir: Path, configured: Path | None, name: str, create: Callable[[Path], None]
+) -> tuple[Path, tuple[str, ...]]:
+    if configured is not None:
+        return configured, _too_open(configured)
+    path = keys_directory(store_dir) / name
+    if path.exists():
+        return path, _too_open(path)
+    durable.make_directory(path.parent)
+    path.parent.chmod(0o700)
+    create(path)
+    warning = f"made {path}: in production keep keys elsewhere and name them in [keys]"
+    return path, (warning,)
+
+
+def _too_open(path: Path) -> tuple[str, ...]:
+    if path.exists() and path.stat().st_mode & 0o077:
+        return (f"{path} can be read by others: chmod 600 {path}",)
+    return ()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"can't read key file: {error.strerror}",
+            place=str(path),
+            hint="make one with `scalple-ingest keygen`, or mend [keys] in the configuration",
+        ) from error
+
+
+def _unusable(path: Path, wanted: str) -> ConfigError:
+    return ConfigError(
+        f"no {wanted}", place=str(path), hint="make one with `scalple-ingest keygen`"
+    )

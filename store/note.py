@@ -1,0 +1,128 @@
+"""Signed notes and verifier keys as C2SP signed-note says (Ed25519, key type 0x01).
+
+Text and a key enter, a signed note leaves; a note and a key enter, the checked text leaves.
+Strict and canonical: what isn't byte for byte what `sign` would write is refused. It doesn't
+know what the text says.
+"""
+
+import base64
+import binascii
+import hashlib
+from dataclasses import dataclass
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from scalple.ingest.errors import VerificationError
+
+ED25519 = b"\x01"
+SIGNATURES_MAX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A named Ed25519 public key: what the note specification calls a vkey."""
+
+    name: str
+    public: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The first four bytes of SHA-256(name, LF, type, key)."""
+        named = self.name.encode() + b"\n" + ED25519 + self.public
+        return hashlib.sha256(named).digest()[:4]
+
+    def to_text(self) -> str:
+        """`name+hexadecimal id+base64(type and key)`."""
+        return f"{self.name}+{self.key_id.hex()}+{_base64(ED25519 + self.public)}"
+
+    @classmethod
+    def from_text(cls, text: str) -> "VerifierKey":
+        """The inverse of `to_text`.
+
+        Raises:
+            VerificationError: the text isn't exactly what `to_text` writes.
+        """
+        name, _, rest = text.partition("+")
+        key_id, _, encoded = rest.partition("+")
+        typed = _from_base64(encoded, "public key")
+        key = cls(name, typed[1:])
+        if len(typed) != 33 or typed[:1] != ED25519 or key_id != key.key_id.hex() or not name:
+            raise VerificationError(f"not an Ed25519 verifier key: {text!r}")
+        return key
+
+    @classmethod
+    def of(cls, name: str, private: Ed25519PrivateKey) -> "VerifierKey":
+        """The verifier key that belongs to a signing key."""
+        return cls(name, private.public_key().public_bytes_raw())
+
+    def check(self, signature: bytes, message: bytes) -> None:
+        """Returns when the signature is this key's.
+
+        Raises:
+            VerificationError: it isn't.
+        """
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+        except (InvalidSignature, ValueError) as error:
+            raise VerificationError(f"signature isn't by key {self.to_text()}") from error
+
+
+def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
+    """The note: the text, an empty line, one signature line."""
+    key = VerifierKey.of(name, private)
+    signature = _base64(key.key_id + private.sign(text.encode()))
+    return f"{text}\n— {name} {signature}\n".encode()
+
+
+def open_note(note: bytes, key: VerifierKey) -> str:
+    """The text of a note that carries the key's signature; other keys' lines are ignored.
+
+    Raises:
+        VerificationError: malformed, not signed by the key, or its signature is wrong.
+    """
+    try:
+        whole = note.decode()
+    except UnicodeDecodeError as error:
+        raise VerificationError("note isn't UTF-8") from error
+    if any((ord(c) < 0x20 and c != "\n") or ord(c) == 0x7F for c in whole):
+        raise VerificationError("note holds a control character")
+    text, separator, signatures = whole.rpartition("\n\n")
+    if not separator or not text or not signatures.endswith("\n"):
+        raise VerificationError("note has no text, no signature or no final newline")
+    text += "\n"
+    lines = signatures.removesuffix("\n").split("\n")
+    if len(lines) > SIGNATURES_MAX:
+        raise VerificationError(f"note has more than {SIGNATURES_MAX} signatures")
+    known = [s for name, s in map(_signature, lines) if (name, s[:4]) == (key.name, key.key_id)]
+    if not known:
+        raise VerificationError(f"note isn't signed by key {key.to_text()}")
+    for signature in known:
+        key.check(signature[4:], text.encode())
+    return text
+
+
+def _signature(line: str) -> tuple[str, bytes]:
+    dash, _, rest = line.partition(" ")
+    name, _, encoded = rest.partition(" ")
+    signature = _from_base64(encoded, "signature")
+    if dash != "—" or not name or "+" in name or len(signature) < 5:
+        raise VerificationError(f"malformed signature line: {line!r}")
+    return name, signature
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _from_base64(text: str, what: str) -> bytes:
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise VerificationError(f"{what} isn't base64: {text!r}") from error
+    if _base64(data) != text:
+        raise VerificationError(f"{what} isn't canonical base64: {text!r}")
+    return data

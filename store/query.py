@@ -1,0 +1,188 @@
+"""Questions that people ask of a store: who touched this person, what did this actor run.
+
+Enters: a connection with the store's views and a question. Leaves: Arrow tables of audit rows.
+`direct` names the subject; `possible` read personal data of the subject's tables without a
+predicate that names anybody: it could have seen the subject, no more is claimed. Opens no file
+itself (see `views`) and prints nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from scalple.ingest.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """From `since`, inclusive, to `until`, exclusive; None is open."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Filters combine with AND; the identifiers of `subject` are one person's and combine with OR.
+
+    Attributes:
+        tokens: (identifier, token) of the subject; empty if the question isn't about a subject.
+        subject_columns: columns that hold those identifiers.
+        personal_columns: all columns declared as personal data.
+    """
+
+    tokens: tuple[tuple[str, int], ...] = ()
+    subject_columns: tuple[str, ...] = ()
+    personal_columns: tuple[str, ...] = ()
+    actor: str | None = None
+    table: str | None = None
+    period: Period = Period()
+
+
+def direct(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+    """Audit rows that fit: those naming the subject, if the question has one."""
+    where, values = _filters(question)
+    if question.tokens:
+        where.append("list_has_any(list_transform(subjects, lambda s: s.token), $tokens)")
+        values["tokens"] = [token for _, token in question.tokens]
+    return _rows(con, where, values)
+
+
+def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+    """Audit rows that read personal data of the subject's tables and name no one of them."""
+    if not question.tokens:
+        return _rows(con, ["false"], {})
+    where, values = _filters(question)
+    where.append(_sql("possible.sql"))
+    tables = sorted({column.rpartition(".")[0] for column in question.subject_columns})
+    personal = [
+        column
+        for column in {*question.personal_columns, *question.subject_columns}
+        if column.rpartition(".")[0] in tables
+    ]
+    values |= {
+        "tables": tables,
+        "personal": sorted(personal),
+        "subject_columns": list(question.subject_columns),
+    }
+    return _rows(con, where, values)
+
+
+def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
+    """What is known of a period, and what isn't: to be printed beside every answer."""
+    where, values = _filters(Question(period=period))
+    clause = " AND ".join(where) or "true"
+
+    def counts(column: str) -> dict[str, int]:
+        rows = con.execute(
+            f"SELECT {column}, count(*) FROM audit WHERE {clause} AND {column} IS NOT NULL "
+            "GROUP BY 1 ORDER BY 2 DESC, 1",
+            values,
+        ).fetchall()
+        return {str(name): count for name, count in rows}
+
+    total, first, last, people = con.execute(
+        "SELECT count(*), min(log_time), max(log_time), count(DISTINCT session_user_id) "
+        f"FROM audit WHERE {clause}",
+        values,
+    ).fetchall()[0]
+    grades = counts("attribution_grade")
+    named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
+    pooler = grades.get("pooler", 0)
+    return {
+        "statements": total,
+        "first": first,
+        "last": last,
+        "actors": people,
+        "attributed": named,
+        "attributed_share": round(named / (total - pooler), 6) if total > pooler else None,
+        "by_grade": grades,
+        "by_method": counts("attribution_method"),
+        "by_reason": counts("attribution_reason"),
+        "findings": _findings(con, clause, values),
+        "denied": _count(con, "denied", where, values),
+        "gaps": _gaps(con, where, values),
+        "unparsed": con.execute("SELECT count(*) FROM unparsed").fetchall()[0][0],
+    }
+
+
+def _findings(
+    con: duckdb.DuckDBPyConnection, clause: str, values: Mapping[str, Any]
+) -> dict[str, int]:
+    rows = con.execute(
+        f"SELECT finding, count(*) FROM (SELECT unnest(findings) AS finding FROM audit "
+        f"WHERE {clause}) GROUP BY 1 ORDER BY 2 DESC, 1",
+        values,
+    ).fetchall()
+    return {name: count for name, count in rows}
+
+
+def _gaps(
+    con: duckdb.DuckDBPyConnection, where: Iterable[str], values: Mapping[str, Any]
+) -> dict[str, int]:
+    clause = " AND ".join(where) or "true"
+    rows = con.execute(
+        f"SELECT reason, count(*) FROM gaps WHERE log_time IS NULL OR {clause} "
+        "GROUP BY 1 ORDER BY 2 DESC, 1",
+        values,
+    ).fetchall()
+    return {name: count for name, count in rows}
+
+
+def _count(
+    con: duckdb.DuckDBPyConnection, view: str, where: Iterable[str], values: Mapping[str, Any]
+) -> int:
+    clause = " AND ".join(where) or "true"
+    return int(con.execute(f"SELECT count(*) FROM {view} WHERE {clause}", values).fetchall()[0][0])
+
+
+def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
+    where: list[str] = []
+    values: dict[str, Any] = {}
+    if question.actor is not None:
+        where.append("(session_user_id = $actor OR lower(session_email) = lower($actor))")
+        values["actor"] = question.actor
+    if question.table is not None:
+        where.append("list_contains(affected_tables, $table)")
+        name = question.table
+        values["table"] = name if "." in name else f"public.{name}"
+    if question.period.since is not None:
+        where.append("log_time >= $since")
+        values["since"] = question.period.since
+    if question.period.until is not None:
+        where.append("log_time < $until")
+        values["until"] = question.period.until
+    return where, values
+
+
+def _rows(con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str, Any]) -> pa.Table:
+    clause = " AND ".join(where) or "true"
+    sql = f"SELECT * FROM audit WHERE {clause} ORDER BY log_time, origin, seq"
+    return con.execute(sql, values).to_arrow_table()
+
+
+def _sql(name: str) -> str:
+    return resources.files("scalple.store").joinpath(name).read_text("utf-8")
+
+
+def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+    """The user's own SELECT over the views.
+
+    Raises:
+        InputError: it is no single SELECT, or DuckDB refuses it.
+    """
+    try:
+        statements = con.extract_statements(text)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise InputError(
+                "one SELECT is expected",
+                hint="for example: SELECT attribution_grade, count(*) FROM audit GROUP BY 1",
+            )
+        return con.execute(statements[0]).to_arrow_table()
+    except duckdb.Error as error:
+        raise InputError(str(error).strip(), place="sql") from error

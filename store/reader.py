@@ -1,0 +1,130 @@
+"""A store opened for questions: checked heads, checked chains, checked segment files.
+
+A store directory enters; paths of segments leave, each hashed against its manifest before it is
+handed out. It answers nothing itself, and reads only what a signed head covers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from scalple.ingest.errors import ConfigError
+from scalple.store.chain import Chain, read_object, read_settled
+from scalple.store.keys import read_public_keys
+from scalple.store.layout import OriginLayout, existing_origins, origin_layout
+from scalple.store.manifest import Manifest, SegmentRecord
+from scalple.store.note import VerifierKey
+from scalple.store.verified import VerifiedFiles, default_cache_file
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRef:
+    """A committed segment whose bytes were checked."""
+
+    origin: str
+    n: int
+    """The manifest that commits it."""
+    record: SegmentRecord
+    path: Path
+
+    @property
+    def first_seq(self) -> int:
+        """The seq of its first row."""
+        return self.record.first_seq
+
+    @property
+    def rows(self) -> int:
+        """How many rows it holds."""
+        return self.record.rows
+
+
+class StoreReader:
+    """What the signed heads of a store's origins covered when it was opened."""
+
+    def __init__(
+        self, layouts: dict[str, OriginLayout], verified: VerifiedFiles | None = None
+    ) -> None:
+        self.notes: list[str] = []
+        """What the operator should know about the state of the store."""
+        self._layouts = layouts
+        self._verified = verified or VerifiedFiles(default_cache_file())
+        self._chains = {origin: self._read(layout) for origin, layout in layouts.items()}
+
+    @classmethod
+    def open(
+        cls, store_dir: Path, origin: str | None = None, *, verified: VerifiedFiles | None = None
+    ) -> Self:
+        """Opens one origin, or all of them but the log of questions.
+
+        Raises:
+            ConfigError: there is no store, or no such origin in it.
+            VerificationError: a head or a chain isn't intact.
+        """
+        origins = existing_origins(store_dir)
+        if origin is not None:
+            layout = origin_layout(store_dir, origin)
+            if not layout.directory.is_dir():
+                raise ConfigError(
+                    f"no origin {origin!r} in this store",
+                    place=str(store_dir),
+                    hint=f"it holds {', '.join(origins) or 'none'}",
+                )
+            return cls({origin: layout}, verified)
+        if not origins:
+            raise ConfigError("no store here", place=str(store_dir), hint="check --store")
+        return cls({name: origin_layout(store_dir, name) for name in origins}, verified)
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins that were opened."""
+        return list(self._layouts)
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All manifests, origin by origin, in order."""
+        return [m for chain in self._chains.values() for m in chain.manifests]
+
+    def chain(self, origin: str) -> Chain:
+        """The checked chain of one origin."""
+        return self._chains[origin]
+
+    def segments(self, kind: str) -> list[SegmentRef]:
+        """The segments of a kind in all opened origins, in order of seq.
+
+        Raises:
+            VerificationError: a file is missing or isn't what its manifest says.
+        """
+        found = []
+        for origin, chain in self._chains.items():
+            for manifest in chain.manifests:
+                for record in manifest.segments:
+                    if record.kind == kind:
+                        path = self._layouts[origin].segments / record.file
+                        self._verified.check(path, record.sha256, record.bytes)
+                        found.append(SegmentRef(origin, manifest.n, record, path))
+        self._verified.save()
+        return found
+
+    def objects(self, sha256: str) -> bytes:
+        """The bytes of an object that some manifest names.
+
+        Raises:
+            VerificationError: no opened origin has it, or its bytes aren't what its name says.
+        """
+        holders = [x for x in self._layouts.values() if x.object(sha256).exists()]
+        return read_object((holders or list(self._layouts.values()))[0], sha256)
+
+    def _read(self, layout: OriginLayout) -> Chain:
+        keys = read_public_keys(layout.public_key)
+        chain, beyond = read_settled(layout, _own_key(layout, keys))
+        if beyond:
+            self.notes.append(
+                f"{layout.origin}: manifest {chain.tree.size} isn't signed yet and is left out"
+            )
+        return chain
+
+
+def _own_key(layout: OriginLayout, keys: list[VerifierKey]) -> VerifierKey:
+    if [key.name for key in keys] != [layout.origin]:
+        raise ConfigError(f"no key of origin {layout.origin!r}", place=str(layout.public_key))
+    return keys[0]

@@ -1,0 +1,94 @@
+"""Files whose bytes were once checked, remembered so that a question needn't hash them again.
+
+A path and the hash its bytes must have enter; the call returns or raises. What is remembered is
+device, inode, size, mtime and ctime, in a file in the user's cache directory; whoever can change
+a file without changing these can deceive a question, but not `verify`, which never asks here.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+from scalple.ingest.errors import VerificationError
+
+REMEMBERED_MAX = 100_000
+RACY_NS = 2_000_000_000
+"""A file younger than this isn't remembered: a change could hide in the clock's grain."""
+
+
+def default_cache_file() -> Path:
+    """Where the memory is kept for this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "scalple" / "verified.json"
+
+
+class VerifiedFiles:
+    """The memory; without a file it lasts as long as the object."""
+
+    def __init__(self, cache_file: Path | None) -> None:
+        self._cache_file = cache_file
+        self._known: dict[str, str] = _load(cache_file) if cache_file else {}
+        self._changed = False
+
+    def check(self, path: Path, sha256: str, size: int) -> None:
+        """Returns when the file's bytes have this hash, now or when last looked at.
+
+        Raises:
+            VerificationError: missing, another length, or other bytes.
+        """
+        try:
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                if before.st_size != size:
+                    raise VerificationError(
+                        f"length differs: expected {size}, found {before.st_size}", place=str(path)
+                    )
+                if self._known.get(_identity(before)) == sha256:
+                    return
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+                after = os.fstat(file.fileno())
+        except OSError as error:
+            raise VerificationError(f"can't read: {error.strerror}", place=str(path)) from error
+        if found != sha256:
+            raise VerificationError(
+                f"SHA-256 differs: expected {sha256}, found {found}", place=str(path)
+            )
+        if _identity(before) == _identity(after) and time.time_ns() - after.st_ctime_ns > RACY_NS:
+            self._known[_identity(after)] = sha256
+            self._changed = True
+
+    def save(self) -> None:
+        """Keeps the memory for the next process; that it can't be kept is no error."""
+        if self._cache_file is None or not self._changed:
+            return
+        known = {**_load(self._cache_file), **self._known}
+        newest = dict(list(known.items())[-REMEMBERED_MAX:])
+        temporary = self._cache_file.with_suffix(f".{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self._cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(newest))
+            temporary.replace(self._cache_file)
+
+
+def _identity(status: os.stat_result) -> str:
+    numbers = (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+    return ":".join(map(str, numbers))
+
+
+def _load(cache_file: Path) -> dict[str, str]:
+    try:
+        known = json.loads(cache_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(known, dict):
+        return {}
+    return {str(identity): str(sha256) for identity, sha256 in known.items()}

@@ -1,0 +1,280 @@
+"""The one write path of an origin: prepare segments, commit a manifest, sign the head.
+
+Arrow tables, source positions and objects enter; a manifest leaves once everything it names is
+durable. The commit point is the manifest's link: before it a crash leaves files that nothing
+names (removed at the next opening), after it the next opening signs the head. One writer per
+origin, held by a lock on the origin's directory, so that no lock file exists to be changed.
+It doesn't decide what a batch is, and never deletes or rewrites what a manifest names.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from scalple.correlate.record import KINDS
+from scalple.ingest.errors import CommitError, StoreError
+from scalple.store import durable, merkle, recovery, segments
+from scalple.store.chain import Chain, read_bytes
+from scalple.store.checkpoint import Checkpoint
+from scalple.store.keys import public_key_beside, write_public_key
+from scalple.store.layout import OriginLayout, keys_directory, origin_layout
+from scalple.store.manifest import (
+    MANIFEST_BYTES_MAX,
+    Manifest,
+    Position,
+    SegmentRecord,
+    positions_to_bytes,
+    sha256_hex,
+)
+from scalple.store.note import VerifierKey
+from scalple.store.rowtree import SALT_KEY_BYTES, row_hashes
+
+PREPARED_MAX = 4
+"""How many batches may be prepared and not yet committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Segments that are durable and wait for the manifest that commits them."""
+
+    n: int
+    segments: tuple[SegmentRecord, ...]
+
+
+class StoreWriter:
+    """Appends to one origin. After an error in a write it is unusable: open it again.
+
+    `prepare` may run in another thread than `commit`; each of them in one thread at a time.
+    """
+
+    def __init__(
+        self,
+        layout: OriginLayout,
+        private: Ed25519PrivateKey,
+        chain: Chain,
+        lock: int,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        """What opening found and mended, for the operator."""
+        self._layout = layout
+        self._private = private
+        self._chain = chain
+        self._lock = lock
+        self._clock = clock
+        self._nonce = secrets.token_hex(16)
+        self._next_seq = dict(chain.next_seq)
+        self._next_n = chain.tree.size
+        self._usable = True
+        self._parquet = ThreadPoolExecutor(1, "scalple-parquet")
+
+    @classmethod
+    def open(
+        cls,
+        store_dir: Path,
+        origin: str,
+        signing_key: Ed25519PrivateKey,
+        *,
+        create: bool,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> Self:
+        """Opens an origin for writing, after mending what a crash left.
+
+        Raises:
+            ConfigError: the origin doesn't exist and `create` is False; or another signing key.
+            StoreError: another writer has it open.
+            VerificationError: the origin isn't what its head says.
+        """
+        layout = origin_layout(store_dir, origin)
+        if create:
+            durable.make_directory(layout.directory)
+        lock = recovery.lock(layout)
+        try:
+            if create and not layout.checkpoint.exists():
+                recovery.create(layout, signing_key)
+            key = VerifierKey.of(origin, signing_key)
+            write_public_key(layout.public_key, key)
+            if keys_directory(store_dir).is_dir():
+                write_public_key(public_key_beside(store_dir, origin), key)
+            chain, notes = recovery.recover(layout, signing_key)
+        except BaseException:
+            os.close(lock)
+            raise
+        writer = cls(layout, signing_key, chain, lock, clock)
+        writer.notes = notes
+        return writer
+
+    def close(self) -> None:
+        """Gives the lock back. What was prepared and not committed is gone at the next opening."""
+        self._usable = False
+        self._parquet.shutdown()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def next_seq(self) -> dict[str, int]:
+        """The seq that the next row of each kind must have; prepared rows are counted."""
+        return dict(self._next_seq)
+
+    @property
+    def positions(self) -> list[Position]:
+        """The latest committed position of each source generation."""
+        return list(self._chain.positions.values())
+
+    @property
+    def head(self) -> Checkpoint:
+        """The signed head."""
+        return self._chain.head
+
+    @property
+    def head_size(self) -> int:
+        """How many manifests are committed."""
+        return self._chain.tree.size
+
+    def prepare(self, tables: Mapping[str, pa.Table]) -> Prepared:
+        """Encodes, hashes and durably writes the rows; nothing is committed by it.
+
+        Raises:
+            VerificationError: columns, origin or seq aren't as they must be; nothing was written.
+            StoreError: unknown kind, too many batches wait for their commit, or a failed write.
+        """
+        self._check_usable()
+        if self._next_n - self._chain.tree.size >= PREPARED_MAX:
+            raise StoreError(f"more than {PREPARED_MAX} batches wait for their commit")
+        for kind, table in tables.items():
+            if kind not in KINDS:
+                raise StoreError(f"there is no kind {kind!r}", hint=f"one of {', '.join(KINDS)}")
+            segments.check_rows(kind, table, self._layout.origin, self._next_seq[kind])
+        with self._unusable_after_error():
+            records = tuple(
+                record
+                for kind in KINDS
+                if kind in tables
+                for part in segments.split(tables[kind])
+                for record in self._write(kind, part)
+            )
+        for record in records:
+            self._next_seq[record.kind] += record.rows
+        self._next_n += 1
+        return Prepared(self._next_n - 1, records)
+
+    def commit(
+        self,
+        batch: Mapping[str, pa.Table] | Prepared,
+        positions: Sequence[Position],
+        objects: Mapping[str, bytes],
+    ) -> Manifest:
+        """Commits rows, positions and objects in one act; on return all of it is durable.
+
+        Positions that don't advance are left out. `objects` (rules, schema, …) are stored once
+        per content; give them with every batch that they shaped.
+
+        Raises:
+            StoreError: batches committed out of order, or too much for one manifest.
+            VerificationError: a position doesn't begin where the last one ended.
+            CommitError: the state is unknown; open the store again.
+        """
+        prepared = batch if isinstance(batch, Prepared) else self.prepare(batch)
+        self._check_usable()
+        if prepared.n != self._chain.tree.size:
+            raise StoreError(f"batch {prepared.n} before batch {self._chain.tree.size}")
+        advanced = tuple(p for p in positions if p.begin != p.end)
+        with self._unusable_after_error():
+            manifest = self._manifest(prepared, advanced, objects)
+            data = manifest.to_bytes()
+            self._chain.append(manifest, data, advanced)
+            try:
+                durable.create(self._layout.manifest(manifest.n), data)  # the commit point
+            except FileExistsError as error:
+                raise CommitError(f"manifest {manifest.n} was written by another") from error
+            durable.replace(self._layout.checkpoint, self._chain.head.sign(self._private))
+        return manifest
+
+    def _manifest(
+        self, prepared: Prepared, positions: tuple[Position, ...], objects: Mapping[str, bytes]
+    ) -> Manifest:
+        manifest = Manifest(
+            origin=self._layout.origin,
+            n=prepared.n,
+            previous=self._chain.last_sha256,
+            segments=prepared.segments,
+            positions=positions,
+            objects={name: self._write_object(data) for name, data in objects.items()},
+            committed_at=self._clock().isoformat(timespec="microseconds"),
+            nonce=self._nonce,
+            software=f"scalple-ingest {version('scalple-ingest')}",
+        ).signed(self._private)
+        if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
+            sha256 = self._write_object(positions_to_bytes(positions))
+            moved = {"positions": (), "positions_object": sha256, "signature": ""}
+            manifest = manifest.model_copy(update=moved).signed(self._private)
+        if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
+            raise StoreError("too many segments for one manifest", hint="commit smaller batches")
+        return manifest
+
+    def _write(self, kind: str, table: pa.Table) -> Iterator[SegmentRecord]:
+        """Writes one segment, or several when one would be too large."""
+        salt_key = secrets.token_bytes(SALT_KEY_BYTES)
+        segment = segments.Segment(kind, table, salt_key)
+        parquet = self._parquet.submit(segments.to_parquet, segment)  # while the rows are hashed
+        rows_root = merkle.root(row_hashes(table, salt_key))
+        data = parquet.result()
+        if len(data) > segments.SEGMENT_BYTES_MAX:
+            if table.num_rows == 1:
+                raise StoreError(f"a single row of {kind} is larger than a segment may be")
+            half = table.num_rows // 2
+            yield from self._write(kind, table.slice(0, half))
+            yield from self._write(kind, table.slice(half))
+            return
+        sha256 = sha256_hex(data)
+        path = self._layout.segment(self._next_n, kind, sha256)
+        durable.create(path, data)
+        if sha256_hex(read_bytes(path)) != sha256:
+            raise CommitError("segment reads back otherwise than written", place=str(path))
+        yield SegmentRecord(
+            kind=kind,
+            file=path.name,
+            first_seq=table["seq"][0].as_py(),
+            rows=table.num_rows,
+            rows_root=rows_root.hex(),
+            sha256=sha256,
+            bytes=len(data),
+        )
+
+    def _write_object(self, data: bytes) -> str:
+        sha256 = sha256_hex(data)
+        path = self._layout.object(sha256)
+        if not path.exists():
+            durable.create(path, data)
+        return sha256
+
+    def _check_usable(self) -> None:
+        if not self._usable:
+            raise CommitError(
+                "this writer is closed, or a write failed", hint="open the store again"
+            )
+
+    @contextmanager
+    def _unusable_after_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._usable = False
+            raise
