@@ -1,0 +1,185 @@
+"""The TOML configuration: read, checked, and turned into plain values for the layers below.
+
+Enters: a path. Leaves: `Config`. Unknown keys are refused with the line at fault; relative paths
+are relative to the file. Secrets never stand in the file, only paths to them.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scalple.correlate.masking import RULES as MASKING_RULES
+from scalple.correlate.rules import Actors, Pooler, Rules
+from scalple.ingest.errors import ConfigError
+
+ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+_COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sources(_Section):
+    """Where the logs are."""
+
+    postgres: tuple[str, ...] = ()
+    pgbouncer: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
+    timezone: str | None = None
+    """PostgreSQL's log_timezone; needed only where it is not UTC."""
+    schema_files: Annotated[tuple[str, ...], Field(alias="schema")] = ()
+    """CREATE TABLE statements, such as pg_dump --schema-only writes."""
+
+
+class PoolerSection(_Section):
+    """What stands before PostgreSQL."""
+
+    kind: Literal["pgbouncer", "none"] = "pgbouncer"
+    mode: Literal["transaction", "session", "statement"] = "transaction"
+
+
+class ActorsSection(_Section):
+    """Who is behind PostgreSQL's own names."""
+
+    roles: dict[str, str] = {}
+    identities: dict[str, str] = {}
+    emails: dict[str, str] = {}
+
+
+class Keys(_Section):
+    """Paths of key files; without them keys are made beside a local store."""
+
+    subject_key_file: str | None = None
+    signing_key_file: str | None = None
+
+
+class Config(_Section):
+    """A whole configuration; every key is optional."""
+
+    origin: Annotated[str, Field(pattern=ORIGIN)] | None = None
+    store: str | None = None
+    sources: Sources = Sources()
+    pooler: PoolerSection = PoolerSection()
+    identifiers: dict[str, tuple[str, ...]] = {}
+    personal_data: dict[str, str] = {}
+    actors: ActorsSection = ActorsSection()
+    keys: Keys = Keys()
+
+    def rules(self) -> Rules:
+        """The declarations that shape rows, as the layers below know them."""
+        return Rules(
+            identifiers=self.identifiers,
+            personal_data=self.personal_data,
+            actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
+            pooler=Pooler(self.pooler.kind, self.pooler.mode),
+        )
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: it can't be read, is no TOML, or holds something unknown; names the line.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+        raise ConfigError(
+            f"can't read the configuration: {reason}", place=str(path), hint="check --config"
+        ) from error
+    try:
+        config = Config.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
+    except ValidationError as error:
+        raise _fault(path, text, error) from error
+    _check_columns(path, text, config)
+    return _absolute(config, path.resolve().parent)
+
+
+def _fault(path: Path, text: str, error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    keys = [str(part) for part in first["loc"]]
+    name = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted(_known_keys(keys[:-1])))
+        return ConfigError(
+            f"unknown key {name!r}", place=_place(path, text, keys), hint=f"known here: {known}"
+        )
+    return ConfigError(f"{name}: {first['msg']}", place=_place(path, text, keys))
+
+
+def _known_keys(sections: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for name in sections:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _place(path: Path, text: str, keys: list[str]) -> str:
+    """`file:line` of a key: its own line, or the line of the nearest section above it."""
+    section: list[str] = []
+    best = 1
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            section = [part.strip("\"' ") for part in header[1].split(".")]
+            if section == keys[: len(section)]:
+                best = number
+        elif found := re.match(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w.-]+))\s*=""", line):
+            key = next(part for part in found.groups() if part is not None)
+            if [*section, key] == keys[: len(section) + 1]:
+                return f"{path}:{number}"
+    return f"{path}:{best}"
+
+
+def _check_columns(path: Path, text: str, config: Config) -> None:
+    for name, columns in config.identifiers.items():
+        for column in columns:
+            if not _COLUMN.fullmatch(column):
+                raise ConfigError(
+                    f"{column!r} is not schema.table.column",
+                    place=_place(path, text, ["identifiers", name]),
+                )
+    for column, rule in config.personal_data.items():
+        if not _COLUMN.fullmatch(column):
+            raise ConfigError(
+                f"{column!r} is not schema.table.column",
+                place=_place(path, text, ["personal_data", column]),
+            )
+        if rule not in MASKING_RULES:
+            raise ConfigError(
+                f"unknown masking rule {rule!r}",
+                place=_place(path, text, ["personal_data", column]),
+                hint="known rules: " + ", ".join(sorted(MASKING_RULES)),
+            )
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    def whole(one: str | None) -> str | None:
+        return one if one is None or "://" in one else str(base / one)
+
+    def wholes(many: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(base / one) for one in many)
+
+    sources: dict[str, Any] = {
+        name: wholes(getattr(config.sources, name))
+        for name in ("postgres", "pgbouncer", "identity", "schema_files")
+    }
+    return config.model_copy(
+        update={
+            "store": whole(config.store),
+            "sources": config.sources.model_copy(update=sources),
+            "keys": Keys(
+                subject_key_file=whole(config.keys.subject_key_file),
+                signing_key_file=whole(config.keys.signing_key_file),
+            ),
+        }
+    )

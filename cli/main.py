@@ -1,0 +1,50 @@
+"""The command `scalple-ingest`: its verbs, and how errors become exit codes.
+
+stdout is data, stderr is talk. Exit codes: 0 done; 1 anything unforeseen; 2 wrong usage; 3 input
+that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an unknown state;
+7 the store isn't what its manifests say.
+"""
+
+import sys
+
+import click
+
+from scalple.cli.coverage import coverage
+from scalple.cli.demo import demo
+from scalple.cli.query import query
+from scalple.cli.reprocess import reprocess
+from scalple.cli.sql import sql
+from scalple.cli.verify import verify
+from scalple.ingest.errors import ScalpleError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="scalple-ingest", prog_name="scalple-ingest")
+def cli() -> None:
+    """Say which human ran each statement in a PostgreSQL behind a pooler, and prove it."""
+
+
+for _verb in (reprocess, query, sql, coverage, verify, demo):
+    cli.add_command(_verb)
+
+
+def main() -> None:
+    """Run, and say what went wrong in one message."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted; what was committed stays", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ScalpleError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

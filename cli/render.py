@@ -1,0 +1,121 @@
+"""Arrow tables -> what a person or a program reads on stdout.
+
+Enters: rows. Leaves: text as table, JSON, JSON Lines or CSV. The shapes of JSON are a contract
+(docs/CLI_JSON.md). Decides nothing about what is shown.
+"""
+
+import base64
+import csv
+import datetime as dt
+import io
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TextIO
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+FORMATS = ("table", "json", "jsonl", "csv")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: times as RFC 3339 in UTC, bytes as base64."""
+    if isinstance(value, dt.datetime):
+        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, dt.date | dt.time | dt.timedelta):
+        return str(value)
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float | int | str | bool) or value is None:
+        return value
+    return str(value)
+
+
+def items(table: pa.Table) -> list[dict[str, Any]]:
+    """Rows as JSON objects."""
+    return [plain(row) for row in table.to_pylist()]
+
+
+def write_json(value: Any, out: TextIO) -> None:
+    """One JSON document."""
+    json.dump(plain(value), out, ensure_ascii=False, indent=1)
+    out.write("\n")
+
+
+def write_jsonl(rows: Iterable[dict[str, Any]], out: TextIO) -> None:
+    """One JSON object a line."""
+    for row in rows:
+        out.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+
+
+def write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], out: TextIO) -> None:
+    """RFC 4180 with a header; NULL is empty, nested values are JSON."""
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row[name]) for name in columns])
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def write_rows(table: pa.Table, form: str, out: TextIO) -> None:
+    """Rows of any query."""
+    if form == "json":
+        write_json(items(table), out)
+    elif form == "jsonl":
+        write_jsonl(items(table), out)
+    elif form == "csv":
+        write_csv(items(table), table.column_names, out)
+    else:
+        write_table(items(table), table.column_names, out)
+
+
+def write_table(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    out: TextIO,
+    *,
+    title: str | None = None,
+    empty: str = "no rows",
+) -> None:
+    """A table for people."""
+    console = terminal(out)
+    if not rows:
+        console.print(empty if title is None else f"{title}: {empty}", highlight=False)
+        return
+    shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for name in columns:
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(text_of(row[name]) for name in columns))
+    console.print(shown, highlight=False, markup=False)
+
+
+def text_of(value: Any) -> str:
+    """A cell for people: control characters can't rewrite the terminal."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        text = ", ".join(text_of(one) for one in value)
+    elif isinstance(value, dict):
+        text = json.dumps(plain(value), ensure_ascii=False)
+    else:
+        text = str(plain(value))
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def terminal(out: TextIO) -> Console:
+    """A rich console; wide when the output is no terminal, so that nothing is folded there."""
+    interactive = out.isatty() if not isinstance(out, io.StringIO) else False
+    return Console(file=out, width=None if interactive else 160, soft_wrap=not interactive)

@@ -1,0 +1,149 @@
+"""One log file: where its reading begins, its bytes in blocks, and anchors that recognise it.
+
+Enters: a path and the positions known from the store. Leaves: blocks of bytes that begin at record
+boundaries, and the position reached. A file is recognised by its content (the hash of its head
+and of the bytes before the position), not by its name: log files are renamed when they rotate.
+
+Doesn't parse, follow a growing file or look for rotated siblings.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scalple.ingest.errors import InputError
+from scalple.ingest.rejects import Block
+
+HEAD_BYTES = 4096
+TAIL_BYTES = 256
+BLOCK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """How far a file was read, and what it looked like there."""
+
+    head_bytes: int
+    head_sha256: str
+    end: int
+    """Offset up to which its records are in the store, in bytes."""
+    tail_sha256: str
+    """Of the last (at most 256) bytes before `end`."""
+
+
+@dataclass(slots=True)
+class SourceFile:
+    """A log file whose size was noted when it was opened; what is written later isn't read.
+
+    Raises:
+        InputError: the file is missing, unreadable or no regular file.
+    """
+
+    path: Path
+    size: int = 0
+    begin: int = 0
+    end: int = 0
+    _head: tuple[int, str] | None = None
+    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def __post_init__(self) -> None:
+        try:
+            with self.path.open("rb"):
+                self.size = self.path.stat().st_size
+        except OSError as error:
+            raise InputError(_WHY.get(error.errno or 0, str(error)), place=str(self.path)) from error
+        if not self.path.is_file():
+            raise InputError("is not a regular file", place=str(self.path))
+
+    def read(self, begin: int, length: int) -> bytes:
+        """Bytes [begin, begin + length) of what was there when the file was opened."""
+        with self.path.open("rb") as file:
+            return os.pread(file.fileno(), max(0, min(length, self.size - begin)), begin)
+
+    def head(self) -> bytes:
+        """The first bytes, by which the container is recognised."""
+        return self.read(0, 1 << 20)
+
+    def resume(self, known: Iterable[Anchors]) -> bool:
+        """Begin where the store's reading of this very file ended; False if it never was read.
+
+        Raises:
+            InputError: it begins like a file that was read, but isn't that file any more.
+        """
+        like: Anchors | None = None
+        for anchors in known:
+            if anchors.head_bytes == 0 or self._sha256(0, anchors.head_bytes) != anchors.head_sha256:
+                continue
+            like = anchors
+            tail = min(TAIL_BYTES, anchors.end)
+            if (
+                self.size >= anchors.end
+                and self._sha256(anchors.end - tail, tail) == anchors.tail_sha256
+            ):
+                self.begin = self.end = anchors.end
+                self._head = (anchors.head_bytes, anchors.head_sha256)
+                return True
+        if like is not None:
+            raise InputError(
+                f"begins like a file of which {like.end} bytes are in the store, but differs "
+                f"from it later (or is shorter: {self.size} bytes)",
+                place=str(self.path),
+                hint="give the whole, unchanged file; what the store holds is unharmed",
+            )
+        return False
+
+    def _sha256(self, begin: int, length: int) -> str:
+        return hashlib.sha256(self.read(begin, length)).hexdigest()
+
+    def blocks(
+        self, parse: Callable[[bytes, int, bool], Block]
+    ) -> Iterator[tuple[bytes, Block]]:
+        """Parse the file from `begin` on; yields bytes and what they held, `end` moves along.
+
+        Args:
+            parse: (bytes, offset, whether the file ends here) -> Block.
+        """
+        length = BLOCK_BYTES
+        while self.end < self.size:
+            data = self.read(self.end, length)
+            final = self.end + len(data) >= self.size
+            block = parse(data, self.end, final)
+            if block.consumed:
+                self._digest.update(memoryview(data)[: block.consumed])
+                self.end += block.consumed
+                length = BLOCK_BYTES
+                yield data, block
+            elif final:
+                return
+            else:
+                length *= 2  # one record is longer than the block
+
+    def taken_sha256(self) -> str:
+        """Hash of the bytes [begin, end), then `begin` moves up: one position has been made."""
+        digest = self._digest.hexdigest()
+        self._digest = hashlib.sha256()
+        self.begin = self.end
+        return digest
+
+    def anchors(self) -> Anchors:
+        """What the next reading will recognise the file by."""
+        if self._head is None:  # stays what it was when the file was first read
+            length = min(HEAD_BYTES, self.end)
+            self._head = (length, self._sha256(0, length))
+        tail = min(TAIL_BYTES, self.end)
+        return Anchors(*self._head, self.end, self._sha256(self.end - tail, tail))
+
+    def rest(self, length_max: int) -> bytes:
+        """The bytes behind the last complete record: half a record, or nothing."""
+        return self.read(self.end, min(length_max, self.size - self.end))
+
+
+_WHY = {
+    errno.ENOENT: "there is no such file",
+    errno.EACCES: "can't be read: permission denied",
+    errno.EPERM: "can't be read: permission denied",
+    errno.EISDIR: "is a directory; give the files in it, or a pattern such as 'DIR/*.csv'",
+}
