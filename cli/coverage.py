@@ -1,0 +1,62 @@
+"""`coverage`: what is known of a period, and what isn't."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from scalple.cli import render
+from scalple.cli.options import (
+    command,
+    config_option,
+    configured,
+    moment,
+    since_option,
+    store_option,
+    store_path,
+    until_option,
+)
+from scalple.cli.query import write_coverage
+from scalple.store import query as questions
+from scalple.store.views import connect
+
+
+@command("coverage")
+@store_option
+@since_option
+@until_option
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@config_option
+def coverage(
+    store_dir: str | None,
+    since: str | None,
+    until: str | None,
+    form: str,
+    config_path: Path | None,
+) -> None:
+    """Say how many statements have a name, how sure it is, and why the others have none.
+
+    \b
+    Example:
+      scalple-ingest coverage --store ./store --since 2026-03-01 --until 2026-04-01
+    """
+    con = connect(store_path(store_dir, configured(config_path)))
+    period = questions.Period(moment(since, "--since"), moment(until, "--until"))
+    found = render.plain(questions.coverage(con, period))
+    if form == "json":
+        render.write_json(found, sys.stdout)
+        return
+    for title, part in _PARTS.items():
+        rows = [{title: name, "count": count} for name, count in found[part].items()]
+        if rows:
+            render.write_table(rows, [title, "count"], sys.stdout)
+    write_coverage(found, sys.stdout)
+
+
+_PARTS = {
+    "grade": "by_grade",
+    "method": "by_method",
+    "reason": "by_reason",
+    "finding": "findings",
+    "gap": "gaps",
+}

@@ -1,0 +1,57 @@
+"""The declarations in force, as objects that the store keeps with the rows they shaped.
+
+Configuration enters, bytes leave, and back, so that questions need the store and nothing else.
+"""
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from scalple.correlate.rules import Actors, Pooler, Rules
+from scalple.ingest.errors import VerificationError
+from scalple.store.reader import StoreReader
+
+RULES = "rules"
+SCHEMA = "schema"
+
+
+def to_objects(rules: Rules, schema_sql: str | None) -> dict[str, bytes]:
+    """What a commit records."""
+    objects = {RULES: json.dumps(asdict(rules), sort_keys=True, ensure_ascii=False).encode()}
+    if schema_sql is not None:
+        objects[SCHEMA] = schema_sql.encode()
+    return objects
+
+
+def rules_from_bytes(data: bytes) -> Rules:
+    """The inverse for the rules.
+
+    Raises:
+        VerificationError: the object holds no rules.
+    """
+    try:
+        value: dict[str, Any] = json.loads(data)
+        return Rules(
+            identifiers={name: tuple(columns) for name, columns in value["identifiers"].items()},
+            personal_data=dict(value["personal_data"]),
+            actors=Actors(**value["actors"]),
+            pooler=Pooler(**value["pooler"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(f"the recorded rules can't be read: {error}") from error
+
+
+def recorded(reader: StoreReader, origin: str) -> Rules:
+    """The newest rules of an origin."""
+    for manifest in reversed(reader.chain(origin).manifests):
+        if RULES in manifest.objects:
+            return rules_from_bytes(reader.objects(manifest.objects[RULES]))
+    return Rules()
+
+
+def recorded_schema(reader: StoreReader, origin: str) -> str | None:
+    """The newest schema of an origin."""
+    for manifest in reversed(reader.chain(origin).manifests):
+        if SCHEMA in manifest.objects:
+            return reader.objects(manifest.objects[SCHEMA]).decode()
+    return None

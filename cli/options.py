@@ -1,0 +1,111 @@
+"""What several verbs take: --store, --config, times, and options that several paths may follow."""
+
+import datetime as dt
+import glob
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scalple.cli.config import Config, load
+from scalple.ingest.errors import ConfigError, InputError
+
+store_option = click.option("--store", "store_dir", metavar="DIR", help="The store's directory.")
+config_option = click.option(
+    "--config", "config_path", metavar="FILE", type=click.Path(path_type=Path), help="TOML file."
+)
+since_option = click.option("--since", metavar="TIME", help="From this time on (inclusive).")
+until_option = click.option("--until", metavar="TIME", help="Up to this time (exclusive).")
+
+
+def configured(path: Path | None) -> Config:
+    """The configuration, or the defaults."""
+    return load(path) if path is not None else Config()
+
+
+def store_path(option: str | None, config: Config) -> Path:
+    """The store that an option or the configuration names.
+
+    Raises:
+        ConfigError: neither does, or it isn't a local directory.
+    """
+    name = option or config.store
+    if not name:
+        raise ConfigError("which store?", hint="give --store DIR, or store = … in --config FILE")
+    if "://" in name:
+        raise ConfigError(
+            f"{name}: only local stores can be used so far", hint="give a directory"
+        )
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        raise ConfigError("is a file, not a store", place=str(path), hint="give a directory")
+    return path
+
+
+def moment(text: str | None, option: str) -> dt.datetime | None:
+    """A time given by a person: a date or RFC 3339; UTC unless it names its offset.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        when = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no time",
+            place=option,
+            hint="for example 2026-03-14 or 2026-03-14T11:22:08Z",
+        ) from None
+    return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
+
+
+def files(patterns: Sequence[str]) -> tuple[Path, ...]:
+    """Files that paths and patterns name, each once.
+
+    Raises:
+        InputError: a pattern matches nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        if Path(pattern).exists() or not glob.has_magic(pattern):
+            found[Path(pattern)] = None
+            continue
+        matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)
+        if not matches:
+            raise InputError("no file matches this pattern", place=pattern)
+        found.update((Path(match), None) for match in matches)
+    return tuple(found)
+
+
+class SpreadCommand(click.Command):
+    """A command whose repeatable options may be followed by several values at once."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write `--log a b` as `--log a --log b`."""
+        repeatable = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and option.multiple
+            for name in option.opts
+        }
+        spread: list[str] = []
+        current: str | None = None
+        fresh = False
+        for arg in args:
+            if arg.startswith("-"):
+                current, fresh = (arg, True) if arg in repeatable else (None, False)
+                spread.append(arg)
+            elif current is not None and not fresh:
+                spread += [current, arg]
+            else:
+                spread.append(arg)
+                fresh = False
+        return super().parse_args(ctx, spread)
+
+
+def command(name: str, **kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A verb: its docstring is its help, with the example kept as it is written."""
+    return click.command(name, cls=SpreadCommand, **kwargs)

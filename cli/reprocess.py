@@ -1,0 +1,192 @@
+"""`reprocess`: historical logs into a store, once."""
+
+import sys
+from pathlib import Path
+
+import click
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from scalple.cli import declarations
+from scalple.cli.config import Config
+from scalple.cli.options import command, config_option, configured, files, store_option, store_path
+from scalple.cli.pipeline import Outcome, Pipeline, Plan
+from scalple.correlate.record import EVIDENCE
+from scalple.ingest.errors import InputError, StoreError
+from scalple.store import keys
+from scalple.store.layout import existing_origins
+from scalple.store.reader import StoreReader
+from scalple.store.segments import from_parquet
+from scalple.store.writer import StoreWriter
+
+DEFAULT_ORIGIN = "default"
+
+
+@command("reprocess")
+@store_option
+@click.option("--origin", metavar="NAME", help="Name of the log: one per PostgreSQL cluster.")
+@click.option("--postgres-log", multiple=True, metavar="PATH…", help="csvlog files or patterns.")
+@click.option("--pgbouncer-log", multiple=True, metavar="PATH…", help="PgBouncer's log files.")
+@click.option("--identity-events", multiple=True, metavar="PATH…", help="JSON Lines files.")
+@config_option
+@click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
+@click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
+@click.option("--new-origin", is_flag=True, help="Add a further origin to a store that has one.")
+def reprocess(
+    store_dir: str | None,
+    origin: str | None,
+    postgres_log: tuple[str, ...],
+    pgbouncer_log: tuple[str, ...],
+    identity_events: tuple[str, ...],
+    config_path: Path | None,
+    timezone: str | None,
+    schema: tuple[str, ...],
+    workers: int | None,
+    new_origin: bool,
+) -> None:
+    """Read logs that were written earlier, attribute every statement, and commit the result.
+
+    What the store has read already is recognised by its content and not read again.
+
+    \b
+    Example:
+      scalple-ingest reprocess --store ./store --config config.toml \\
+        --postgres-log /var/log/postgresql/*.csv --pgbouncer-log pgbouncer.log \\
+        --identity-events events/*.jsonl
+    """
+    config = configured(config_path)
+    directory = store_path(store_dir, config)
+    name = _origin(directory, origin or config.origin, new_origin)
+    if workers is not None:
+        pa.set_cpu_count(workers)
+    plan = _plan(
+        config, directory, name, postgres_log, pgbouncer_log, identity_events, timezone, schema
+    )
+    outcome = run(plan, directory, config)
+    report(outcome, directory)
+
+
+def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
+    present = existing_origins(directory)
+    name = wanted or (present[0] if len(present) == 1 else DEFAULT_ORIGIN)
+    if present and name not in present and not new_origin:
+        raise StoreError(
+            f"holds the origin {', '.join(present)}, not {name}",
+            place=str(directory),
+            hint=f"give --origin {present[0]}, another --store, or --new-origin to add {name}",
+        )
+    return name
+
+
+def _plan(
+    config: Config,
+    directory: Path,
+    origin: str,
+    postgres: tuple[str, ...],
+    pgbouncer: tuple[str, ...],
+    identity: tuple[str, ...],
+    timezone: str | None,
+    schema: tuple[str, ...],
+) -> Plan:
+    sources = config.sources
+    logs = files(postgres or sources.postgres)
+    poolers = files(pgbouncer or sources.pgbouncer)
+    events = files(identity or sources.identity)
+    if not (logs or poolers or events):
+        raise InputError(
+            "nothing to read", hint="give --postgres-log PATH, or [sources] in --config FILE"
+        )
+    schema_sql = _schema(files(schema or sources.schema_files))
+    rules = config.rules()
+    configured_key = config.keys.subject_key_file
+    subject = keys.subject_key(directory, Path(configured_key) if configured_key else None)
+    _warn(subject.warnings)
+    return Plan(
+        origin=origin,
+        rules=rules,
+        postgres=logs,
+        pgbouncer=poolers,
+        identity=events,
+        timezone=timezone or sources.timezone,
+        schema_sql=schema_sql,
+        subject_key=subject.secret,
+        objects=declarations.to_objects(rules, schema_sql),
+    )
+
+
+def _schema(paths: tuple[Path, ...]) -> str | None:
+    if not paths:
+        return None
+    try:
+        return "\n".join(path.read_text("utf-8") for path in paths)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't read the schema: {error}", hint="check --schema") from error
+
+
+def run(plan: Plan, directory: Path, config: Config) -> Outcome:
+    """Open the store, run the pipeline, close the store."""
+    configured_key = config.keys.signing_key_file
+    signing = keys.signing_key(directory, Path(configured_key) if configured_key else None)
+    _warn(signing.warnings)
+    with (
+        StoreWriter.open(directory, plan.origin, signing.private, create=True) as writer,
+        _progress(plan) as progress,
+    ):
+        _warn(writer.notes)
+        task = progress.add_task("reading", total=_bytes(plan), statements=0)
+
+        def advance(length: int, statements: int) -> None:
+            done = progress.tasks[task].fields["statements"] + statements
+            progress.update(task, advance=length, statements=done)
+
+        return Pipeline(plan, writer, stored_evidence(directory, plan.origin), advance).run()
+
+
+def stored_evidence(directory: Path, origin: str) -> pa.Table:
+    """The evidence that earlier runs committed."""
+    reader = StoreReader.open(directory, origin)
+    parts = [from_parquet(ref.path.read_bytes()).table for ref in reader.segments("evidence")]
+    return pa.concat_tables([EVIDENCE.empty_table(), *parts])
+
+
+def _bytes(plan: Plan) -> int:
+    paths = (*plan.postgres, *plan.pgbouncer, *plan.identity)
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _progress(plan: Plan) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[statements]:,} statements"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _warn(warnings: tuple[str, ...]) -> None:
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def report(outcome: Outcome, directory: Path) -> None:
+    """Say what was done, on stderr: stdout is for data."""
+    for warning in outcome.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if outcome.files_known:
+        click.echo(f"{outcome.files_known} file(s) hold nothing that isn't in the store", err=True)
+    rows = ", ".join(f"{count:,} {kind}" for kind, count in outcome.rows.items() if count)
+    click.echo(f"{directory}: committed {rows or 'nothing new'}", err=True)
+    unparsed = outcome.rows.get("unparsed", 0)
+    if unparsed:
+        click.echo(
+            f"warning: {unparsed} piece(s) of the logs are no well-formed record; "
+            "see: scalple-ingest sql \"SELECT source_file, source_offset, reason FROM unparsed\"",
+            err=True,
+        )
+
