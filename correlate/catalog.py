@@ -19,37 +19,37 @@ _PART = re.compile(_NAME)
 _CREATE_TABLE = re.compile(
     rf"CREATE\s+(?:(?:GLOBAL|LOCAL|TEMP|TEMPORARY|UNLOGGED|FOREIGN)\s+)*TABLE\s+"
     rf"(?:IF\s+NOT\s+EXISTS\s+)?(?:ONLY\s+)?({_QUALIFIED})\s*\(",
-    re.I,
+    re.IGNORECASE,
 )
 _PARTITION = re.compile(
     rf"CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})\s+PARTITION\s+OF\s+({_QUALIFIED})",
-    re.I,
+    re.IGNORECASE,
 )
 _CREATE_VIEW = re.compile(
     rf"CREATE\s+(?:OR\s+REPLACE\s+)?(?:MATERIALIZED\s+|RECURSIVE\s+|TEMP(?:ORARY)?\s+)*VIEW\s+"
     rf"(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})\s*(\([^()]*\))?\s*(?:WITH\s*\([^()]*\)\s*)?AS\s+",
-    re.I,
+    re.IGNORECASE,
 )
 _ADD_KEY = re.compile(
     rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({_QUALIFIED})\s+ADD\s+"
     rf"(?:CONSTRAINT\s+{_NAME}\s+)?(?:PRIMARY\s+KEY|UNIQUE)[^(]*(\([^()]*\))",
-    re.I,
+    re.IGNORECASE,
 )
 _UNIQUE_INDEX = re.compile(
     rf"CREATE\s+UNIQUE\s+INDEX\s[^(]*?\sON\s+(?:ONLY\s+)?({_QUALIFIED})[^(]*(\([^()]*\))\s*"
     r"(?:INCLUDE\s*\([^()]*\)\s*)?$",  # an index with a predicate pins nothing
-    re.I,
+    re.IGNORECASE,
 )
 _KEY_WITHIN = re.compile(
-    rf"(?:CONSTRAINT\s+{_NAME}\s+)?(?:PRIMARY\s+KEY|UNIQUE)[^(]*(\([^()]*\))", re.I
+    rf"(?:CONSTRAINT\s+{_NAME}\s+)?(?:PRIMARY\s+KEY|UNIQUE)[^(]*(\([^()]*\))", re.IGNORECASE
 )
 _NO_COLUMN = re.compile(
-    r"(?:CONSTRAINT|PRIMARY\s+KEY|UNIQUE|CHECK|EXCLUDE|FOREIGN\s+KEY|LIKE)\b(?!\s*,)", re.I
+    r"(?:CONSTRAINT|PRIMARY\s+KEY|UNIQUE|CHECK|EXCLUDE|FOREIGN\s+KEY|LIKE)\b(?!\s*,)", re.IGNORECASE
 )
-_COLUMN = re.compile(rf"({_NAME})\s+(.*)", re.S)
-_INTEGER = re.compile(r"(?:big|small)?(?:int|integer|serial)\d?\b(?!.*\[)", re.I)
-_OWN_KEY = re.compile(r"\b(?:PRIMARY\s+KEY|UNIQUE)\b", re.I)
-_CLIENT_LINES = re.compile(r"^\\.*$", re.M)
+_COLUMN = re.compile(rf"({_NAME})\s+(.*)", re.DOTALL)
+_INTEGER = re.compile(r"(?:big|small)?(?:int|integer|serial)\d?\b(?!.*\[)", re.IGNORECASE)
+_OWN_KEY = re.compile(r"\b(?:PRIMARY\s+KEY|UNIQUE)\b", re.IGNORECASE)
+_CLIENT_LINES = re.compile(r"^\\.*$", re.MULTILINE)
 _NESTING = re.compile(r'"(?:[^"]|"")*"|[(),]')
 
 

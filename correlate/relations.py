@@ -47,12 +47,24 @@ class Relation:
         if not names:
             return self
         given = {n: Ref(()) for n in names}
-        renamed = dict(zip([*names, *list(self.columns)[len(names) :]], self.columns.values()))
+        renamed = dict(
+            zip([*names, *list(self.columns)[len(names) :]], self.columns.values(), strict=False)
+        )
         return Relation(given | renamed, self.rest, self.shape)
 
 
 Place = tuple[int, tuple[str, ...]]
 """A direct column within one relation: the relation's id, the stored columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A literal (by its marker in the skeleton) or a bind parameter (n of `$n`)."""
+
+    number: int
+    is_parameter: bool
+    is_array: bool = False
+    is_negative: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +85,8 @@ class Scope:
     """Narrowing the first relation narrows the second."""
     same: list[tuple[Place, Place]] = field(default_factory=list)
     """Columns whose values are equal in every row read."""
+    values: "list[tuple[Place, Slot]]" = field(default_factory=list)
+    """Columns that equal a literal or parameter."""
     pinned: dict[int, set[str]] = field(default_factory=dict)
     """Columns that equal constants; '*' when the relation is pinned whichever way."""
     ranged: set[int] = field(default_factory=set)

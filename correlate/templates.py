@@ -55,7 +55,7 @@ class Lexed:
     """All texts' segments; the odd ones of each text vary."""
     starts: Ints
     """Where each text's segments begin; one longer than the texts."""
-    form: NDArray[np.int32]
+    form: Ints
     """Each text's index in `skeletons`."""
     skeletons: list[str]
     position: Ints
@@ -78,7 +78,7 @@ def lex(texts: pa.Array) -> Lexed:
     return Lexed(
         segments=pa.concat_arrays([p.segments for p in parts]),
         starts=np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]),
-        form=coded.indices.to_numpy(zero_copy_only=False).astype(np.int32),
+        form=coded.indices.to_numpy(zero_copy_only=False).astype(np.int64),
         skeletons=coded.dictionary.to_pylist(),
         position=position,
     )

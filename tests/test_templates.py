@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from scalple.correlate import templates
 
 PIECES = st.sampled_from(

@@ -1,0 +1,135 @@
+"""Rows gain what their statement touched and whose data it was; personal values are masked.
+
+In: batches of pgAudit rows. Out: the same rows, in order, as the enrichment's columns of the
+record. Each distinct text is cut once, each form of statement parsed once, each distinct value
+masked, named and sealed once; only arithmetic runs per row. Keeps forms and values between
+batches, bounded. Touches no file; a statement that can't be read never fails a batch: all its
+literals and parameters are redacted.
+"""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from scalple.correlate import parameters, templates
+from scalple.correlate.catalog import relation_name
+from scalple.correlate.forms import Form, FormReader
+from scalple.correlate.record import AUDIT
+from scalple.correlate.rules import Rules
+from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
+from scalple.correlate.subjects import Sealer
+from scalple.correlate.values import Naming, Treatment, expand
+
+COLUMNS = (
+    "query",
+    "parameters",
+    "query_fingerprint",
+    "affected_tables",
+    "columns_accessed",
+    "columns_basis",
+    "access_shape",
+    "masked_fields",
+    "subjects",
+)
+_SCHEMA = pa.schema([AUDIT.field(name) for name in COLUMNS])
+_RELATIONS = {"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "TOAST TABLE"}
+
+Ints = NDArray[np.int64]
+
+
+class Enricher:
+    """Enriches batches under one set of rules, one schema and one subject key."""
+
+    def __init__(self, rules: Rules, schema_sql: str | None, subject_key: bytes) -> None:
+        self._forms = FormReader(rules, schema_sql)
+        self._sealer = Sealer(subject_key)
+
+    def enrich(self, batch: pa.Table) -> pa.Table:
+        """Same number of rows, same order."""
+        codes, texts = _coded(batch["query"])
+        lexed = templates.lex(texts)
+        forms = [self._forms.read(skeleton) for skeleton in lexed.skeletons]
+        logged = codes >= 0
+        row_text = np.where(logged, lexed.position[codes] if len(texts) else 0, -1)
+        row_form = np.where(logged, lexed.form[row_text] if len(texts) else 0, -1)
+        naming = Naming(self._sealer)
+        treatment = Treatment(self._sealer, naming)
+        lists = parameters.split(_plain(batch["parameters"]))
+        values = ParameterMasks(treatment, lists, row_form, forms)
+        literals = LiteralMasks(treatment, lexed, forms)
+        literals.hide_in_comments(values.replaced, row_text)
+        in_literals = [expand(pairs, row_text) for pairs in literals.subjects]
+        found = naming.lists(in_literals + values.subjects, batch.num_rows)
+        query = literals.texts().take(pa.array(row_text, mask=~logged))
+        bound = values.lists()
+        described = self._describe(batch, row_form, forms)
+        return pa.Table.from_arrays([query, bound, *described, found], schema=_SCHEMA)
+
+    def _describe(self, batch: pa.Table, row_form: Ints, forms: list[Form]) -> list[pa.Array]:
+        """What depends on the form and on the object that pgAudit names."""
+        types, type_names = _coded(batch["object_type"])
+        objects, object_names = _coded(batch["object_name"])
+        count_types, count_objects = len(type_names) + 1, len(object_names) + 1
+        key = ((row_form + 1) * count_types + types + 1) * count_objects + objects + 1
+        coded = pa.array(key).dictionary_encode()
+        rows = []
+        for distinct in coded.dictionary.to_pylist():
+            rest, named = divmod(distinct, count_objects)
+            form, kind = divmod(rest, count_types)
+            rows.append(
+                self._description(
+                    forms[form - 1] if form else None,
+                    type_names[kind - 1].as_py() if kind else None,
+                    object_names[named - 1].as_py() if named else None,
+                )
+            )
+        columns = list(zip(*rows, strict=True)) or [()] * 6
+        types_out = [AUDIT.field(name).type for name in COLUMNS[2:8]]
+        return [
+            pa.array(list(values), kind).take(coded.indices)
+            for values, kind in zip(columns, types_out, strict=True)
+        ]
+
+    def _description(
+        self, form: Form | None, object_type: str | None, object_name: str | None
+    ) -> tuple[Any, ...]:
+        table = relation_name(object_name) if object_type in _RELATIONS else None
+        if table and "." not in (object_name or ""):
+            table = self._forms.table(table.rpartition(".")[2])
+        if form is None or form.columns is None:
+            basis = "object-audit" if table else "unknown"
+            mark = form.fingerprint if form else None
+            return (mark, [table] if table else None, None, basis, None, None)
+        tables = dict.fromkeys([*form.tables, *([table] if table else [])])
+        return (
+            form.fingerprint,
+            list(tables),
+            form.columns,
+            form.basis,
+            form.shape,
+            form.masked_fields,
+        )
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """Codes of a text column, -1 for NULL, and the distinct texts."""
+    if pa.types.is_dictionary(column.type):
+        column = column.unify_dictionaries()
+        one = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        one = one if isinstance(one, pa.Array) else pa.concat_arrays(one.chunks)
+        if one.dictionary.null_count or len(one.dictionary.unique()) != len(one.dictionary):
+            one = one.dictionary_decode()
+    else:
+        one = _plain(column)
+    if not pa.types.is_dictionary(one.type):
+        one = one.cast(pa.string()).dictionary_encode()
+    codes = pc.fill_null(one.indices, -1).cast(pa.int64())
+    return codes.to_numpy(zero_copy_only=False), one.dictionary.cast(pa.string())
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    one = column.cast(pa.string()).combine_chunks()
+    return pa.concat_arrays(one.chunks) if isinstance(one, pa.ChunkedArray) else one

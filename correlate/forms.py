@@ -1,0 +1,166 @@
+"""What the declarations say about one form of statement, worked out once and remembered.
+
+In: skeletons, `Rules`, the catalog. Out: `Form`: tables, columns, shape, and for each literal and
+bind parameter that needs it a `Target`: how to mask it, whom it names. Sees no values.
+"""
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from scalple.correlate import masking, sqltext, templates
+from scalple.correlate.catalog import read_schema
+from scalple.correlate.rules import Rules
+from scalple.ingest.errors import ConfigError
+
+_REMEMBERED = 8192  # forms
+
+# A literal after such a name is a secret whether the statement can be parsed or not.
+_SECRET_BEFORE = re.compile(
+    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)[\w."]*+
+        \s*+(?:=>?|:=|\bto\b|\()?\s*+[\x01\x02]""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What happens to a value. Values with equal targets are treated alike."""
+
+    rule: str | None
+    """A rule of `masking`, `id`, or None: not masked."""
+    name: str = ""
+    """Identifier whose token `id` shows."""
+    subjects: tuple[tuple[str, str], ...] = ()
+    """(identifier, column) pairs that the value names."""
+    is_array: bool = False
+    is_negative: bool = False
+
+
+REDACT = Target("redact")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of statement under the rules in force."""
+
+    fingerprint: str
+    tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
+    basis: str = "unknown"
+    shape: str | None = None
+    masked_fields: tuple[str, ...] | None = None
+    literals: dict[Target, list[int]] = field(default_factory=dict)
+    parameters: dict[Target, list[int]] = field(default_factory=dict)
+    redacts_parameters: bool = False
+    """The statement couldn't be read: any parameter may be personal."""
+    comments: tuple[int, ...] = ()
+
+
+class FormReader:
+    """Forms by skeleton; the least recently used are forgotten."""
+
+    def __init__(self, rules: Rules, schema_sql: str | None) -> None:
+        self._names: dict[str, list[str]] = {}
+        for name, columns in rules.identifiers.items():
+            for column in columns:
+                self._names.setdefault(column, []).append(name)
+        self._personal = dict(rules.personal_data)
+        for column, rule in self._personal.items():
+            if rule not in masking.RULES:
+                raise ConfigError(
+                    f"unknown masking rule {rule!r}",
+                    place=column,
+                    hint="one of " + ", ".join(masking.RULES),
+                )
+        self._catalog = read_schema(schema_sql)
+        self._catalog.declare([*self._names, *self._personal])
+        self._identifiers = frozenset(self._names)
+        self._forms: OrderedDict[str, Form] = OrderedDict()
+
+    def table(self, name: str) -> str:
+        """`schema.table` of a name without a schema, and of one with."""
+        schema, _, bare = name.rpartition(".")
+        return self._catalog.qualify(bare, schema or None)
+
+    def read(self, skeleton: str) -> Form:
+        form = self._forms.get(skeleton)
+        if form is None:
+            form = self._read(skeleton)
+            if len(skeleton) <= sqltext.LONGEST:
+                self._forms[skeleton] = form
+                if len(self._forms) > _REMEMBERED:
+                    self._forms.popitem(last=False)
+        else:
+            self._forms.move_to_end(skeleton)
+        return form
+
+    def _read(self, skeleton: str) -> Form:
+        markers = templates.MARKERS.findall(skeleton)
+        comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
+        mark = templates.fingerprint(skeleton)
+        try:
+            read = sqltext.analyse(skeleton, self._catalog, self._identifiers)
+        except sqltext.Unread:
+            every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
+            literals = {REDACT: every} if every else {}
+            return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
+        by_slot, parameters = self._targets(read)
+        for slot in _secret_slots(skeleton):
+            by_slot[slot] = REDACT
+        accessed = [c for c in read.columns if c in self._personal]
+        bound = [b.column for b in read.bindings if b.column in self._personal]
+        return Form(
+            mark,
+            read.tables,
+            read.columns,
+            read.basis,
+            read.shape,
+            tuple(dict.fromkeys([*accessed, *bound])),
+            _grouped(by_slot),
+            _grouped(parameters),
+            False,
+            comments,
+        )
+
+    def _targets(self, read: sqltext.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
+        by_slot: dict[tuple[bool, int], list[sqltext.Binding]] = {}
+        for binding in read.bindings:
+            by_slot.setdefault((binding.slot.is_parameter, binding.slot.number), []).append(binding)
+        found: tuple[dict[int, Target], dict[int, Target]] = ({}, {})
+        for (is_parameter, number), bindings in by_slot.items():
+            target = self._target(sorted(bindings, key=lambda b: not b.is_value))
+            if target.rule or target.subjects:
+                found[is_parameter][number] = target
+        return found
+
+    def _target(self, bindings: list[sqltext.Binding]) -> Target:
+        columns = [b.column for b in bindings]
+        personal = [self._personal[c] for c in columns if c in self._personal]
+        named = [self._names[c][0] for c in columns if c in self._names]
+        secret = any(masking.SECRET_NAME.search(c.rpartition(".")[2]) for c in columns)
+        rule = personal[0] if personal else "id" if named else "redact" if secret else None
+        subjects = {
+            name: b.column for b in bindings if b.is_value for name in self._names.get(b.column, ())
+        }
+        return Target(
+            rule,
+            named[0] if rule == "id" else "",
+            tuple(subjects.items()),
+            any(b.slot.is_array for b in bindings),
+            any(b.slot.is_negative for b in bindings),
+        )
+
+
+def _grouped(targets: dict[int, Target]) -> dict[Target, list[int]]:
+    grouped: dict[Target, list[int]] = {}
+    for slot, target in targets.items():
+        grouped.setdefault(target, []).append(slot)
+    return grouped
+
+
+def _secret_slots(skeleton: str) -> list[int]:
+    if not masking.SECRET_NAME.search(skeleton):
+        return []
+    ends = {match.end() - 1 for match in _SECRET_BEFORE.finditer(skeleton)}
+    return [i for i, m in enumerate(templates.MARKERS.finditer(skeleton)) if m.start() in ends]

@@ -1,0 +1,253 @@
+"""A batch's statement texts and bind values, masked in place.
+
+In: cut texts and lists of bind values with the forms' targets. Out: texts and lists in which
+values that are tied to a declared column, values equal to those, and what a detector recognises
+are replaced and nothing else is changed; and the subjects that the values name. Values shorter
+than four characters occur by chance: they are masked only where they are tied to a column.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from scalple.correlate import masking
+from scalple.correlate.forms import REDACT, Form
+from scalple.correlate.templates import Lexed
+from scalple.correlate.values import Pairs, Replaced, Treatment, by_target
+
+Ints = NDArray[np.int64]
+_SHORTEST = 4
+_LEAST_SUSPICIOUS = 5  # a@b.c
+
+
+class LiteralMasks:
+    """Literals and comments of a batch's distinct texts."""
+
+    def __init__(self, treatment: Treatment, lexed: Lexed, forms: Sequence[Form]) -> None:
+        self.subjects: list[Pairs] = []
+        self._lexed = lexed
+        self._replaced = Replaced()
+        self._texts: list[pa.Array] = []  # what stands in the statement, in step with _replaced
+        self._comments, self._comment_owners = self._find_comments(forms)
+        for target, places in by_target(forms, "literals", lexed.form).items():
+            elements = [(lexed.starts[t][:, None] + 2 * np.array(n) + 1).ravel() for t, n in places]
+            owners = np.concatenate([np.repeat(t, len(n)) for t, n in places])
+            where = np.concatenate(elements)
+            coded = lexed.segments.take(pa.array(where)).dictionary_encode()
+            values = [masking.unquote(s) for s in coded.dictionary.to_pylist()]
+            if target.subjects:
+                codes = coded.indices.to_numpy(zero_copy_only=False)
+                for found in treatment.named(values, codes, target, "literal"):
+                    self.subjects.append(Pairs(owners[found.owners], found.subjects))
+            if target.rule:
+                masks = treatment.masked(values, target)
+                self._add(where, owners, coded, values, masks)
+        self._mask_loose()
+
+    def _add(
+        self, where: Ints, owners: Ints, coded: pa.Array, values: list[str], masks: list[str]
+    ) -> None:
+        codes = coded.indices
+        self._replaced.add(where, owners, _take(values, codes), _take(masks, codes))
+        self._texts.append(_take([masking.quote(mask) for mask in masks], codes))
+
+    def _find_comments(self, forms: Sequence[Form]) -> tuple[Ints, Ints]:
+        slots = [(i, np.array(form.comments)) for i, form in enumerate(forms) if form.comments]
+        owners = [np.flatnonzero(self._lexed.form == i) for i, _ in slots]
+        where = [
+            (self._lexed.starts[t][:, None] + 2 * n + 1).ravel()
+            for t, (_, n) in zip(owners, slots, strict=True)
+        ]
+        repeated = [np.repeat(t, len(n)) for t, (_, n) in zip(owners, slots, strict=True)]
+        return _joined(where), _joined(repeated)
+
+    def _mask_loose(self) -> None:
+        """Literals that no column accounts for: equal to a masked one, or recognisable."""
+        lengths = pc.binary_length(self._lexed.segments).to_numpy(zero_copy_only=False)
+        loose = lengths >= _SHORTEST
+        counts = np.diff(self._lexed.starts)
+        first = np.repeat(self._lexed.starts[:-1], counts)
+        loose &= (np.arange(len(lengths)) - first) % 2 == 1
+        loose &= ~self._replaced.within(len(lengths))
+        loose[self._comments] = False
+        where = np.flatnonzero(loose)
+        owners = np.searchsorted(self._lexed.starts, where, side="right") - 1
+        segments = self._lexed.segments.take(pa.array(where))
+        rest = self._mask_equal(where, owners, segments)
+        where, owners, segments = where[rest], owners[rest], segments.filter(pa.array(rest))
+        suspicious = _suspicious(segments, masking.SUSPICIOUS)
+        coded = segments.filter(pa.array(suspicious)).dictionary_encode()
+        if len(coded):
+            found = [masking.scrub_literal(s) for s in coded.dictionary.to_pylist()]
+            texts = _take(found, coded.indices)
+            values = coded.cast(pa.string())
+            self._replaced.add(where[suspicious], owners[suspicious], values, texts)
+            self._texts.append(texts)
+
+    def _mask_equal(self, where: Ints, owners: Ints, segments: pa.Array) -> NDArray[np.bool_]:
+        """Masks what equals a masked literal of the same text; returns what remains."""
+        rest = np.ones(len(where), dtype=bool)
+        masked = np.zeros(len(self._lexed.form), dtype=bool)
+        for known in self._replaced.owners:
+            masked[known] = True
+        near = np.flatnonzero(masked[owners])
+        coded = segments.take(pa.array(near)).dictionary_encode()
+        values = [masking.unquote(s) for s in coded.dictionary.to_pylist()]
+        plain = _take([v if len(v) >= _SHORTEST else "" for v in values], coded.indices)
+        hits, masks = self._replaced.equals(owners[near], plain)
+        hits, masks = _without_empty(hits, masks, plain)
+        if len(hits):
+            at = near[hits]
+            rest[at] = False
+            self._replaced.add(where[at], owners[at], plain.take(pa.array(hits)), masks)
+            distinct = masks.dictionary_encode()
+            quoted = [masking.quote(m) for m in distinct.dictionary.to_pylist()]
+            self._texts.append(_take(quoted, distinct.indices))
+        return rest
+
+    def hide_in_comments(self, bound: Replaced, row_text: Ints) -> None:
+        """Comments: what a detector recognises, and what was masked in the same statement."""
+        if not len(self._comments):
+            return
+        hidden = self._hidden(bound, row_text)
+        comments = self._lexed.segments.take(pa.array(self._comments)).to_pylist()
+        changed, texts = [], []
+        for i, (comment, owner) in enumerate(
+            zip(comments, self._comment_owners.tolist(), strict=True)
+        ):
+            text = masking.scrub(comment, is_comment=True)
+            for value, mask in hidden.get(owner, ()):
+                text = text.replace(value, mask)
+            if text != comment:
+                changed.append(i)
+                texts.append(text)
+        if changed:
+            at = np.array(changed)
+            replaced = pa.array(texts, pa.string())
+            self._replaced.add(self._comments[at], self._comment_owners[at], replaced, replaced)
+            self._texts.append(replaced)
+
+    def _hidden(self, bound: Replaced, row_text: Ints) -> dict[int, list[tuple[str, str]]]:
+        """Masked values, by those texts that have comments."""
+        commented = np.zeros(len(self._lexed.form) + 1, dtype=bool)
+        commented[self._comment_owners] = True
+        found: dict[int, list[tuple[str, str]]] = {}
+        for replaced, text_of in ((self._replaced, None), (bound, row_text)):
+            for owners, values, masks in zip(
+                replaced.owners, replaced.values, replaced.masks, strict=True
+            ):
+                texts = owners if text_of is None else text_of[owners]
+                near = np.flatnonzero(commented[texts] & (texts >= 0))
+                index = pa.array(near)
+                triples = zip(
+                    texts[near].tolist(),
+                    values.take(index).to_pylist(),
+                    masks.take(index).to_pylist(),
+                    strict=True,
+                )
+                for text, value, mask in triples:
+                    if len(value) >= _SHORTEST and value != mask:
+                        found.setdefault(text, []).append((value, mask))
+        return found
+
+    def texts(self) -> pa.Array:
+        """The masked texts, in lexing order."""
+        segments = self._replaced.apply(self._lexed.segments, self._texts)
+        offsets = pa.array(self._lexed.starts, pa.int32())
+        return pc.binary_join(pa.ListArray.from_arrays(offsets, segments), "")
+
+
+class ParameterMasks:
+    """Bind values of a batch's rows."""
+
+    def __init__(
+        self, treatment: Treatment, lists: pa.Array, row_form: Ints, forms: Sequence[Form]
+    ) -> None:
+        self.subjects: list[Pairs] = []
+        self.replaced = Replaced()
+        self._lists = lists
+        self._values = lists.flatten()
+        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        self._starts = self._ends - counts
+        self._counts = counts
+        for target, places in by_target(forms, "parameters", row_form).items():
+            where, owners = self._elements(places)
+            coded = self._values.take(pa.array(where)).dictionary_encode()
+            values = coded.dictionary.to_pylist()
+            if target.subjects:
+                codes = coded.indices.to_numpy(zero_copy_only=False)
+                for found in treatment.named(values, codes, target, "parameter"):
+                    self.subjects.append(Pairs(owners[found.owners], found.subjects))
+            if target.rule:
+                self._add(where, owners, coded, values, treatment.masked(values, target))
+        self._redact_unread(treatment, row_form, forms)
+        self._mask_loose()
+
+    def _elements(self, places: list[tuple[Ints, list[int]]]) -> tuple[Ints, Ints]:
+        where, owners = [], []
+        for rows, numbers in places:
+            for number in numbers:
+                bound = rows[self._counts[rows] >= number]
+                where.append(self._starts[bound] + number - 1)
+                owners.append(bound)
+        return _joined(where), _joined(owners)
+
+    def _add(
+        self, where: Ints, owners: Ints, coded: pa.Array, values: list[str], masks: list[str]
+    ) -> None:
+        codes = coded.indices
+        self.replaced.add(where, owners, _take(values, codes), _take(masks, codes))
+
+    def _redact_unread(self, treatment: Treatment, row_form: Ints, forms: Sequence[Form]) -> None:
+        """Of a statement that wasn't read or wasn't logged, any parameter may be personal."""
+        unread = np.array([*(form.redacts_parameters for form in forms), True])[row_form]
+        unread &= self._counts > 0
+        if unread.any():
+            owners = np.repeat(np.flatnonzero(unread), self._counts[unread])
+            where = np.flatnonzero(np.repeat(unread, self._counts))
+            coded = self._values.take(pa.array(where)).dictionary_encode()
+            values = coded.dictionary.to_pylist()
+            self._add(where, owners, coded, values, treatment.masked(values, REDACT))
+
+    def _mask_loose(self) -> None:
+        lengths = pc.binary_length(self._values).to_numpy(zero_copy_only=False)
+        where = np.flatnonzero((lengths >= _SHORTEST) & ~self.replaced.within(len(lengths)))
+        owners = np.searchsorted(self._ends, where, side="right")
+        values = self._values.take(pa.array(where))
+        hits, masks = self.replaced.equals(owners, values)
+        self.replaced.add(where[hits], owners[hits], values.take(pa.array(hits)), masks)
+        rest = np.ones(len(where), dtype=bool)
+        rest[hits] = False
+        rest[rest] = _suspicious(values.filter(pa.array(rest)), masking.SUSPICIOUS)
+        coded = values.filter(pa.array(rest)).dictionary_encode()
+        found = coded.dictionary.to_pylist()
+        self._add(where[rest], owners[rest], coded, found, [masking.scrub(v) for v in found])
+
+    def lists(self) -> pa.Array:
+        values = self.replaced.apply(self._values, self.replaced.masks)
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), self._ends]).astype(np.int32)
+        absent = self._lists.is_null() if self._lists.null_count else None
+        return pa.ListArray.from_arrays(pa.array(offsets), values, mask=absent)
+
+
+def _take(values: list[str], codes: pa.Array) -> pa.Array:
+    return pa.array(values, pa.string()).take(codes)
+
+
+def _joined(parts: list[Ints]) -> Ints:
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _suspicious(values: pa.Array, pattern: str) -> NDArray[np.bool_]:
+    long = pc.greater_equal(pc.binary_length(values), _LEAST_SUSPICIOUS)
+    found = pc.match_substring_regex(values, pattern)
+    return np.asarray(pc.and_(long, found).to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def _without_empty(hits: Ints, masks: pa.Array, values: pa.Array) -> tuple[Ints, pa.Array]:
+    told = pc.not_equal(values.take(pa.array(hits)), "")
+    return hits[told.to_numpy(zero_copy_only=False)], masks.filter(told)
