@@ -8,6 +8,7 @@ Doesn't decide how long an identity holds: see `scalple.correlate.intervals`.
 """
 
 import datetime as dt
+import functools
 import ipaddress
 import json
 from typing import Annotated, Any, Literal
@@ -28,6 +29,7 @@ from scalple.ingest.records import EVENT_SCHEMA
 from scalple.ingest.rejects import Block, Reject
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def canonical_address(text: str) -> str:
     """One spelling per address: IPv6 compressed; `unix` forms as they are. Raises ValueError."""
     if text.startswith("unix"):

@@ -1,0 +1,45 @@
+# Everyday targets. The first run of any of them makes .venv from the lock file.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types fmt bench record clean
+
+demo: $(STAMP)  ## reprocess sample_logs into a local store and print the answer
+	@$(BIN)/scalple-ingest demo
+
+test: $(STAMP) servers lint types  ## everything that must hold before a commit lands
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+fmt: $(STAMP)
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and pgBadger
+	sh tests/install_servers.sh pgbadger
+	$(BIN)/python tests/bench.py
+
+record: $(STAMP) servers  ## record sample_logs again, from real servers
+	$(BIN)/python sample_logs/record.py
+
+.PHONY: servers
+servers:  ## PostgreSQL 15, pgAudit and PgBouncer, from Debian
+	@sh tests/install_servers.sh postgresql-15 postgresql-15-pgaudit pgbouncer
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -m venv $(VENV) || { sh tests/install_servers.sh python3-venv && $(PYTHON) -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo bench build *.egg-info
