@@ -6,7 +6,8 @@ the reader and `verify` all start from here. Segments are named, not opened.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -96,12 +97,10 @@ def read_chain(layout: OriginLayout, count: int) -> Chain:
     chain = Chain(layout.origin)
     for n in range(count):
         path = layout.manifest(n)
-        try:
+        with placed(path):
             data = read_bytes(path)
             manifest = Manifest.from_bytes(data)
             chain.append(manifest, data, read_positions(layout, manifest))
-        except VerificationError as error:
-            raise VerificationError(error.what, place=error.place or str(path)) from error
     return chain
 
 
@@ -133,6 +132,17 @@ def read_object(layout: OriginLayout, sha256: str) -> bytes:
     return data
 
 
+@contextmanager
+def placed(place: Path | str) -> Iterator[None]:
+    """Says where, in a VerificationError that doesn't know."""
+    try:
+        yield
+    except VerificationError as error:
+        raise VerificationError(
+            error.what, place=error.place or str(place), hint=error.hint
+        ) from error
+
+
 def read_bytes(path: Path) -> bytes:
     """A file's bytes.
 
@@ -160,12 +170,10 @@ def read_checkpoint(layout: OriginLayout, key: VerifierKey) -> Checkpoint:
         VerificationError: missing, malformed, or not signed by the key.
     """
     data = read_bytes(layout.checkpoint)
-    try:
+    with placed(layout.checkpoint):
         checkpoint = open_checkpoint(data, key)
         if data.count(b"\n") != 5:
             raise VerificationError("checkpoint carries signatures that can't be checked")
-    except VerificationError as error:
-        raise VerificationError(error.what, place=str(layout.checkpoint)) from error
     return checkpoint
 
 

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from scalple.ingest.errors import InputError
+from scalple.store.guard import only_select
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def _findings(
         f"WHERE {clause}) GROUP BY 1 ORDER BY 2 DESC, 1",
         values,
     ).fetchall()
-    return {name: count for name, count in rows}
+    return dict(rows)
 
 
 def _gaps(
@@ -131,7 +132,7 @@ def _gaps(
         "GROUP BY 1 ORDER BY 2 DESC, 1",
         values,
     ).fetchall()
-    return {name: count for name, count in rows}
+    return dict(rows)
 
 
 def _count(
@@ -174,15 +175,10 @@ def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     """The user's own SELECT over the views.
 
     Raises:
-        InputError: it is no single SELECT, or DuckDB refuses it.
+        InputError: it is no single SELECT, it would write, or DuckDB refuses it.
     """
+    statement = only_select(con, text)
     try:
-        statements = con.extract_statements(text)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise InputError(
-                "one SELECT is expected",
-                hint="for example: SELECT attribution_grade, count(*) FROM audit GROUP BY 1",
-            )
-        return con.execute(statements[0]).to_arrow_table()
+        return con.execute(statement).to_arrow_table()
     except duckdb.Error as error:
         raise InputError(str(error).strip(), place="sql") from error

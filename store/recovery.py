@@ -16,6 +16,7 @@ from scalple.store import durable
 from scalple.store.chain import (
     Chain,
     manifest_count,
+    placed,
     read_bytes,
     read_chain,
     read_checkpoint,
@@ -118,15 +119,12 @@ def _finish(
     layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey, key: VerifierKey
 ) -> None:
     manifest = chain.manifests[-1]
-    try:
+    with placed(f"{layout.manifest(manifest.n)}, unsigned"):
         manifest.check_signature(key)
         for segment in manifest.segments:
             data = read_bytes(layout.segments / segment.file)
             if sha256_hex(data) != segment.sha256:
                 raise VerificationError(f"segment {segment.file} differs from its hash")
-    except VerificationError as error:
-        place = str(layout.manifest(manifest.n))
-        raise VerificationError(f"unsigned and not ours: {error.what}", place=place) from error
     durable.replace(layout.checkpoint, chain.head.sign(private))
 
 

@@ -4,12 +4,14 @@ import struct
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalple.correlate.record import KINDS, SUBJECT, TEXT
+from scalple.correlate.record import KINDS, SUBJECT
+from scalple.ingest.records import TEXT
 from scalple.store import encoding, rowtree
 from scalple.store.merkle import leaf_hash
 
@@ -106,8 +108,6 @@ def rows(schema: pa.Schema) -> st.SearchStrategy[list[dict[str, Any]]]:
 
 def encoded(table: pa.Table) -> list[bytes]:
     """What the vectorised encoder says, row by row."""
-    import numpy as np
-
     found: list[bytes] = []
     for batch in encoding.chunks(table):
         lead = np.zeros((batch.num_rows, 0), np.uint8)

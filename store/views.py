@@ -1,0 +1,133 @@
+"""The views that questions are asked of: audit, evidence, denied, gaps, unparsed, revisions.
+
+A store enters; a DuckDB connection leaves that can read the store's checked segments and no
+other file, and whose configuration is locked. `audit` shows the newest revision of each row.
+What a user's own SQL may do with the connection is `guard`'s; questions are `query`'s.
+"""
+
+import os
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
+from scalple.ingest.records import TEXT, TIME
+from scalple.store.reader import StoreReader
+
+REVISABLE = (
+    "success",
+    "sqlstate",
+    "session_user_id",
+    "session_email",
+    "actor_kind",
+    "on_behalf_of",
+    "peer_addr",
+    "peer_port",
+    "session_authn",
+    "attribution_grade",
+    "attribution_method",
+    "attribution_reason",
+    "attribution_evidence",
+    "attribution_candidates",
+    "subjects",
+    "findings",
+)
+"""The derived columns that later evidence may change; what was logged never changes."""
+
+_SUBJECT_SQL = 'STRUCT(token UBIGINT, "column" VARCHAR, basis VARCHAR, sealed {sealed})[]'
+_SQL_TYPES = {
+    TEXT: "VARCHAR",
+    TEXTS: "VARCHAR[]",
+    TIME: "TIMESTAMP WITH TIME ZONE",
+    pa.uint64(): "UBIGINT",
+    pa.int64(): "BIGINT",
+    pa.int32(): "INTEGER",
+    pa.bool_(): "BOOLEAN",
+    pa.binary(): "BLOB",
+    pa.list_(pa.field("item", SUBJECT)): _SUBJECT_SQL.format(sealed="BLOB"),
+}
+
+
+def connect(store_dir: Path, origin: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over one origin of a store, or over all of them.
+
+    Raises:
+        ConfigError: there is no store, or no such origin in it.
+        VerificationError: a head, a chain or a segment isn't intact.
+    """
+    return connect_reader(StoreReader.open(store_dir, origin))
+
+
+def connect_reader(reader: StoreReader) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over what a reader covers."""
+    paths = {
+        kind: [str(segment.path.absolute()) for segment in reader.segments(kind)] for kind in KINDS
+    }
+    con = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+            "temp_directory": str(Path(tempfile.gettempdir()) / f"scalple-{os.getpid()}"),
+            "temp_file_encryption": True,
+        }
+    )
+    con.execute("SET TimeZone = 'UTC'")
+    con.execute(f"SET allowed_paths = {_list([p for found in paths.values() for p in found])}")
+    con.execute("SET enable_external_access = false")
+    for kind in KINDS:
+        if kind != "audit":
+            con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
+    audit = _rows("audit", "log_id", "#", paths["audit"])
+    if paths["revisions"]:
+        audit = _revised(audit)
+    con.execute(f"CREATE VIEW audit AS {audit}")
+    con.execute("SET lock_configuration = true")
+    return con
+
+
+def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
+    """The rows of a kind as committed, the id first; no rows when there is no segment."""
+    if not paths:
+        columns = ", ".join(f'NULL::{_SQL_TYPES[f.type]} AS "{f.name}"' for f in KINDS[kind])
+        return f"SELECT NULL::VARCHAR AS {id_name}, {columns} WHERE false"
+    columns = ", ".join(f'"{field.name}"' for field in KINDS[kind])
+    row_id = f"origin || '{between}' || seq AS {id_name}"
+    return f"SELECT {row_id}, {columns} FROM read_parquet({_list(paths)})"
+
+
+def _revised(audit: str) -> str:
+    newest = ",\n    ".join(
+        f"arg_max(changes->'$.{name}', seq) FILTER (json_exists(changes, '$.{name}')) AS {name}"
+        for name in REVISABLE
+    )
+    template = resources.files("scalple.store").joinpath("revised.sql").read_text("utf-8")
+    revised = template.format(columns=newest, revisions="revisions")
+    changed = ", ".join(
+        f'CASE WHEN r."{name}" IS NULL THEN a."{name}" ELSE {_from_json(name)} END AS "{name}"'
+        for name in REVISABLE
+    )
+    return (
+        f"SELECT a.* REPLACE ({changed}) FROM ({audit}) AS a "
+        f"LEFT JOIN ({revised}) AS r ON r.origin = a.origin AND r.audit_seq = a.seq"
+    )
+
+
+def _from_json(name: str) -> str:
+    kind = AUDIT.field(name).type
+    if name == "subjects":  # JSON has no bytes: `sealed` is hexadecimal there
+        text = _SUBJECT_SQL.format(sealed="VARCHAR")
+        fields = 'token := s.token, "column" := s."column", basis := s.basis'
+        sealed = "sealed := unhex(s.sealed)"
+        return f"list_transform(r.subjects::{text}, lambda s: struct_pack({fields}, {sealed}))"
+    if pa.types.is_list(kind):
+        return f'r."{name}"::{_SQL_TYPES[kind]}'
+    return f"(r.\"{name}\"->>'$')::{_SQL_TYPES[kind]}"
+
+
+def _list(paths: list[str]) -> str:
+    quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    return f"[{quoted}]"
