@@ -1,0 +1,174 @@
+"""Decisions -> the attribution columns of the record: names, evidence ids, candidates, findings.
+
+Enters: what was decided for each statement, and by whom it is named. Leaves: the columns of AUDIT
+that attribution owns. Where a statement has candidates, this is where they are listed; where the
+list is empty, the grade falls to `unattributed`.
+"""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.correlate import attribution as rules_of
+from scalple.correlate.attribution import Attribution, Known
+from scalple.correlate.candidates import Candidates
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.logbatch import Ints, LogBatch, dictionary_encoded, words
+from scalple.correlate.record import TEXTS
+from scalple.correlate.rules import Rules
+from scalple.correlate.runs import Runs
+from scalple.correlate.served import Served, evidence_id
+from scalple.correlate.sessionbook import SessionBook
+from scalple.ingest.records import TEXT
+
+
+class Answers:
+    """Writes decisions as columns.
+
+    Args:
+        origin: the log's name, which evidence ids begin with.
+        rules: e-mails and roles, as the operator declared them.
+        evidence: everything known about connections.
+        served: the clients that decisions point to.
+        sessions: the sessions that decisions point to.
+    """
+
+    def __init__(
+        self, origin: str, rules: Rules, evidence: Evidence, served: Served, sessions: SessionBook
+    ) -> None:
+        self._origin = origin
+        self._rules = rules
+        self._evidence = evidence
+        self._served = served
+        self._sessions = sessions
+        self._candidates = Candidates(evidence)
+
+    def columns(
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        known: Known,
+        client: Ints,
+        decided: Attribution,
+        runs: Runs,
+    ) -> pa.Table:
+        n = len(client)
+        chosen = pa.array(client, pa.int64(), mask=~decided.by_client)
+        texts = {name: pc.take(column, chosen) for name, column in self._served.texts.items()}
+        peer_port = pc.take(self._served.peer_port, chosen)
+        evidence = pc.take(self._served.evidence, chosen)
+        candidates = pa.nulls(n, TEXTS)
+        if decided.by_session.any():
+            texts, evidence = self._add_sessions(batch, session_of, decided, texts, evidence)
+        if (decided.grade == rules_of.CANDIDATES).any():
+            candidates = self._name_candidates(batch, session_of, known, client, decided)
+        texts["email"] = self._emails(texts["actor"], texts["email"])
+        findings = self._findings(batch, decided, runs)
+        return pa.table(
+            {
+                "session_user_id": texts["actor"],
+                "session_email": texts["email"],
+                "actor_kind": texts["actor_kind"],
+                "on_behalf_of": texts["on_behalf_of"],
+                "peer_addr": texts["peer_addr"],
+                "peer_port": peer_port,
+                "session_authn": texts["authn"],
+                "attribution_grade": words(decided.grade, rules_of.GRADES),
+                "attribution_method": words(decided.method, rules_of.METHODS),
+                "attribution_reason": words(decided.reason, rules_of.REASONS),
+                "attribution_evidence": evidence,
+                "attribution_candidates": candidates,
+                "findings": findings,
+            }
+        )
+
+    def _add_sessions(
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        decided: Attribution,
+        texts: dict[str, pa.Array],
+        evidence: pa.Array,
+    ) -> tuple[dict[str, pa.Array], pa.Array]:
+        codes, position = np.unique(session_of[batch.audit_rows], return_inverse=True)
+        sessions = [self._sessions.open[int(code)] for code in codes]
+        index = pa.array(position, pa.int64(), mask=~decided.by_session)
+
+        def spread(values: list[str | None]) -> pa.Array:
+            return pc.take(pa.array(values, TEXT), index)
+
+        def merged(name: str, values: list[str | None]) -> pa.Array:
+            column = pc.coalesce(texts[name].cast(TEXT), spread(values))
+            return column.dictionary_encode()
+
+        texts["actor"] = merged("actor", [one.actor for one in sessions])
+        texts["authn"] = merged("authn", [one.authn for one in sessions])
+        ids = [
+            None if one.evidence_seq is None else [evidence_id(self._origin, one.evidence_seq)]
+            for one in sessions
+        ]
+        added = pc.take(pa.array(ids, TEXTS), index)
+        return texts, pc.if_else(pa.array(decided.by_session), added, evidence)
+
+    def _emails(self, actors: pa.Array, emails: pa.Array) -> pa.Array:
+        """An e-mail the events didn't give, from the operator's map."""
+        declared = self._rules.actors.emails
+        if not declared:
+            return emails
+        encoded = dictionary_encoded(actors)
+        found = pa.array([declared.get(one) for one in encoded.dictionary.to_pylist()], TEXT)
+        return pc.coalesce(emails.cast(TEXT), pc.take(found, encoded.indices)).dictionary_encode()
+
+    def _name_candidates(
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        known: Known,
+        client: Ints,
+        decided: Attribution,
+    ) -> pa.Array:
+        """Fill in who it may have been; where nobody is known, the grade falls."""
+        n = len(client)
+        lists: list[list[str] | None] = [None]
+        which = np.zeros(n, np.int64)
+        undecided = (decided.grade == rules_of.CANDIDATES) & ~decided.conflict
+        times = batch.time_us[batch.audit_rows]
+        for pool in np.unique(known.pool[undecided]).tolist():
+            here = np.flatnonzero(undecided & (known.pool == pool))
+            moments, back = np.unique(times[here], return_inverse=True)
+            answers = self._candidates.at(pool, moments) if pool >= 0 else None
+            if answers is None:
+                decided.grade[here] = rules_of.UNATTRIBUTED
+                continue
+            offset = len(lists)
+            lists += [list(one.actors) or None for one in answers]
+            nobody = np.array([one.distinct == 0 for one in answers], bool)[back]
+            many = np.array([one.distinct > 0 and not one.actors for one in answers], bool)[back]
+            which[here] = offset + back
+            gone = here[nobody]
+            decided.grade[gone] = rules_of.UNATTRIBUTED
+            decided.method[gone] = rules_of.NONE
+            decided.reason[here[many]] = rules_of.TOO_MANY
+            decided.reason[gone] = rules_of.NO_CLIENT
+            unidentified = np.array([one.unidentified > 0 for one in answers], bool)[back]
+            plain = np.isin(decided.reason[here], (rules_of.NO_NAME, rules_of.NO_ENDPOINT))
+            decided.reason[here[unidentified & plain & ~nobody]] = rules_of.UNIDENTIFIED_ALIVE
+        for row in np.flatnonzero(decided.conflict).tolist():
+            session = self._sessions.open[int(session_of[batch.audit_rows[row]])]
+            people = {session.actor}
+            if client[row] >= 0:
+                people.add(self._evidence.client_actor[int(client[row])])
+                people.add(self._rules.actors.roles.get(session.role or ""))
+            which[row] = len(lists)
+            lists.append(sorted(one for one in people if one is not None))
+        return pc.take(pa.array(lists, TEXTS), pa.array(which))
+
+    def _findings(self, batch: LogBatch, decided: Attribution, runs: Runs) -> pa.Array:
+        drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
+        code = batch.forged * 4 + drift * 2 + decided.conflict * 1
+        names = ("identity-conflict", "drift", "forged-line")
+        lists = [
+            [name for bit, name in enumerate(names) if value >> bit & 1] or None
+            for value in range(8)
+        ]
+        return pc.take(pa.array(lists, TEXTS), pa.array(code.astype(np.int64)))

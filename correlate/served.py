@@ -1,0 +1,130 @@
+"""The pooler's clients, and clients without a pooler, as columns that statements are joined with.
+
+Enters: evidence. Leaves: for an endpoint, pool and time the client that lived there, and per
+client the columns that name its actor. Knows nothing of runs and grades.
+"""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.correlate.evidence import Evidence, read_sql
+from scalple.correlate.logbatch import Bools, Ints
+from scalple.correlate.record import TEXTS
+from scalple.correlate.sessions import Session
+from scalple.ingest.records import TEXT
+
+
+def evidence_id(origin: str, seq: int) -> str:
+    """The id under which the view `evidence` shows that row."""
+    return f"{origin}/evidence#{seq}"
+
+
+class Served:
+    """Everyone who can have been served.
+
+    Args:
+        origin: the log's name, which evidence ids begin with.
+        evidence: everything known about connections.
+    """
+
+    def __init__(self, origin: str, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._con = duckdb.connect(":memory:", config={"threads": 2})
+        self._con.execute("SET TimeZone = 'UTC'")
+        self._sql = read_sql("attribution.sql")
+        self._table = pa.table(
+            {
+                "client": np.arange(len(evidence.client_endpoint)),
+                "endpoint": evidence.client_endpoint,
+                "pool": evidence.client_pool,
+                "since": evidence.client_since_us,
+                "until": evidence.client_until_us,
+            }
+        )
+        clients = evidence.clients
+        self.texts = {
+            name: clients.column(name).combine_chunks().cast(TEXT).dictionary_encode()
+            for name in (
+                "actor",
+                "email",
+                "actor_kind",
+                "on_behalf_of",
+                "peer_addr",
+                "authn",
+            )
+        }
+        self.peer_port = clients.column("peer_port").combine_chunks().cast(pa.int32())
+        self.by_role = _flags(clients, "by_role")
+        self.contradicted = _flags(clients, "contradicted")
+        self.named = np.array([one is not None for one in evidence.client_actor], bool)
+        ids = zip(
+            clients.column("identity_seq").to_pylist(),
+            clients.column("pooler_seq").to_pylist(),
+            strict=True,
+        )
+        self.evidence = pa.array(
+            [[evidence_id(origin, int(seq)) for seq in pair if seq is not None] for pair in ids],
+            TEXTS,
+        )
+
+    def join(self, endpoint: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:
+        """(client, how many) of each statement's endpoint, pool and time."""
+        n = len(endpoint)
+        client = np.full(n, -1, np.int64)
+        wanted = np.flatnonzero(endpoint >= 0)
+        if not len(wanted) or not self._table.num_rows:
+            return client, np.zeros(n, np.int64)
+        self._con.register(
+            "statements",
+            pa.table(
+                {
+                    "row": wanted,
+                    "endpoint": endpoint[wanted],
+                    "pool": pool[wanted],
+                    "log_time": time_us[wanted],
+                }
+            ),
+        )
+        self._con.register("served", self._table)
+        found = self._con.sql(self._sql).to_arrow_table()
+        rows = found.column("row").to_numpy()
+        client[rows] = found.column("client").to_numpy()
+        return client, np.bincount(rows, minlength=n)
+
+    def same_database(
+        self, sessions: list[Session], position: Ints, unpooled: Bools, client: Ints, matches: Ints
+    ) -> tuple[Ints, Ints]:
+        """Unpooled: an identity event that names another database or role isn't this session's."""
+        pairs = np.flatnonzero(unpooled & (client >= 0))
+        if not len(pairs):
+            return client, matches
+        databases = self._evidence.clients.column("database")
+        roles = self._evidence.clients.column("db_role")
+        stride = len(self.named)
+        distinct, back = np.unique(position[pairs] * stride + client[pairs], return_inverse=True)
+        fits = []
+        for pair in distinct.tolist():
+            session, one = sessions[pair // stride], pair % stride
+            fits.append(
+                databases[one].as_py() in (None, session.database)
+                and roles[one].as_py() in (None, session.role)
+            )
+        wrong = pairs[~np.array(fits, bool)[back]]
+        client[wrong], matches[wrong] = -1, 0
+        return client, matches
+
+    def same_actor(self, sessions: list[Session], position: Ints, client: Ints) -> Bools:
+        actors: dict[str | None, int] = {None: -1}
+        of_client = np.array(
+            [actors.setdefault(one, len(actors)) for one in self._evidence.client_actor] or [-1]
+        )
+        of_session = np.array([actors.get(one.actor, -2) for one in sessions], np.int64)[position]
+        return np.asarray(of_session == np.where(client >= 0, of_client[np.maximum(client, 0)], -3))
+
+
+def _flags(clients: pa.Table, name: str) -> Bools:
+    if not clients.num_rows:
+        return np.zeros(0, bool)
+    return np.asarray(pc.fill_null(clients.column(name), False).to_numpy(), bool)
