@@ -202,8 +202,7 @@ class Pipeline:
                     return pgbouncer.parse_log(data, offset, name, times)
 
                 parts += self._read_events(source, file, parse, committer)
-        whole = pa.concat_tables(parts)
-        return whole.append_column("gap", pa.nulls(whole.num_rows)).drop_columns(["gap"])
+        return pa.concat_tables([part.cast(EVIDENCE) for part in parts])
 
     def _read_events(
         self,

@@ -30,6 +30,8 @@ from scalple.store.query import Period, Question
 from scalple.store.reader import StoreReader
 from scalple.store.views import connect
 
+GROUPS_SHOWN = 20
+"""How many templates of possible accesses the table for people shows."""
 COLUMNS = (
     "log_time",
     "session_user_id",
@@ -232,9 +234,11 @@ def _write_possible(rows: list[dict[str, Any]], out: TextIO) -> None:
         }
         for (template, actor), times in groups.most_common()
     ]
-    title = f"Possible: may have shown this person's data ({len(rows)})"
+    title = f"Possible: could have shown this person's data ({len(rows)})"
     if rows:
-        render.write_table(lines, list(lines[0]), out, title=title)
+        render.write_table(lines[:GROUPS_SHOWN], list(lines[0]), out, title=title)
+    if len(lines) > GROUPS_SHOWN:
+        out.write(f"… and {len(lines) - GROUPS_SHOWN} more templates; --format json has all\n")
 
 
 def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:

@@ -61,11 +61,10 @@ def reprocess(
     name = _origin(directory, origin or config.origin, new_origin)
     if workers is not None:
         pa.set_cpu_count(workers)
-    plan = _plan(
+    todo = plan(
         config, directory, name, postgres_log, pgbouncer_log, identity_events, timezone, schema
     )
-    outcome = run(plan, directory, config)
-    report(outcome, directory)
+    report(run(todo, directory, config), directory)
 
 
 def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
@@ -80,16 +79,17 @@ def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
     return name
 
 
-def _plan(
+def plan(
     config: Config,
     directory: Path,
     origin: str,
-    postgres: tuple[str, ...],
-    pgbouncer: tuple[str, ...],
-    identity: tuple[str, ...],
-    timezone: str | None,
-    schema: tuple[str, ...],
+    postgres: tuple[str, ...] = (),
+    pgbouncer: tuple[str, ...] = (),
+    identity: tuple[str, ...] = (),
+    timezone: str | None = None,
+    schema: tuple[str, ...] = (),
 ) -> Plan:
+    """What to read: options replace the configuration's sources, kind by kind."""
     sources = config.sources
     logs = files(postgres or sources.postgres)
     poolers = files(pgbouncer or sources.pgbouncer)
@@ -125,23 +125,23 @@ def _schema(paths: tuple[Path, ...]) -> str | None:
         raise InputError(f"can't read the schema: {error}", hint="check --schema") from error
 
 
-def run(plan: Plan, directory: Path, config: Config) -> Outcome:
+def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     """Open the store, run the pipeline, close the store."""
     configured_key = config.keys.signing_key_file
     signing = keys.signing_key(directory, Path(configured_key) if configured_key else None)
     _warn(signing.warnings)
     with (
-        StoreWriter.open(directory, plan.origin, signing.private, create=True) as writer,
-        _progress(plan) as progress,
+        StoreWriter.open(directory, todo.origin, signing.private, create=True) as writer,
+        _progress() as progress,
     ):
         _warn(writer.notes)
-        task = progress.add_task("reading", total=_bytes(plan), statements=0)
+        task = progress.add_task("reading", total=_bytes(todo), statements=0)
 
         def advance(length: int, statements: int) -> None:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        return Pipeline(plan, writer, stored_evidence(directory, plan.origin), advance).run()
+        return Pipeline(todo, writer, stored_evidence(directory, todo.origin), advance).run()
 
 
 def stored_evidence(directory: Path, origin: str) -> pa.Table:
@@ -151,12 +151,12 @@ def stored_evidence(directory: Path, origin: str) -> pa.Table:
     return pa.concat_tables([EVIDENCE.empty_table(), *parts])
 
 
-def _bytes(plan: Plan) -> int:
-    paths = (*plan.postgres, *plan.pgbouncer, *plan.identity)
+def _bytes(todo: Plan) -> int:
+    paths = (*todo.postgres, *todo.pgbouncer, *todo.identity)
     return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def _progress(plan: Plan) -> Progress:
+def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -2,6 +2,7 @@
 -- subject, and it names no one: had it named others only, it would have excluded the subject.
 -- A statement that couldn't be parsed counts when it touched such a table at all.
 class IN ('READ', 'WRITE')
+AND command <> 'PREPARE'  -- reads nothing; its EXECUTE is logged with the parameters
 AND list_has_any(affected_tables, $tables)
 AND (
   list_has_any(columns_accessed, $personal)

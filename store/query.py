@@ -6,7 +6,7 @@ predicate that names anybody: it could have seen the subject, no more is claimed
 itself (see `views`) and prints nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -80,66 +80,37 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     clause = " AND ".join(where) or "true"
 
     def counts(column: str) -> dict[str, int]:
-        rows = con.execute(
-            f"SELECT {column}, count(*) FROM audit WHERE {clause} AND {column} IS NOT NULL "
-            "GROUP BY 1 ORDER BY 2 DESC, 1",
-            values,
-        ).fetchall()
-        return {str(name): count for name, count in rows}
+        return _counts(con, f"SELECT {column} AS name FROM audit WHERE {clause}", values)
 
-    total, first, last, people = con.execute(
-        "SELECT count(*), min(log_time), max(log_time), count(DISTINCT session_user_id) "
-        f"FROM audit WHERE {clause}",
+    period_facts = _table(
+        con,
+        "SELECT count(*) AS statements, min(log_time) AS first, max(log_time) AS last, "
+        f"count(DISTINCT session_user_id) AS actors FROM audit WHERE {clause}",
         values,
-    ).fetchall()[0]
+    ).to_pylist()[0]
     grades = counts("attribution_grade")
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
-    pooler = grades.get("pooler", 0)
-    return {
-        "statements": total,
-        "first": first,
-        "last": last,
-        "actors": people,
+    by_people = period_facts["statements"] - grades.get("pooler", 0)
+    in_time = f"log_time IS NULL OR ({clause})"
+    return period_facts | {
         "attributed": named,
-        "attributed_share": round(named / (total - pooler), 6) if total > pooler else None,
+        "attributed_share": round(named / by_people, 6) if by_people else None,
         "by_grade": grades,
         "by_method": counts("attribution_method"),
         "by_reason": counts("attribution_reason"),
-        "findings": _findings(con, clause, values),
-        "denied": _count(con, "denied", where, values),
-        "gaps": _gaps(con, where, values),
-        "unparsed": con.execute("SELECT count(*) FROM unparsed").fetchall()[0][0],
+        "findings": counts("unnest(findings)"),
+        "denied": sum(
+            _counts(con, f"SELECT 'denied' AS name FROM denied WHERE {clause}", values).values()
+        ),
+        "gaps": _counts(con, f"SELECT reason AS name FROM gaps WHERE {in_time}", values),
+        "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
     }
 
 
-def _findings(
-    con: duckdb.DuckDBPyConnection, clause: str, values: Mapping[str, Any]
-) -> dict[str, int]:
-    rows = con.execute(
-        f"SELECT finding, count(*) FROM (SELECT unnest(findings) AS finding FROM audit "
-        f"WHERE {clause}) GROUP BY 1 ORDER BY 2 DESC, 1",
-        values,
-    ).fetchall()
-    return dict(rows)
-
-
-def _gaps(
-    con: duckdb.DuckDBPyConnection, where: Iterable[str], values: Mapping[str, Any]
-) -> dict[str, int]:
-    clause = " AND ".join(where) or "true"
-    rows = con.execute(
-        f"SELECT reason, count(*) FROM gaps WHERE log_time IS NULL OR {clause} "
-        "GROUP BY 1 ORDER BY 2 DESC, 1",
-        values,
-    ).fetchall()
-    return dict(rows)
-
-
-def _count(
-    con: duckdb.DuckDBPyConnection, view: str, where: Iterable[str], values: Mapping[str, Any]
-) -> int:
-    clause = " AND ".join(where) or "true"
-    return int(con.execute(f"SELECT count(*) FROM {view} WHERE {clause}", values).fetchall()[0][0])
+def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:
+    """name -> how many, most first."""
+    sql = f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    return dict(con.execute(sql, values).fetchall())
 
 
 def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
@@ -164,7 +135,11 @@ def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
 def _rows(con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str, Any]) -> pa.Table:
     clause = " AND ".join(where) or "true"
     sql = f"SELECT * FROM audit WHERE {clause} ORDER BY log_time, origin, seq"
-    return con.execute(sql, values).to_arrow_table()
+    return _table(con, sql, values)
+
+
+def _table(con: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
+    return con.sql(sql, params=dict(values)).to_arrow_table()
 
 
 def _sql(name: str) -> str:
@@ -179,6 +154,6 @@ def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
     """
     statement = only_select(con, text)
     try:
-        return con.execute(statement).to_arrow_table()
+        return con.sql(statement).to_arrow_table()
     except duckdb.Error as error:
         raise InputError(str(error).strip(), place="sql") from error

@@ -1,0 +1,48 @@
+"""`verify`: is the store what its manifests say, byte by byte."""
+
+from pathlib import Path
+
+import click
+
+from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.store.verify import VerifyReport
+from scalple.store.verify import verify as verify_store
+
+_FILE = click.Path(path_type=Path)
+
+
+@command("verify")
+@store_option
+@click.option("--origin", metavar="NAME", help="Only this origin.")
+@click.option("--checkpoint", type=_FILE, metavar="FILE", help="A checkpoint seen earlier.")
+@click.option("--public-key", type=_FILE, metavar="FILE", help="The log's public key, from outside.")
+@config_option
+def verify(
+    store_dir: str | None,
+    origin: str | None,
+    checkpoint: Path | None,
+    public_key: Path | None,
+    config_path: Path | None,
+) -> None:
+    """Read everything again and check it; exit code 0 only if all of it is intact.
+
+    Without --public-key the store is checked against its own key, which shows damage but not
+    that nobody rewrote and signed it anew. Without --checkpoint nothing shows that the newest
+    commits weren't cut off.
+
+    \b
+    Example:
+      scalple-ingest verify --store ./store --public-key db1.pub
+    """
+    directory = store_path(store_dir, configured(config_path))
+    write_report(verify_store(directory, origin, public_key, checkpoint))
+
+
+def write_report(report: VerifyReport) -> None:
+    """What was found intact, on stdout."""
+    click.echo(
+        f"intact: {', '.join(report.origins)}: {report.manifests:,} manifests, "
+        f"{report.segments:,} segments, {report.rows:,} rows, {report.bytes:,} bytes"
+    )
+    for note in report.notes:
+        click.echo(f"note: {note}")
