@@ -102,16 +102,14 @@ class Scope:
         for home, columns in places:
             self.pinned.setdefault(home, set()).update(columns)
 
-    def equal_places(self, place: Place) -> set[Place]:
-        """All places that hold the same value as this one."""
-        found, queue = {place}, [place]
-        while queue:
-            here = queue.pop()
+    def equal_places(self, place: Place) -> list[Place]:
+        """All places that hold the same value as this one, itself first."""
+        found = [place]
+        for here in found:  # grows while it is walked
             for one, other in self.same:
                 for a, b in ((one, other), (other, one)):
                     if a == here and b not in found:
-                        found.add(b)
-                        queue.append(b)
+                        found.append(b)
         return found
 
     def reached(self, seeds: set[int]) -> set[int]:

@@ -37,22 +37,17 @@ class LiteralMasks:
             owners = np.concatenate([np.repeat(t, len(n)) for t, n in places])
             where = np.concatenate(elements)
             coded = lexed.segments.take(pa.array(where)).dictionary_encode()
-            values = [masking.unquote(s) for s in coded.dictionary.to_pylist()]
+            values = _unquoted(coded.dictionary)
             if target.subjects:
                 codes = coded.indices.to_numpy(zero_copy_only=False)
                 for found in treatment.named(values, codes, target, "literal"):
                     self.subjects.append(Pairs(owners[found.owners], found.subjects))
             if target.rule:
                 masks = treatment.masked(values, target)
-                self._add(where, owners, coded, values, masks)
+                codes = coded.indices
+                self._replaced.add(where, owners, _take(values, codes), masks.take(codes))
+                self._texts.append(_quoted(masks).take(codes))
         self._mask_loose()
-
-    def _add(
-        self, where: Ints, owners: Ints, coded: pa.Array, values: list[str], masks: list[str]
-    ) -> None:
-        codes = coded.indices
-        self._replaced.add(where, owners, _take(values, codes), _take(masks, codes))
-        self._texts.append(_take([masking.quote(mask) for mask in masks], codes))
 
     def _find_comments(self, forms: Sequence[Form]) -> tuple[Ints, Ints]:
         slots = [(i, np.array(form.comments)) for i, form in enumerate(forms) if form.comments]
@@ -95,17 +90,15 @@ class LiteralMasks:
             masked[known] = True
         near = np.flatnonzero(masked[owners])
         coded = segments.take(pa.array(near)).dictionary_encode()
-        values = [masking.unquote(s) for s in coded.dictionary.to_pylist()]
-        plain = _take([v if len(v) >= _SHORTEST else "" for v in values], coded.indices)
+        values = [v if len(v) >= _SHORTEST else "" for v in _unquoted(coded.dictionary)]
+        plain = _take(values, coded.indices)
         hits, masks = self._replaced.equals(owners[near], plain)
         hits, masks = _without_empty(hits, masks, plain)
         if len(hits):
             at = near[hits]
             rest[at] = False
             self._replaced.add(where[at], owners[at], plain.take(pa.array(hits)), masks)
-            distinct = masks.dictionary_encode()
-            quoted = [masking.quote(m) for m in distinct.dictionary.to_pylist()]
-            self._texts.append(_take(quoted, distinct.indices))
+            self._texts.append(_quoted(masks))
         return rest
 
     def hide_in_comments(self, bound: Replaced, row_text: Ints) -> None:
@@ -197,10 +190,10 @@ class ParameterMasks:
         return _joined(where), _joined(owners)
 
     def _add(
-        self, where: Ints, owners: Ints, coded: pa.Array, values: list[str], masks: list[str]
+        self, where: Ints, owners: Ints, coded: pa.Array, values: list[str], masks: pa.Array
     ) -> None:
         codes = coded.indices
-        self.replaced.add(where, owners, _take(values, codes), _take(masks, codes))
+        self.replaced.add(where, owners, _take(values, codes), masks.take(codes))
 
     def _redact_unread(self, treatment: Treatment, row_form: Ints, forms: Sequence[Form]) -> None:
         """Of a statement that wasn't read or wasn't logged, any parameter may be personal."""
@@ -225,7 +218,9 @@ class ParameterMasks:
         rest[rest] = _suspicious(values.filter(pa.array(rest)), masking.SUSPICIOUS)
         coded = values.filter(pa.array(rest)).dictionary_encode()
         found = coded.dictionary.to_pylist()
-        self._add(where[rest], owners[rest], coded, found, [masking.scrub(v) for v in found])
+        self._add(
+            where[rest], owners[rest], coded, found, _texts([masking.scrub(v) for v in found])
+        )
 
     def lists(self) -> pa.Array:
         values = self.replaced.apply(self._values, self.replaced.masks)
@@ -234,8 +229,27 @@ class ParameterMasks:
         return pa.ListArray.from_arrays(pa.array(offsets), values, mask=absent)
 
 
+def _texts(values: list[str]) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
 def _take(values: list[str], codes: pa.Array) -> pa.Array:
-    return pa.array(values, pa.string()).take(codes)
+    return _texts(values).take(codes)
+
+
+def _quoted(masks: pa.Array) -> pa.Array:
+    """Masks as they stand in a statement: always strings."""
+    return pc.binary_join_element_wise("'", pc.replace_substring(masks, "'", "''"), "'", "")
+
+
+def _unquoted(segments: pa.Array) -> list[str]:
+    """Values of literals. Numbers and strings without doubled quotes come at once."""
+    quotes = pc.count_substring(segments, "'")
+    if pc.all(pc.equal(quotes, 0)).as_py() and not pc.any(pc.starts_with(segments, "$")).as_py():
+        return list(segments.to_pylist())
+    if pc.all(pc.and_(pc.equal(quotes, 2), pc.starts_with(segments, "'"))).as_py():
+        return list(pc.utf8_slice_codeunits(segments, 1, -1).to_pylist())
+    return [masking.unquote(segment) for segment in segments.to_pylist()]
 
 
 def _joined(parts: list[Ints]) -> Ints:

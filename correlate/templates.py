@@ -146,20 +146,23 @@ def _chunks(texts: pa.Array) -> list[pa.Array]:
     return [texts.slice(i, size) for i in range(0, len(texts), size)]
 
 
-def _table(characters: bytes) -> Mask:
-    table = np.zeros(256, dtype=bool)
-    table[list(characters)] = True
-    return table
+def _table(characters: bytes) -> bytes:
+    """For bytes.translate, which is the fastest look-up of a whole buffer."""
+    return bytes(c in characters for c in range(256))
+
+
+def _mask(flags: bytes) -> Mask:
+    return np.frombuffer(flags, dtype=bool)
 
 
 _WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$." + bytes(
     range(128, 256)
 )
 _WORD = _table(_WORDS)
-_BEFORE_QUOTE = _table(_WORDS + b"&")
-_DIGIT = _table(b"0123456789")
-_SIGN = _table(b"+-")
-_EXPONENT = _table(b"eE")
+_BEFORE_QUOTE = _mask(_table(_WORDS + b"&"))
+_DIGIT = _mask(_table(b"0123456789"))
+_SIGN = _mask(_table(b"+-"))
+_EXPONENT = _mask(_table(b"eE"))
 # May begin what only the exact route reads; looked at closely where it stands outside quotes.
 _SUSPECT = _table(b"-/$\x01\x02\x03")
 
@@ -167,13 +170,16 @@ _SUSPECT = _table(b"-/$\x01\x02\x03")
 def _scan(texts: pa.Array) -> _Part:
     """Cut a chunk of texts at once. Texts that only `split` can cut are refused."""
     b, bounds = _buffer(texts)
+    whole = b.tobytes()
     refused = np.zeros(len(texts), dtype=bool)
-    opening, closing, outside = _quotes(b)
+    quotes = np.flatnonzero(b == 39)
+    opening, closing = quotes[0::2], quotes[1::2]
+    outside = ~_between(opening, closing, len(b))
     _refuse(refused, bounds, opening[_at(_BEFORE_QUOTE, b, opening - 1)])
-    outside &= ~_identifiers(b, bounds, outside, refused)
-    suspects = np.flatnonzero(_SUSPECT[b])
+    _leave_identifiers(b, bounds, outside, refused)
+    suspects = np.flatnonzero(_mask(whole.translate(_SUSPECT)))
     _refuse(refused, bounds, suspects[_needs_split(b, suspects, outside)])
-    first, last = _numbers(b, bounds, outside, refused)
+    first, last = _numbers(b, bounds, _mask(whole.translate(_WORD)) & outside, refused)
     # A doubled quote closes and opens again: only the outermost pair bounds the literal.
     begins = np.zeros(len(b) + 1, dtype=bool)
     begins[bounds] = True
@@ -181,11 +187,23 @@ def _scan(texts: pa.Array) -> _Part:
     edge = np.ones(min(1, len(opening)), dtype=bool)
     strings = opening[np.concatenate([edge, apart])]
     string_ends = closing[np.concatenate([apart, edge])] + 1
-    starts = np.sort(np.concatenate([strings, first]))
-    ends = np.sort(np.concatenate([string_ends, last]))
+    starts = _merged(strings, first)
     marked = b.copy()
     marked[strings], marked[first] = 1, 2
-    return _assemble(b, bounds, marked, starts, ends, refused)
+    return _assemble(b, bounds, marked, starts, _merged(string_ends, last), refused)
+
+
+def _merged(*sorted_parts: Ints) -> Ints:
+    return np.sort(np.concatenate(sorted_parts), kind="stable")  # a merge of sorted runs
+
+
+def _between(first: Ints, last: Ints, size: int) -> Mask:
+    """Mask of what lies between pairs of positions, both included."""
+    edges = np.zeros(2 * len(first) + 2, dtype=np.int64)
+    edges[1:-1:2], edges[2:-1:2], edges[-1] = first, last + 1, size
+    inside = np.zeros(2 * len(first) + 1, dtype=bool)
+    inside[1::2] = True
+    return np.repeat(inside, np.diff(edges))
 
 
 def _buffer(texts: pa.Array) -> tuple[Bytes, Ints]:
@@ -206,31 +224,18 @@ def _refuse(refused: Mask, bounds: Ints, where: Ints) -> None:
         refused[np.searchsorted(bounds, where, side="right") - 1] = True
 
 
-def _quotes(b: Bytes) -> tuple[Ints, Ints, Mask]:
-    quote = b == 39
-    inside = np.bitwise_xor.accumulate(quote.view(np.uint8)).view(bool)
-    return (
-        np.flatnonzero(quote & inside),
-        np.flatnonzero(quote & ~inside),
-        ~(inside | quote),
-    )
-
-
-def _identifiers(b: Bytes, bounds: Ints, outside: Mask, refused: Mask) -> Mask:
-    """Mask of quoted identifiers. Refuses texts whose two kinds of quotes interfere."""
-    inside = np.zeros(len(b), dtype=bool)
+def _leave_identifiers(b: Bytes, bounds: Ints, outside: Mask, refused: Mask) -> None:
+    """Takes quoted names out of `outside`. Refuses texts whose two kinds of quotes interfere."""
     where = np.flatnonzero((b == 34) & outside)
     if not len(where):
-        return inside
+        return
     text = np.searchsorted(bounds, where, side="right") - 1
     odd = np.bincount(text, minlength=len(refused)) % 2 == 1
     refused |= odd
     where = where[~odd[text]]
-    quote = np.zeros(len(b), dtype=bool)
-    quote[where] = True
-    inside = np.bitwise_xor.accumulate(quote.view(np.uint8)).view(bool) | quote
+    inside = _between(where[0::2], where[1::2], len(b))
     _refuse(refused, bounds, np.flatnonzero(inside & (b == 39)))
-    return inside
+    outside &= ~inside
 
 
 def _needs_split(b: Bytes, where: Ints, outside: Mask) -> Mask:
@@ -243,20 +248,21 @@ def _needs_split(b: Bytes, where: Ints, outside: Mask) -> Mask:
     return np.asarray(((comment | dollar) & outside[where]) | (byte < 4))
 
 
-def _numbers(b: Bytes, bounds: Ints, outside: Mask, refused: Mask) -> tuple[Ints, Ints]:
-    word = _WORD[b]
-    word &= outside
+def _numbers(b: Bytes, bounds: Ints, word: Mask, refused: Mask) -> tuple[Ints, Ints]:
+    """First and past-the-last positions of numbers: runs of word bytes that begin as one."""
     change = np.empty(len(b) + 1, dtype=bool)
-    change[1:-1] = word[1:] != word[:-1]
+    np.not_equal(word[1:], word[:-1], out=change[1:-1])
     change[0], change[-1] = word[:1].any(), word[-1:].any()
     edges = np.flatnonzero(change)
-    # A run never crosses from one text into the next.
-    inner = bounds[1:-1]
-    inner = inner[(inner > 0) & (inner < len(b))]
-    crossed = inner[word[inner - 1] & word[inner]] if len(inner) else inner
-    edges = np.sort(np.concatenate([edges, np.repeat(np.unique(crossed), 2)]))
+    inner = bounds[1:][(np.diff(bounds) > 0) & (bounds[1:] < len(b))]
+    crossed = inner[word[inner - 1] & word[inner]]
+    if len(crossed):  # a run never goes on from one text into the next
+        edges = _merged(edges, crossed, crossed)
     first, last = edges[0::2], edges[1::2]
-    number = _DIGIT[b[first]] | ((b[first] == 46) & (last - first > 1) & _at(_DIGIT, b, first + 1))
+    starter = b[first]
+    number = _DIGIT[starter]
+    dots = np.flatnonzero(starter == 46)
+    number[dots] = (last[dots] - first[dots] > 1) & _at(_DIGIT, b, first[dots] + 1)
     first, last = first[number], last[number]
     _refuse(refused, bounds, first[_EXPONENT[b[last - 1]] & _at(_SIGN, b, last)])
     return first, last
@@ -268,11 +274,8 @@ def _assemble(
     """Segments and skeletons of the texts that weren't refused."""
     before = np.searchsorted(starts, bounds)
     counts = 2 * np.diff(before) + 1
-    cuts = np.sort(np.concatenate([bounds, starts, ends]))
-    shift = np.zeros(len(b) + 1, dtype=np.int8)
-    shift[starts + 1] = 1
-    shift[ends] -= 1
-    kept = np.cumsum(shift[:-1], dtype=np.int8) == 0
+    cuts = _merged(bounds, starts, ends)
+    kept = ~_between(starts + 1, ends - 1, len(b))  # of a literal only its marker stays
     gone = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(ends - starts - 1)])
     segments = _strings(b, cuts)
     skeletons = _strings(marked[kept], bounds - gone[before])

@@ -53,31 +53,29 @@ class Naming:
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
-        self._tokens: list[bytes] = []
-        self._sealed: list[bytes] = []
+        self._found: list[bytes] = []
         self._origins: list[tuple[str, str]] = []
         self._counts: list[int] = []
 
     def add(self, name: str, column: str, basis: str, values: list[str]) -> Ints:
         """Numbers of the values' subjects; -1 for what names nobody."""
-        pairs = self._sealer.name(name, values)
-        number = np.arange(len(self._tokens), len(self._tokens) + len(pairs))
-        self._tokens += [token for token, _ in pairs]
-        self._sealed += [sealed for _, sealed in pairs]
+        found = self._sealer.name(name, values)
+        number = np.arange(len(self._found), len(self._found) + len(found))
+        self._found += found
         self._origins.append((column, basis))
-        self._counts.append(len(pairs))
-        named = np.fromiter(
-            (bool(s) and v != _SUPPRESSED for (_, s), v in zip(pairs, values, strict=True)),
-            bool,
-            len(pairs),
-        )
-        return np.where(named, number, -1)
+        self._counts.append(len(found))
+        number[[i for i, both in enumerate(found) if len(both) == 8]] = -1
+        if _SUPPRESSED in values:
+            number[values.index(_SUPPRESSED)] = -1
+        return number
 
     def lists(self, pairs: list[Pairs], rows: int) -> pa.Array:
         """The column `subjects`: per row each subject once, in order of first mention."""
         owners = np.concatenate([p.owners for p in pairs]) if pairs else np.zeros(0, np.int64)
         numbers = np.concatenate([p.subjects for p in pairs]) if pairs else owners
-        tokens = np.frombuffer(b"".join(self._tokens), dtype=">u8").astype(np.uint64)
+        tokens = np.frombuffer(b"".join([both[:8] for both in self._found]), dtype=">u8").astype(
+            np.uint64
+        )
         order = np.argsort(owners, kind="stable")
         owners, numbers = owners[order], numbers[order].astype(np.int64)
         keep = self._first(owners, tokens[numbers])
@@ -87,7 +85,7 @@ class Naming:
         origin = pa.array(which if len(which) else np.zeros(0, np.int64))
         columns = pa.array([c for c, _ in self._origins], pa.string()).take(origin)
         bases = pa.array([b for _, b in self._origins], pa.string()).take(origin)
-        sealed = pa.array(self._sealed, pa.binary()).take(pa.array(numbers))
+        sealed = pa.array([both[8:] for both in self._found], pa.binary()).take(pa.array(numbers))
         structs = pa.StructArray.from_arrays(
             [pa.array(tokens[numbers]), columns, bases, sealed], fields=list(SUBJECT)
         )
@@ -116,24 +114,24 @@ class Treatment:
         self._naming = naming
         self._maskers = masking.PLAIN_RULES | {"hash": masking.hasher(sealer.digest)}
 
-    def masked(self, values: list[str], target: Target) -> list[str]:
+    def masked(self, values: list[str], target: Target) -> pa.Array:
         """Each value's mask; an empty value and a suppressed one hide nothing."""
         if target.rule == "id" and not target.is_array:
             signed = _signed(values, target)
-            masks = ["id:" + t.hex()[:12] for t, _ in self._sealer.name(target.name, signed)]
+            masks = ["id:" + both[:6].hex() for both in self._sealer.name(target.name, signed)]
         else:
             masks = [self._mask(value, target) for value in values]
-        for i, value in enumerate(values):
-            if not value or value == _SUPPRESSED:
-                masks[i] = value
-        return masks
+        for kept in ("", _SUPPRESSED):
+            if kept in values:
+                masks[values.index(kept)] = kept
+        return pa.array(masks, pa.string())
 
     def _mask(self, value: str, target: Target) -> str:
         masker = self._maskers.get(target.rule or "") or self._identifier(target.name)
         return masking.mask_array(value, masker) if target.is_array else masker(value)
 
     def _identifier(self, name: str) -> masking.Masker:
-        return lambda value: "id:" + self._sealer.name(name, [value])[0][0].hex()[:12]
+        return lambda value: "id:" + self._sealer.name(name, [value])[0][:6].hex()
 
     def named(self, values: list[str], codes: Ints, target: Target, basis: str) -> list[Pairs]:
         """(element, subject) pairs: which of the elements with these codes names whom."""
