@@ -1,0 +1,183 @@
+"""Crashes at every durable step: what was acknowledged is there once, the rest all or nothing."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scalple.ingest.errors import ScalpleError
+from scalple.store import durable
+from scalple.store.chain import read_chain
+from scalple.store.layout import origin_layout
+from scalple.store.verify import verify
+from tests.store.sample import (
+    RULES,
+    files,
+    open_writer,
+    other_kinds,
+    position,
+    signing_key,
+    statements,
+)
+from tests.store.test_commit import read_rows
+
+COUNTED = {"open", "write", "fsync", "link", "rename", "unlink"}
+
+
+class Crash(BaseException):
+    """The machine stops here: no handler of the writer's may go on."""
+
+
+class FailingOs:
+    """The module `os` whose k-th call that matters fails, before or after it had its effect."""
+
+    def __init__(self, failing: int, how: str) -> None:
+        self._left = failing
+        self._how = how
+        self.fired = False
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(os, name)
+        if name not in COUNTED:
+            return real
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._left -= 1
+            if self.fired and self._how.startswith("crash"):
+                raise Crash
+            if self._left != 0:
+                return real(*args, **kwargs)
+            self.fired = True
+            if self._how.endswith("after"):
+                real(*args, **kwargs)
+            if self._how.startswith("crash"):
+                raise Crash
+            raise OSError(5, "Input/output error")
+
+        return call
+
+
+def batch(n: int) -> dict[str, Any]:
+    """The rows of the n-th commit."""
+    return {"audit": statements(2 * n, 2), "gaps": other_kinds(n)["gaps"]}
+
+
+def write_three(store: Path, acknowledged: list[int]) -> None:
+    """Three commits; the third is prepared before the second is committed."""
+    with open_writer(store) as writer:
+        start = writer.head_size
+        for n in range(start, 2):
+            writer.commit(batch(n), [position(10 * n, 10 * n + 10)], {"rules": RULES})
+            acknowledged.append(n)
+            if n == 0:
+                ahead = writer.prepare(batch(1))
+                writer.commit(ahead, [position(10, 20)], {"rules": RULES})
+                acknowledged.append(1)
+                break
+        if writer.head_size == 2:
+            writer.commit(batch(2), [position(20, 30)], {"rules": RULES + b" "})
+            acknowledged.append(2)
+
+
+@pytest.mark.parametrize("how", ["error before", "error after", "crash before", "crash after"])
+def test_every_durable_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    steps = 0
+    while True:
+        steps += 1
+        store = tmp_path / str(steps) / "store"
+        store.parent.mkdir()
+        signing_key(store)
+        acknowledged: list[int] = []
+        failing = FailingOs(steps, how)
+        monkeypatch.setattr(durable, "os", failing)
+        try:
+            write_three(store, acknowledged)
+        except (ScalpleError, Crash):
+            assert failing.fired
+        monkeypatch.setattr(durable, "os", os)
+        if not failing.fired:
+            break
+
+        with open_writer(store) as writer:
+            committed = writer.head_size
+        assert committed in (len(acknowledged), len(acknowledged) + 1)
+        report = verify(store)
+        assert report.manifests == committed
+        assert report.notes == ["db1: self-signed: no outside key"]
+        rows = read_rows(store, "audit")
+        assert [row["seq"] for row in rows] == list(range(2 * committed))
+
+        write_three(store, acknowledged)
+        assert [row["seq"] for row in read_rows(store, "audit")] == list(range(6))
+        assert verify(store).rows == 9
+    assert steps > 40
+
+
+def test_without_unnamed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+    write_three(tmp_path / "store", [])
+
+    assert verify(tmp_path / "store").rows == 9
+    assert not [path for path in files(tmp_path) if path.name.endswith(".tmp")]
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from tests.store.sample import open_writer, position, statements
+with open_writer(Path(sys.argv[1])) as writer:
+    prepared = None
+    while True:
+        n = writer.head_size
+        prepared = prepared or writer.prepare({"audit": statements(2 * n, 2)})
+        ahead = writer.prepare({"audit": statements(2 * n + 2, 2)})
+        writer.commit(prepared, [position(10 * n, 10 * n + 10)], {})
+        prepared = ahead
+        print(n, flush=True)
+"""
+
+
+def test_kill_at_any_moment(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    signing_key(store)
+    root = Path(__file__).resolve().parents[2]
+    randomness = random.Random(7)
+    acknowledged = -1
+    for _ in range(4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(store)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        assert child.stdout is not None
+        for _ in range(randomness.randrange(3, 12)):
+            acknowledged = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        for line in child.communicate()[0].splitlines():
+            acknowledged = int(line)
+
+        with open_writer(store) as writer:
+            committed = writer.head_size
+        assert committed in (acknowledged + 1, acknowledged + 2)
+        assert verify(store).rows == 2 * committed
+        assert [row["seq"] for row in read_rows(store, "audit")] == list(range(2 * committed))
+
+
+def test_recovery_never_signs_what_the_key_did_not_write(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    write_three(store, [])
+    layout = origin_layout(store, "db1")
+    forged = layout.manifest(2).read_bytes().replace(b'"rows":2', b'"rows":3', 1)
+    layout.manifest(2).write_bytes(forged)
+    shorter = read_chain(layout, 2).head.sign(signing_key(store))
+    layout.checkpoint.write_bytes(shorter)
+
+    with pytest.raises(ScalpleError, match="signature isn't by key"):
+        open_writer(store)
+    assert layout.checkpoint.read_bytes() == shorter
