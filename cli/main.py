@@ -5,27 +5,37 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 7 the store isn't what its manifests say.
 """
 
+import importlib
 import sys
 
 import click
 
-from scalple.cli.coverage import coverage
-from scalple.cli.demo import demo
-from scalple.cli.query import query
-from scalple.cli.reprocess import reprocess
-from scalple.cli.sql import sql
-from scalple.cli.verify import verify
 from scalple.ingest.errors import ScalpleError
 
+VERBS = ("reprocess", "query", "sql", "coverage", "verify", "demo")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is asked for: a question shouldn't wait for the parsers."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of that name; each has a file of its own."""
+        if cmd_name not in VERBS:
+            return None
+        verb: click.Command = getattr(importlib.import_module(f"scalple.cli.{cmd_name}"), cmd_name)
+        return verb
+
+
+@click.command(
+    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="scalple-ingest", prog_name="scalple-ingest")
 def cli() -> None:
     """Say which human ran each statement in a PostgreSQL behind a pooler, and prove it."""
-
-
-for _verb in (reprocess, query, sql, coverage, verify, demo):
-    cli.add_command(_verb)
 
 
 def main() -> None:
