@@ -28,7 +28,7 @@ def only_select(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
         statements = con.extract_statements(text)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise _refused("one SELECT is expected")
-        plans = con.execute(f"EXPLAIN (FORMAT json) {statements[0].query}").fetchall()
+        plans = con.execute(f"EXPLAIN (FORMAT json)\n{statements[0].query}").fetchall()
     except duckdb.Error as error:
         raise InputError(str(error).strip(), place="sql") from error
     for _, plan in plans:
