@@ -16,12 +16,12 @@ CREATE OR REPLACE TEMP TABLE clients AS
 WITH named AS (
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          i.seq AS identity_seq, i.application_name,
-         greatest(c.since, i.since) AS since, least(c.until, i.until) AS until,
+         greatest(c.since, i.since) AS since, least(c.until, i.pooled_until) AS until,
          i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn
   FROM pooler_clients c
   JOIN identities i
     ON i.client_addr = c.client_addr AND i.client_port = c.client_port
-   AND i.since <= c.until AND c.since <= i.until
+   AND i.since <= c.until AND c.since <= coalesce(i.pooled_until, c.since)
    -- `open` is written before the pooler sees the connection. One that is older than another
    -- login of this endpoint spoke of that one.
    AND date_trunc('millisecond', i.opened) <= c.since
@@ -35,6 +35,13 @@ WITH named AS (
          c.since, c.until
   FROM pooler_clients c
   WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
+  UNION ALL BY NAME
+  -- What the sidecar said ended before the connection did: somebody is there, unidentified.
+  SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
+         n.named_until + INTERVAL 1 MICROSECOND AS since, c.until
+  FROM pooler_clients c
+  JOIN (SELECT pooler_seq, max(until) AS named_until FROM named GROUP BY pooler_seq) n
+    ON n.pooler_seq = c.seq AND n.named_until < c.until
 ), with_roles AS (
   SELECT a.* EXCLUDE (actor, authn),
          coalesce(a.actor, r.actor) AS actor,
@@ -53,10 +60,15 @@ JOIN pools p
       OR NOT EXISTS (SELECT 1 FROM pools o
                      WHERE o.database = w.database AND o.db_role = w.db_role))
 UNION ALL BY NAME
-SELECT NULL AS pool, i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
+-- An endpoint that the pooler saw is the pooler's client: whoever comes to PostgreSQL itself from
+-- the same port of the same host at that time is somebody else.
+SELECT NULL AS pool, i.opened, i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
        i.application_name, i.since, i.until, i.actor, i.email, i.actor_kind, i.on_behalf_of,
        i.peer_addr, i.peer_port, i.authn, false AS contradicted, false AS by_role
 FROM identities i
+WHERE NOT EXISTS (SELECT 1 FROM pooler_clients c
+                  WHERE c.client_addr = i.client_addr AND c.client_port = i.client_port
+                    AND c.since <= i.until AND c.until >= i.since)
 )
 SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
 FROM everyone;

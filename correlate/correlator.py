@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import Answers
 from scalple.correlate.attribution import Attribution, Known, attribute
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.labels import Labels
+from scalple.correlate.labels import EMPTY_NAME, Labels
 from scalple.correlate.logbatch import (
     Bools,
     Ints,
@@ -25,7 +24,6 @@ from scalple.correlate.logbatch import (
     numbers,
     take,
     transactions,
-    where_true,
 )
 from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
@@ -109,7 +107,7 @@ class Correlator:
             renames=renames,
             time_us=batch.time_us,
         )
-        ended = where_true(pc.starts_with(batch.message, "disconnection: "))
+        ended = batch.begins("disconnection: ")
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
         gaps = self._gaps(batch, runs)
@@ -134,21 +132,26 @@ class Correlator:
             ],
             np.int64,
         )[position]
-        by_name = self._labels.endpoints()
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
-        endpoint = np.where(unpooled, own, by_name[name])
+        endpoint = np.where(unpooled, own, self._labels.endpoints()[name])
         client, matches = self._served.join(endpoint, pool, batch.time_us[rows])
+        cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
         at = np.maximum(client, 0)
         served = client >= 0
+        pooler_method = self._pooler_method(batch, runs, unpooled, pool)
+        # A statement without any name is a nameless client's, whenever it dropped its name.
+        nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
+        nameless |= empties[rows] & (pooler_method != rules_of.RESET_QUERY)
+        sure = (matches == 1) & labelled & ~runs.doubtful[rows]
         leaked, overlong = self._doubts.apply(
             rows,
             pool,
             batch.time_us[rows],
-            client,
+            np.where(sure, client, -1),
             runs.fresh[rows],
-            empties[rows] & (pool >= 0),
+            nameless & (pool >= 0),
         )
         methods = {name: code for code, name in enumerate(rules_of.METHODS)}
         session_method = np.array(
@@ -159,9 +162,9 @@ class Correlator:
             unpooled=unpooled,
             pool=pool,
             background=np.array([one.role is None for one in sessions], bool)[position],
-            pooler_method=self._pooler_method(batch, runs, unpooled, pool),
+            pooler_method=pooler_method,
             labelled=labelled,
-            has_endpoint=endpoint >= 0,
+            has_endpoint=(endpoint >= 0) | cut,
             matches=matches,
             client=client,
             client_named=served & take(self._served.named, at),
@@ -175,6 +178,25 @@ class Correlator:
             same_actor=self._served.same_actor(sessions, position, client),
         )
         return known, client, attribute(known)
+
+    def _join_cut_names(
+        self, batch: LogBatch, name: Ints, pool: Ints, client: Ints, matches: Ints
+    ) -> Bools:
+        """Fill in clients of statements under a cut name; which statements that found any."""
+        found = np.zeros(len(name), bool)
+        forms_of = self._labels.cut_forms()
+        parts = [np.flatnonzero((name >= 0) & (forms[name] >= 0)) for forms in forms_of]
+        rows = np.concatenate(parts)
+        if not len(rows):
+            return found
+        forms = np.concatenate([one[name[at]] for one, at in zip(forms_of, parts, strict=True)])
+        times, ordinals = batch.time_us[batch.audit_rows], self._labels.ordinals(batch)
+        self._labels.wholes.forget(int(times.min()))
+        row, one, count = self._served.join_cut(
+            rows, forms, pool[rows], times[rows], ordinals[rows], self._labels.wholes.table()
+        )
+        client[row], matches[row], found[row] = one, count, True
+        return found
 
     def _pool(self, session: Session) -> int:
         if session.pool == UNKNOWN and session.database and session.role:

@@ -58,16 +58,20 @@ class Evidence:
         self.clients: pa.Table = con.sql("FROM clients ORDER BY client").to_arrow_table()
         self.pools: dict[tuple[str, str], int] = {
             (database, role): pool
-            for pool, database, role in con.sql("SELECT pool, database, db_role FROM pools").fetchall()
+            for pool, database, role in con.sql(
+                "SELECT pool, database, db_role FROM pools"
+            ).fetchall()
         }
         self._links = self._read_links(con)
+        self.links_locally: bool = con.sql(
+            "SELECT count(*) > 0 FROM events WHERE event = 'server-connect' AND client_port IS NULL"
+        ).fetchall()[0][0]
+        """The pooler reaches PostgreSQL through a unix socket, at least at times."""
         self._read_coverage(con)
         con.close()
         self._number_endpoints()
 
-    def _read_links(
-        self, con: duckdb.DuckDBPyConnection
-    ) -> dict[Endpoint, list[tuple[int, int]]]:
+    def _read_links(self, con: duckdb.DuckDBPyConnection) -> dict[Endpoint, list[tuple[int, int]]]:
         links: dict[Endpoint, list[tuple[int, int]]] = {}
         rows = con.sql(
             "SELECT client_addr, client_port, epoch_us(ts), database, db_role FROM server_links"
@@ -78,7 +82,9 @@ class Evidence:
 
     def _read_coverage(self, con: duckdb.DuckDBPyConnection) -> None:
         since, until = con.sql(
-            "SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM events WHERE source = 'pgbouncer'"
+            "SELECT epoch_us(min(ts)), epoch_us(max(ts)) FROM events WHERE source = 'pgbouncer' "
+            # One that logs no connections says nothing about where a session came from.
+            "AND EXISTS (FROM events WHERE event IN ('server-connect', 'client-login'))"
         ).fetchall()[0]
         self.pooler_since_us: int | None = since
         self.pooler_until_us: int | None = until
@@ -105,6 +111,7 @@ class Evidence:
         self.client_pool = _ints(self.clients, "pool", -1)
         self.client_since_us = _ints(self.clients, "since", -(2**62))
         self.client_until_us = _ints(self.clients, "until", 2**62)
+        self.client_opened_us = _ints(self.clients, "opened", -1)
         self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()
 
     def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:

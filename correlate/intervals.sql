@@ -5,8 +5,15 @@
 -- The same event may arrive twice (at-least-once shipping): one of them counts.
 CREATE OR REPLACE TEMP TABLE identity_events AS
 SELECT * FROM events WHERE source = 'identity'
-QUALIFY row_number() OVER (PARTITION BY sidecar, sidecar_seq, event, connection
+QUALIFY row_number() OVER (PARTITION BY sidecar, sidecar_seq, event, connection, ts, client_addr,
+                                        client_port
                            ORDER BY seq) = 1;
+
+-- A sidecar that starts again may count from the beginning again: its lives are told apart.
+CREATE OR REPLACE TEMP TABLE identity_events AS
+SELECT *, count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq)
+          AS life
+FROM identity_events;
 
 CREATE OR REPLACE TEMP TABLE process_ups AS
 SELECT ts, detail AS version FROM events WHERE source = 'pgbouncer' AND event = 'process-up';
@@ -18,7 +25,7 @@ SELECT min(ts) AS since, max(ts) + INTERVAL 65 SECONDS AS until
 FROM events WHERE source = 'pgbouncer';
 
 -- Nothing a sidecar said holds past its next start or stop, nor past three missed heartbeats
--- after the last word of it.
+-- after the last word of that life.
 CREATE OR REPLACE TEMP TABLE sidecar_ends AS
 SELECT sidecar, ts AS ends_at FROM identity_events WHERE event IN ('start', 'stop')
 UNION ALL
@@ -26,7 +33,7 @@ SELECT sidecar,
        max(ts) + to_milliseconds(3000 * coalesce(
          max(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT))
            FILTER (WHERE event = 'start'), 10))
-FROM identity_events GROUP BY sidecar;
+FROM identity_events GROUP BY sidecar, life;
 
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.
 CREATE OR REPLACE TEMP TABLE identities AS
@@ -39,11 +46,14 @@ WITH opens AS (
          coalesce(w.peer_addr, o.peer_addr) AS peer_addr,
          coalesce(w.peer_port, o.peer_port) AS peer_port,
          w.actor, w.email, w.actor_kind, w.on_behalf_of, w.authn,
-         lead(w.ts) OVER (PARTITION BY w.sidecar, w.connection, o.seq
+         lead(w.event) OVER (PARTITION BY w.sidecar, w.life, w.connection, o.seq
+                             ORDER BY w.sidecar_seq) AS next_event,
+         lead(w.ts) OVER (PARTITION BY w.sidecar, w.life, w.connection, o.seq
                           ORDER BY w.sidecar_seq) AS next_word
   FROM identity_events w
   ASOF JOIN opens o
-    ON w.sidecar = o.sidecar AND w.connection = o.connection AND w.sidecar_seq >= o.sidecar_seq
+    ON w.sidecar = o.sidecar AND w.life = o.life AND w.connection = o.connection
+   AND w.sidecar_seq >= o.sidecar_seq
   WHERE w.event IN ('open', 'identify', 'close')
 ), bounded AS (
   SELECT w.*,
@@ -52,9 +62,14 @@ WITH opens AS (
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > w.ts) AS pooler_up
   FROM words w WHERE w.event <> 'close'
 )
-SELECT * EXCLUDE (next_word, next_open, sidecar_end, pooler_up),
+SELECT * EXCLUDE (next_word, next_event, next_open, sidecar_end, pooler_up),
        date_trunc('millisecond', ts) AS since,
-       least(next_word, next_open, sidecar_end, pooler_up) AS until
+       least(next_word, next_open, sidecar_end) AS until,
+       -- Behind a pooler, its own word on when a connection closed is the better one: what the
+       -- client sent last may be logged after the sidecar saw it leave.
+       least(CASE WHEN next_event <> 'close' THEN next_word END,
+             next_open, CASE WHEN next_event = 'close' THEN NULL ELSE sidecar_end END,
+             pooler_up) AS pooled_until
 FROM bounded;
 
 -- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
@@ -64,6 +79,10 @@ WITH logins AS (
   SELECT seq, ts, sidecar AS process, connection AS pointer, client_addr, client_port,
          database, db_role,
          lead(ts) OVER (PARTITION BY sidecar, connection ORDER BY ts, seq) AS next_login,
+         -- Nor can two TCP connections have one endpoint; unix clients of one process do.
+         CASE WHEN client_addr NOT LIKE 'unix%' THEN
+           lead(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq)
+         END AS next_at_endpoint,
          lag(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS previous_login
   FROM events WHERE source = 'pgbouncer' AND event = 'client-login'
 ), closes AS (
@@ -79,7 +98,7 @@ WITH logins AS (
 )
 SELECT seq, process, client_addr, client_port, database, db_role, previous_login,
        ts AS since,
-       least(closed, next_login, pooler_up, (SELECT until FROM coverage)) AS until,
+       least(closed, next_login, next_at_endpoint, pooler_up, (SELECT until FROM coverage)) AS until,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
          'authentication failed|login rejected|no such (user|database)|not allowed|^bad '),

@@ -1,8 +1,8 @@
-"""Application names as numbers, the endpoint each one ends in, and the texts that set them.
+"""Application names as numbers, whose endpoint each one is, and the texts that set them.
 
-Enters: the batch's application_name column and the texts of its SET, RESET and DISCARD. Leaves: a
-code per name (0 is the empty one), the endpoint per code, and per record what its text does to the
-name. Remembers the names seen and what stood in full before the server cut it.
+Enters: the batch's application_name column and the texts of its settings. Leaves: a code per name
+(0 is the empty one), the endpoint that a name ends in, and per record what its text does to the
+name. A name that the server cuts is resolved by what was replayed in full before: see `Wholes`.
 """
 
 import numpy as np
@@ -18,10 +18,58 @@ from scalple.correlate.logbatch import (
     dictionary_encoded,
     where_true,
 )
-from scalple.correlate.poolertext import Writing, is_cut, read_setting, suffix_endpoint
+from scalple.correlate.poolertext import (
+    NAME_BYTES_MAX,
+    Writing,
+    cut_forms,
+    read_setting,
+    suffix_endpoint,
+)
 from scalple.ingest.records import TEXT
 
 _SETTING_COMMANDS = pa.array(["SET", "RESET", "DISCARD", "DISCARD ALL"])
+_SLACK_US = 60_000_000
+_NEVER = 2**62
+
+EMPTY_NAME = 0
+"""Code of the empty name."""
+
+
+class Wholes:
+    """Which endpoints stood behind a cut name, and since which record.
+
+    The server cuts names to 63 bytes and tells the pooler, which from then on replays the cut
+    form, or nothing at all where a backend already bears it. So all clients whose names are cut
+    to the same form share it, and each of them had its whole name replayed before: at any time
+    the name stands for whoever of them is alive, and names somebody only if that is one client.
+    """
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._forms: dict[str, int] = {}
+        self._since: dict[tuple[int, int], int] = {}
+        self._until_us = np.zeros(len(evidence.endpoints), np.int64)
+        np.maximum.at(self._until_us, evidence.client_endpoint, evidence.client_until_us)
+
+    def forms(self, name: str) -> tuple[int, ...]:
+        """Codes of the forms in which the server may keep this name; none if it keeps it whole."""
+        return tuple(self._forms.setdefault(form, len(self._forms)) for form in cut_forms(name))
+
+    def add(self, forms: tuple[int, ...], endpoint: int, ordinal: int) -> None:
+        """A name that ends in `endpoint` and is kept in `forms` was replayed in full."""
+        for form in forms:
+            self._since.setdefault((form, endpoint), ordinal)
+
+    def forget(self, time_us: int) -> None:
+        """Drop whoever has long been gone."""
+        gone = [pair for pair in self._since if self._until_us[pair[1]] < time_us - _SLACK_US]
+        for pair in gone:
+            del self._since[pair]
+
+    def table(self) -> pa.Table:
+        """form, endpoint, since."""
+        pairs = np.array(list(self._since), np.int64).reshape(-1, 2)
+        since = np.array(list(self._since.values()), np.int64)
+        return pa.table({"form": pairs[:, 0], "endpoint": pairs[:, 1], "since": since})
 
 
 class Labels:
@@ -33,12 +81,16 @@ class Labels:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._names: dict[str, int] = {"": 0}
-        self._name_endpoint: list[int] = [-1]
-        self._uncut: dict[str, set[int]] = {}
-        self._semicolons = False
+        self._names: dict[str, int] = {}
+        self._endpoints: list[int] = []
+        self._forms: dict[int, tuple[int, ...]] = {}
+        self.wholes = Wholes(evidence)
+        self._records = 0
+        self._semicolon_since = _NEVER
+        self._name("")
 
     def number(self, column: pa.ChunkedArray) -> Ints:
+        """A code for each record's name."""
         encoded = dictionary_encoded(pc.fill_null(column.cast(TEXT), ""))
         codes = np.array([self._name(one) for one in encoded.dictionary.to_pylist()], np.int64)
         return codes[codes_of(encoded)] if len(codes) else np.empty(0, np.int64)
@@ -47,62 +99,91 @@ class Labels:
         code = self._names.get(text)
         if code is None:
             code = self._names[text] = len(self._names)
-            endpoint = suffix_endpoint(text)
-            self._name_endpoint.append(
-                self._evidence.endpoints.get(endpoint, -1) if endpoint else -1
-            )
+            forms = self.wholes.forms(text)
+            if forms:
+                self._forms[code] = forms
+            self._endpoints.append(-1 if forms else self._suffix(text))
         return code
 
+    def _suffix(self, text: str) -> int:
+        endpoint = suffix_endpoint(text)
+        return self._evidence.endpoints.get(endpoint, -1) if endpoint else -1
+
+    def endpoints(self) -> Ints:
+        """Endpoint code per name code; -1 also where the server may have cut the name."""
+        return np.array(self._endpoints, np.int64)
+
+    def cut_forms(self) -> tuple[Ints, Ints]:
+        """Per name code the one or two forms that a name is kept in that may be cut, or -1."""
+        both = np.full((2, len(self._names)), -1, np.int64)
+        for code, forms in self._forms.items():
+            both[: len(forms), code] = forms
+        return both[0], both[1]
+
     def read_settings(self, batch: LogBatch) -> tuple[Ints, Bools, Bools]:
-        """For each record: the label a replay-form SET sets; does it rename; does it empty."""
+        """For each record: the label a replay-form SET sets; does it rename; does it empty.
+
+        A label of -1 is none, of -2 a replay of other settings than the name.
+        """
         n = batch.log.num_rows
         label = np.full(n, -1, np.int64)
         renames = np.zeros(n, bool)
         empties = np.zeros(n, bool)
-        is_setting = where_true(
-            pc.is_in(
-                batch.payload.column("command").cast(TEXT),
-                pa.array(["SET", "RESET", "DISCARD", "DISCARD ALL"]),
-            )
-        )
-        rows = batch.audit_rows[is_setting]
-        encoded = dictionary_encoded(
-            batch.payload.column("statement").cast(TEXT).filter(pa.array(is_setting))
-        )
-        read = [read_setting(text) for text in encoded.dictionary.to_pylist()]
-        self._semicolons |= any(one.writing is Writing.REPLAY for one in read)
-        replay_forms = {Writing.REPLAY}
-        if not self._semicolons:  # pgAudit 17 and later cut the semicolon
-            replay_forms.add(Writing.REPLAY_WITHOUT_SEMICOLON)
-        labels = np.full(len(read) + 1, -1, np.int64)
-        changes = np.zeros(len(read) + 1, bool)
-        clears = np.zeros(len(read) + 1, bool)
-        for at, one in enumerate(read):
-            if one.writing in replay_forms:
-                labels[at] = -2 if one.name is None else self._replayed_name(one.name)
-            elif one.writing is not Writing.OTHER:
-                changes[at] = True
-                clears[at] = one.writing is Writing.EMPTIES
+        rows, encoded = _texts_of_settings(batch)
         index = codes_of(encoded)
-        label[rows], renames[rows], empties[rows] = labels[index], changes[index], clears[index]
+        read = [read_setting(text) for text in encoded.dictionary.to_pylist()]
+        replays = np.array([one.writing is Writing.REPLAY for one in read], bool)[index]
+        stripped = np.array(
+            [one.writing is Writing.REPLAY_WITHOUT_SEMICOLON for one in read], bool
+        )[index]
+        if replays.any():
+            self._semicolon_since = min(
+                self._semicolon_since, self._records + int(rows[replays][0])
+            )
+        # pgAudit 17 and later cut the semicolon; up to 16 nobody but a client leaves it out.
+        replays |= stripped & (self._records + rows < self._semicolon_since)
+        names = np.array(
+            [-2 if one.name is None else self._name(one.name) for one in read], np.int64
+        )
+        changes = np.array([one.writing is not Writing.OTHER for one in read], bool)
+        clears = np.array([one.writing is Writing.EMPTIES for one in read], bool)
+        label[rows] = np.where(replays, names[index], -1)
+        renames[rows] = changes[index] & ~replays
+        empties[rows] = clears[index]
+        self._learn_wholes(rows[replays], index[replays], [one.name for one in read])
+        self._records += n
         # A replay of the empty name is a reset that is played again.
-        empties |= label == 0
-        return label, renames, empties
+        return label, renames, empties | (label == 0)
 
-    def _replayed_name(self, name: str) -> int:
-        """Code of a replayed name; remembers the whole of one that the server will cut."""
-        code = self._name(name)
-        if is_cut(name):
-            cut = name.encode()[:63].decode("utf-8", "ignore")
-            if name != cut:
-                self._uncut.setdefault(cut, set()).add(code)
-        return code
+    def _learn_wholes(self, rows: Ints, index: Ints, names: list[str | None]) -> None:
+        distinct, first = np.unique(index, return_index=True)
+        for at, row in zip(distinct.tolist(), rows[first].tolist(), strict=True):
+            name = names[at]
+            # Exactly as long as the server allows: whole, or cut just there; nobody can tell.
+            if name is None or len(name.encode("utf-8", "surrogateescape")) == NAME_BYTES_MAX:
+                continue
+            forms = self._forms.get(self._names[name])
+            endpoint = self._suffix(name)
+            if forms and endpoint >= 0:
+                self.wholes.add(forms, endpoint, self._records + row)
 
-    def endpoints(self) -> Ints:
-        """Endpoint code per name code; a name that was cut counts for the one whole it had."""
-        endpoints = np.array(self._name_endpoint, np.int64)
-        for text, code in self._names.items():
-            if is_cut(text) and len(text.encode()) == 63:
-                wholes = self._uncut.get(text, set())
-                endpoints[code] = endpoints[next(iter(wholes))] if len(wholes) == 1 else -1
-        return endpoints
+    def ordinals(self, batch: LogBatch) -> Ints:
+        """Where the batch's pgAudit records stand among all records read so far; call it last."""
+        return np.asarray(self._records - batch.log.num_rows + batch.audit_rows, np.int64)
+
+
+def _texts_of_settings(batch: LogBatch) -> tuple[Ints, pa.DictionaryArray]:
+    """Rows whose statement may change the name, and their texts."""
+    commands = batch.payload.column("command").cast(TEXT)
+    texts = batch.payload.column("statement")
+    chosen = where_true(pc.is_in(commands, _SETTING_COMMANDS))
+    chosen |= _calls_set_config(texts)
+    encoded = dictionary_encoded(texts.cast(TEXT).filter(pa.array(chosen)))
+    return batch.audit_rows[chosen], encoded
+
+
+def _calls_set_config(texts: pa.ChunkedArray) -> Bools:
+    """Statements of any kind that hold a call of set_config."""
+    encoded = dictionary_encoded(texts)
+    calls = where_true(pc.match_substring(encoded.dictionary, "set_config", ignore_case=True))
+    return np.append(calls, False)[codes_of(encoded)]

@@ -14,6 +14,8 @@ from scalple.ingest.records import TEXT
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_DIGITS_MAX = len(str(2**32))
+
 
 class LogBatch:
     """One batch's columns in the forms that the rules need."""
@@ -24,8 +26,15 @@ class LogBatch:
         self.payload = payload
         self.message = log.column("message").combine_chunks()
         self.time_us = numbers(log.column("log_time").cast(pa.int64()), 0)
+        # Only what a client's own code raised carries a context or a statement: pgAudit and the
+        # server hide both (errhidestmt, errhidecontext), or have none when they report a session.
         marked = pc.or_(pc.is_valid(log.column("context")), pc.is_valid(log.column("query")))
-        self.forged = where_true(marked)[audit_rows]
+        self.raised = where_true(marked)
+        self.forged = self.raised[audit_rows]
+
+    def begins(self, text: str) -> Bools:
+        """Which records are the server's own message that begins with `text`."""
+        return where_true(pc.starts_with(self.message, text)) & ~self.raised
 
     def spread(self, values: Ints, missing: int) -> Ints:
         """Values of the pgAudit records, put where those stand among all records."""
@@ -73,12 +82,25 @@ def take(values: Bools, at: Ints) -> Bools:
 
 
 def transactions(column: pa.ChunkedArray) -> Ints:
-    """A number per virtual transaction (`backend/local id`), -1 outside any.
+    """The local number of each virtual transaction (`backend/local number`), -1 outside any.
 
-    Only neighbours within one session are compared, and there the backend's part is fixed, so
-    that the digits alone tell transactions apart.
+    Only neighbours within one session are compared, and there the backend's part is fixed. Every
+    transaction takes the next number, also one that logs nothing.
     """
-    text = column.combine_chunks()
-    idle = pc.or_kleene(pc.is_null(text), pc.ends_with(text, "/0"))
-    digits = pc.if_else(pc.fill_null(idle, True), "-1", pc.replace_substring(text, "/", ""))
-    return np.asarray(digits.cast(pa.int64()).to_numpy(), np.int64)
+    text = pc.fill_null(column, "").combine_chunks()
+    if isinstance(text, pa.ChunkedArray):
+        text = pa.concat_arrays(text.chunks) if text.num_chunks else pa.array([], TEXT)
+    ends = np.frombuffer(text.buffers()[1], np.int32)[text.offset :][: len(text) + 1]
+    data = np.frombuffer(text.buffers()[2] or b"", np.uint8)
+    begins, at = ends[:-1].astype(np.int64), ends[1:].astype(np.int64) - 1
+    number = np.zeros(len(text), np.int64)
+    inside = at >= begins
+    for power in range(_DIGITS_MAX):
+        byte = data[np.where(inside, at, 0)] if len(data) else np.zeros(len(text), np.uint8)
+        inside &= (byte >= 48) & (byte <= 57)
+        if not inside.any():
+            break
+        number += np.where(inside, (byte.astype(np.int64) - 48) * 10**power, 0)
+        at = at - inside
+        inside &= at >= begins
+    return np.where(number > 0, number, -1)

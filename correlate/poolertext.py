@@ -17,6 +17,7 @@ _NAME = re.compile(rf"SET application_name=({_QUOTED})(?:;|\Z)", re.DOTALL)
 _TOUCHES = re.compile(
     r"application_name|\bRESET\s+ALL\b|\bDISCARD\s+ALL\b|\bRESET\s+SESSION\b", re.IGNORECASE
 )
+_SET_CONFIG = re.compile(r"\bset_config\b", re.IGNORECASE)
 _EMPTIES = re.compile(
     r"\b(?:RESET\s+ALL|DISCARD\s+ALL|RESET\s+\"?application_name\"?)\b"
     r"|\bapplication_name\"?\s*(?:=|\bTO\b)\s*(?:''|DEFAULT\b)",
@@ -49,13 +50,16 @@ class SettingText:
 
 
 def read_setting(text: str | None) -> SettingText:
-    """Classify the text of a SET, RESET or DISCARD."""
+    """Classify the text of a SET, RESET or DISCARD, or one that calls set_config."""
     if text is None:
         return SettingText(Writing.OTHER)
     if _REPLAY.fullmatch(text):
         return SettingText(Writing.REPLAY, _name(text))
     if _REPLAY_17.fullmatch(text):
         return SettingText(Writing.REPLAY_WITHOUT_SEMICOLON, _name(text))
+    if _SET_CONFIG.search(text):
+        # Its value may come from anywhere, and may be empty.
+        return SettingText(Writing.EMPTIES if _TOUCHES.search(text) else Writing.OTHER)
     if _EMPTIES.search(text):
         return SettingText(Writing.EMPTIES)
     return SettingText(Writing.RENAMES if _TOUCHES.search(text) else Writing.OTHER)
@@ -87,6 +91,21 @@ def suffix_endpoint(name: str) -> tuple[str, int] | None:
     return (address, int(port)) if int(port) <= 65535 else None
 
 
-def is_cut(name: str) -> bool:
-    """Whether the name fills the server's limit, so that its end may be missing or forged."""
-    return len(name.encode("utf-8", "surrogateescape")) >= NAME_BYTES_MAX
+def cut_forms(name: str) -> tuple[str, ...]:
+    """What the server may make of a name that it can't keep whole; nothing if it surely can.
+
+    Up to PostgreSQL 15 it cuts to 63 bytes and shows every byte that isn't ASCII as `?`; from 16 on
+    it shows such bytes as `\\xNN`, and cuts that again when the pooler plays it back.
+    """
+    data = name.encode("utf-8", "surrogateescape")
+    escaped = "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in data)
+    # A character of up to four bytes may have stood across the cut.
+    if len(escaped) <= NAME_BYTES_MAX - 4:
+        return ()
+    cut = (
+        data[:NAME_BYTES_MAX].decode("utf-8", "ignore").encode()
+        if len(data) > NAME_BYTES_MAX
+        else data
+    )
+    shown = "".join(chr(byte) if byte < 128 else "?" for byte in cut)
+    return tuple({shown, escaped[:NAME_BYTES_MAX]})

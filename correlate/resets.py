@@ -39,7 +39,7 @@ class PoolDoubts:
             rows: the statements' positions in the log, ascending.
             pool: pool of each; negative if it has none.
             time_us: log time of each.
-            client: the client each seems to belong to, or -1.
+            client: the client each surely belongs to, or -1.
             fresh: its transaction follows a replay directly.
             empties: it empties its client's application_name.
         """
@@ -63,9 +63,7 @@ class PoolDoubts:
         ends[known] = self.evidence.client_until_us[client[known]]
         unknown = empties & (client < 0)
         ends[unknown] = self._last_end(pool, time_us[unknown])
-        until = np.maximum.accumulate(
-            np.concatenate([[self._until_us.get(pool, _NEVER)], ends])
-        )
+        until = np.maximum.accumulate(np.concatenate([[self._until_us.get(pool, _NEVER)], ends]))
         self._until_us[pool] = int(until[-1])
         return np.asarray((time_us <= until[:-1]) & ~fresh)
 
@@ -99,7 +97,6 @@ class PoolDoubts:
             client
             for client in np.flatnonzero(self.evidence.client_pool == pool).tolist()
             if names[client] is not None
-            and len(names[client].replace("'", "''").replace("\\", "\\\\").encode())
-            + _SUFFIX_BYTES
+            and len(names[client].replace("'", "''").replace("\\", "\\\\").encode()) + _SUFFIX_BYTES
             >= limit
         ]

@@ -31,7 +31,7 @@ class Records:
     line: Ints
     """session_line_num."""
     transaction: Ints
-    """Code of the virtual transaction id; negative where the record stands in none."""
+    """Local number of the virtual transaction; negative where the record stands in none."""
     name: Ints
     """Code of the record's application_name."""
     statement: Ints
@@ -55,7 +55,8 @@ class Runs:
     doubtful: Bools
     """In a run, but another client of that pool may have been served since."""
     fresh: Bools
-    """The record's transaction follows its replay directly."""
+    """The record's transaction is the one right after a replay: none in between, not even one
+    that logged nothing."""
     drift: Bools
     """In this transaction the client changed its name."""
     missing: Ints
@@ -160,7 +161,9 @@ class _Scan:
         inside = before >= self.begin
         start = carried_statement[self.begin] if self.n else carried_statement
         self.statement_before = np.where(inside, self.statement[np.maximum(before, 0)], start)
-        self.statement_last = np.where(last >= self.begin, self.statement[np.maximum(last, 0)], start)
+        self.statement_last = np.where(
+            last >= self.begin, self.statement[np.maximum(last, 0)], start
+        )
 
     def _carry(self, attribute: str, default: int) -> Ints:
         """A remembered value, spread over its session's records."""
@@ -235,18 +238,18 @@ class _Scan:
         # The first record of a transaction already has another name, and nobody replayed it.
         opener = np.maximum(self.transaction_begin, 0)
         unannounced = in_batch & (implicit & ~self.explicit)[opener] & (opener >= run_begin)
-        self.doubtful_before = changed_before | carried_before | unannounced | (
-            self.mixed & (self.label >= 0)
+        self.doubtful_before = (
+            changed_before | carried_before | unannounced | (self.mixed & (self.label >= 0))
         )
         in_transaction = total[index + 1] - total[start] > 0
         self.drift = in_transaction | (carried_drift & ~in_batch)
 
         before_opener = np.maximum(self.transaction_begin - 1, 0)
         follows = in_batch & (self.transaction_begin > self.begin)
-        replay_label = self.replay & (self.set_label != -1)
-        fresh_here = follows & replay_label[before_opener]
+        next_one = (self.transaction == self.transaction_before + 1)[opener]
+        fresh_here = follows & next_one & self.replay[before_opener]
         carried_replay = self._carry("replay", 0).astype(bool)
-        fresh_first = in_batch & (self.transaction_begin == self.begin) & carried_replay
+        fresh_first = in_batch & (self.transaction_begin == self.begin) & carried_replay & next_one
         carried_fresh = self._carry("fresh", 0).astype(bool)
         self.fresh = fresh_here | fresh_first | (~in_batch & carried_fresh)
 
@@ -255,7 +258,7 @@ class _Scan:
         unseen = self.unseen[self.begin] if self.n else self.unseen
         held = self.statement >= 0
         count = np.cumsum(held)
-        before = count - held
+        before: Ints = count - held
         return unseen & held & (before == before[self.begin]) if self.n else unseen
 
     def runs(self) -> Runs:

@@ -34,6 +34,7 @@ class Served:
         self._con = duckdb.connect(":memory:", config={"threads": 2})
         self._con.execute("SET TimeZone = 'UTC'")
         self._sql = read_sql("attribution.sql")
+        self._sql_cut = read_sql("cut_names.sql")
         self._table = pa.table(
             {
                 "client": np.arange(len(evidence.client_endpoint)),
@@ -93,15 +94,39 @@ class Served:
         client[rows] = found.column("client").to_numpy()
         return client, np.bincount(rows, minlength=n)
 
+    def join_cut(
+        self, rows: Ints, forms: Ints, pool: Ints, time_us: Ints, ordinal: Ints, wholes: pa.Table
+    ) -> tuple[Ints, Ints, Ints]:
+        """(row, client, how many) for statements under names that the server cut.
+
+        Args:
+            rows: positions of statements; a position may come with several forms.
+            forms: a form of the name, per element of `rows`.
+            pool, time_us, ordinal: per element of `rows`.
+            wholes: what was replayed in full (see `labels.Wholes`).
+        """
+        self._con.register(
+            "statements",
+            pa.table(
+                {"row": rows, "form": forms, "pool": pool, "log_time": time_us, "ordinal": ordinal}
+            ),
+        )
+        self._con.register("wholes", wholes)
+        self._con.register("served", self._table)
+        found = self._con.sql(self._sql_cut).to_arrow_table()
+        row, client, matches = (found.column(name).to_numpy() for name in found.column_names)
+        return row, client, matches
+
     def same_database(
         self, sessions: list[Session], position: Ints, unpooled: Bools, client: Ints, matches: Ints
     ) -> tuple[Ints, Ints]:
-        """Unpooled: an identity event that names another database or role isn't this session's."""
+        """Unpooled: an event of another database or role, or a stale one, isn't this session's."""
         pairs = np.flatnonzero(unpooled & (client >= 0))
         if not len(pairs):
             return client, matches
         databases = self._evidence.clients.column("database")
         roles = self._evidence.clients.column("db_role")
+        opened = self._evidence.client_opened_us
         stride = len(self.named)
         distinct, back = np.unique(position[pairs] * stride + client[pairs], return_inverse=True)
         fits = []
@@ -110,6 +135,7 @@ class Served:
             fits.append(
                 databases[one].as_py() in (None, session.database)
                 and roles[one].as_py() in (None, session.role)
+                and session.announced_by(opened[one] if opened[one] >= 0 else None)
             )
         wrong = pairs[~np.array(fits, bool)[back]]
         client[wrong], matches[wrong] = -1, 0

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.correlate.evidence import Evidence
+from scalple.correlate.evidence import Endpoint, Evidence
 from scalple.correlate.logbatch import (
     Bools,
     Ints,
@@ -58,6 +58,7 @@ class SessionBook:
         self._rules = rules
         self._codes: dict[str, int] = {}
         self._next_code = 0
+        self._begun: dict[Endpoint, int] = {}
         self.open: dict[int, Session] = {}
 
     def number(self, batch: LogBatch) -> Ints:
@@ -91,15 +92,16 @@ class SessionBook:
         ]
         for code, row in fresh:
             session = self.open[code]
-            session.endpoint = client_endpoint(log.column("connection_from")[row].as_py())
+            came_from = log.column("connection_from")[row].as_py()
+            session.endpoint = client_endpoint(came_from)
+            session.local = (came_from or "").startswith("[local]")
+            self._follows(session)
             session.database = log.column("database_name")[row].as_py()
             session.role = log.column("user_name")[row].as_py()
             place(session, self._evidence, self._rules)
             name_actor(session, None, self._rules)
         rows: list[dict[str, object]] = []
-        said = np.flatnonzero(
-            where_true(pc.starts_with(batch.message, "connection authenticated: "))
-        )
+        said = np.flatnonzero(batch.begins("connection authenticated: "))
         for row in said.tolist():
             external = read_authenticated(batch.message[row].as_py())
             if external is None:
@@ -123,6 +125,12 @@ class SessionBook:
                 }
             )
         return pa.Table.from_pylist(rows, schema=SESSION_EVIDENCE)
+
+    def _follows(self, session: Session) -> None:
+        """Note when the session before it at its endpoint began."""
+        if session.endpoint is not None:
+            session.begun_before_us = self._begun.get(session.endpoint)
+            self._begun[session.endpoint] = session.begun_us
 
     def forget(self, session_of: Ints, ended: Bools) -> None:
         for code in np.unique(session_of[ended]).tolist():

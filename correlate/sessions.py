@@ -20,6 +20,9 @@ _AUTHENTICATED = re.compile(
 )
 _NAMING_METHODS = frozenset({"cert", "gss", "sspi", "ldap", "peer"})
 
+ANNOUNCED_US = 60_000_000
+"""How long after its `open` event a connection may begin."""
+
 UNPOOLED = -1
 UNKNOWN = -2
 
@@ -42,6 +45,22 @@ class Session:
     authn: str | None = None
     evidence_seq: int | None = None
     contradicted: bool = False
+    begun_before_us: int | None = None
+    """When the session before it at the same endpoint began, if one was seen."""
+    local: bool = False
+    """Its client came through a unix socket."""
+
+    def announced_by(self, opened_us: int | None) -> bool:
+        """Whether an `open` event at its endpoint can have spoken of this session.
+
+        The event is written right before connecting (or by the client itself, when connected).
+        One that is older than a session before this one spoke of that one.
+        """
+        if opened_us is None:
+            return True
+        if self.begun_before_us is not None and self.begun_before_us >= opened_us // 1000 * 1000:
+            return False
+        return self.begun_us - opened_us <= ANNOUNCED_US
 
 
 def started_us(session_id: str) -> int:
@@ -62,7 +81,10 @@ def place(session: Session, evidence: Evidence, rules: Rules) -> None:
     if rules.pooler.kind == "none":
         session.pool = UNPOOLED
         return
-    if session.endpoint is not None:
+    if session.local:
+        if evidence.covers(session.begun_us) and not evidence.links_locally:
+            session.pool = UNPOOLED
+    elif session.endpoint is not None:
         pool = evidence.pool_of_server_connection(session.endpoint, session.begun_us)
         if pool is not None:
             session.pool = pool

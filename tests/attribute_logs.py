@@ -1,0 +1,170 @@
+"""Log files -> attributed pgAudit records, without a store: parse, split payloads, correlate.
+
+Enters: paths, or blocks of bytes. Leaves: one table with the attribution columns beside what names
+the record, the rejects, and the gaps. Does what the pipeline does between files and store, in
+batches of any size; knows nothing of the truth.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from scalple.correlate.correlator import Correlator
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.record import EVIDENCE
+from scalple.correlate.rules import Rules
+from scalple.ingest import csvlog, identity, pgaudit, pgbouncer, sourcefile
+from scalple.ingest.logtime import LogTimes
+from scalple.ingest.rejects import Block, Reject
+from scalple.ingest.sourcefile import SourceFile
+
+TRUTH = re.compile(r"/\* truth:(\S+) \*/")
+ORIGIN = "test"
+
+
+@dataclass
+class Attributed:
+    """What came out of a set of logs."""
+
+    rows: pa.Table
+    """One row per pgAudit record: attribution columns, log columns, statement, true author."""
+    gaps: pa.Table
+    rejects: list[Reject] = field(default_factory=list)
+    bad_payloads: int = 0
+    sessions: list[dict[str, object]] = field(default_factory=list)
+
+    def dicts(self) -> list[dict[str, object]]:
+        """The rows, one dictionary each."""
+        return list(self.rows.to_pylist())
+
+    def wrong(self, grades: Sequence[str] = ("proven", "confirmed")) -> list[dict[str, object]]:
+        """Rows whose named actor isn't the true author, at one of `grades`."""
+        return [
+            row
+            for row in self.dicts()
+            if row["attribution_grade"] in grades
+            and row["truth"] is not None
+            and row["truth"] != row["session_user_id"]
+        ]
+
+
+def read_evidence(
+    pgbouncer_logs: Iterable[Path], identities: Iterable[Path]
+) -> tuple[pa.Table, list[Reject]]:
+    """All events of the files, numbered as the store would."""
+    times = LogTimes("UTC", "pgbouncer")
+    parts: list[pa.Table] = []
+    rejects: list[Reject] = []
+    for path in pgbouncer_logs:
+        block = pgbouncer.parse_log(path.read_bytes(), 0, path.name, times)
+        parts.append(block.table)
+        rejects += block.rejects
+    for path in identities:
+        block = identity.parse_events(path.read_bytes(), 0, path.name)
+        parts.append(block.table)
+        rejects += block.rejects
+    return numbered(parts), rejects
+
+
+def numbered(parts: Iterable[pa.Table]) -> pa.Table:
+    """Events with `seq` and `origin`, as EVIDENCE has them."""
+    names = EVIDENCE.names[2:]
+    empty = pa.schema([EVIDENCE.field(name) for name in names]).empty_table()
+    events = pa.concat_tables([empty, *(one.select(names) for one in parts)])
+    seq = pa.array(np.arange(events.num_rows, dtype=np.uint64))
+    origin = pa.array([ORIGIN] * events.num_rows, pa.string())
+    return events.add_column(0, "origin", origin).add_column(0, "seq", seq)
+
+
+def attribute_files(
+    csvlogs: Sequence[Path],
+    pgbouncer_logs: Iterable[Path] = (),
+    identities: Iterable[Path] = (),
+    rules: Rules | None = None,
+    *,
+    block_bytes: int | None = None,
+) -> Attributed:
+    """Attribute whole files, in blocks of `block_bytes` (the pipeline's own size by default)."""
+    rules = rules or Rules()
+    events, rejects = read_evidence(pgbouncer_logs, identities)
+    correlator = Correlator(ORIGIN, rules, Evidence(events, rules))
+    batches = _Batches(correlator, rejects)
+    with pytest.MonkeyPatch.context() as patch:
+        if block_bytes is not None:
+            patch.setattr(sourcefile, "BLOCK_BYTES", block_bytes)
+        for path in sorted(csvlogs, key=lambda one: one.open("rb").read(64)):
+            times = LogTimes("UTC", str(path))
+            file = SourceFile(path)
+
+            def parse(data: bytes, offset: int, final: bool, times: LogTimes = times) -> Block:
+                return csvlog.parse_block(data, offset, times, final=final)
+
+            for _, block in file.blocks(parse):
+                batches.add(block)
+    return batches.result()
+
+
+class _Batches:
+    def __init__(self, correlator: Correlator, rejects: list[Reject]) -> None:
+        self.correlator = correlator
+        self.rejects = rejects
+        self.rows: list[pa.Table] = []
+        self.gaps: list[pa.Table] = []
+        self.sessions: list[dict[str, object]] = []
+        self.bad_payloads = 0
+        self.next_evidence = 1_000_000
+
+    def add(self, block: Block) -> None:
+        """One batch, as the pipeline's builder hands it on."""
+        log = block.table.combine_chunks()
+        messages = log.column("message").combine_chunks()
+        marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
+        payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)))
+        good = np.asarray(ok)
+        audit = marked[good]
+        self.rejects += block.rejects
+        self.bad_payloads += int((~good).sum())
+        done = self.correlator.attribute(log, audit, payload.combine_chunks(), self.next_evidence)
+        self.next_evidence += done.sessions.num_rows
+        self.sessions += done.sessions.to_pylist()
+        self.gaps.append(done.gaps)
+        self.rows.append(_rows(log, audit, payload, done.columns))
+
+    def result(self) -> Attributed:
+        """Everything so far."""
+        return Attributed(
+            pa.concat_tables(self.rows) if self.rows else pa.table({}),
+            pa.concat_tables(self.gaps) if self.gaps else pa.table({}),
+            self.rejects,
+            self.bad_payloads,
+            self.sessions,
+        )
+
+
+_LOG = ("log_time", "session_id", "session_line_num", "user_name", "connection_from")
+_PAYLOAD = ("statement_id", "class", "command", "statement")
+
+
+def _rows(log: pa.Table, audit: "np.ndarray", payload: pa.Table, columns: pa.Table) -> pa.Table:
+    at = pa.array(audit)
+    texts = payload.column("statement").cast(pa.string()).to_pylist()
+    truth = [found[1] if (found := TRUTH.search(text or "")) else None for text in texts]
+    table = pa.table({"truth": pa.array(truth, pa.string())})
+    for name in ("application_name", "source_offset", *_LOG):
+        table = table.append_column(name, _plain(log.column(name).take(at)))
+    for name in _PAYLOAD:
+        table = table.append_column(name, _plain(payload.column(name)))
+    for name in columns.column_names:
+        table = table.append_column(name, _plain(columns.column(name)))
+    return table
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
