@@ -4,8 +4,8 @@ Enters: a plan of what to read and an open store. Leaves: manifests. Order matte
 the server logs are noted first, then identity events and pooler logs are read to their ends, then
 the server logs up to the noted sizes; every statement's naming evidence has then been read.
 
-A second thread encodes, hashes and writes a batch while the next one is parsed. Holds one batch
-in each; memory doesn't grow with the logs.
+Three threads hold one batch each: one parses the next, one attributes and enriches, one encodes,
+hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +26,7 @@ from scalple.ingest import csvlog, identity, pgbouncer
 from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block
-from scalple.ingest.sourcefile import Anchors, SourceFile
+from scalple.ingest.sourcefile import Anchors, Piece, SourceFile
 from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
 
@@ -159,7 +159,7 @@ class Pipeline:
                 self.outcome.warnings.append(f"{path}: is empty")
                 continue
             if file.resume(known):
-                if file.begin == file.size:
+                if file.end == file.size:
                     self.outcome.files_known += 1
                     continue
             elif not recognise(file.head()):
@@ -169,20 +169,6 @@ class Pipeline:
             files.append((file.read(0, 64), file))
         # Every container here begins its records with the time, in a form that sorts.
         return [file for _, file in sorted(files, key=lambda pair: pair[0])]
-
-    def _position(self, source: str, file: SourceFile) -> Position:
-        anchors = file.anchors()
-        begin, end = file.begin, file.end
-        return Position(
-            source=source,
-            path=str(file.path),
-            head_sha256=anchors.head_sha256,
-            head_bytes=anchors.head_bytes,
-            begin=begin,
-            end=end,
-            sha256=file.taken_sha256(),
-            tail_sha256=anchors.tail_sha256,
-        )
 
     # -- evidence -----------------------------------------------------------------------------
 
@@ -212,13 +198,14 @@ class Pipeline:
         committer: Committer,
     ) -> Iterator[pa.Table]:
         self.outcome.files_read += 1
-        for data, block in file.blocks(parse):
+        for piece in file.pieces(parse):
+            block = piece.block
             table = self._numbers.give("evidence", block.table, EVIDENCE)
             unparsed = reject_rows(self._numbers, block.rejects, file.path.name)
             committer.submit(
-                {"evidence": table, "unparsed": unparsed}, [self._position(source, file)]
+                {"evidence": table, "unparsed": unparsed}, [_position(source, file, piece)]
             )
-            self._progress(len(data), 0)
+            self._progress(block.consumed, 0)
             yield table
 
     # -- statements ---------------------------------------------------------------------------
@@ -230,17 +217,39 @@ class Pipeline:
         def parse(data: bytes, offset: int, final: bool) -> Block:
             return csvlog.parse_block(data, offset, times, final=final)
 
-        for data, block in file.blocks(parse):
-            base = file.end - block.consumed
-            tables = builder.build(data, base, block, file.path.name)
-            committer.submit(tables, [self._position("postgres", file)])
-            self._progress(block.consumed, tables["audit"].num_rows)
+        for piece in ahead(file.pieces(parse)):
+            tables = builder.build(piece.data, piece.begin, piece.block, file.path.name)
+            committer.submit(tables, [_position("postgres", file, piece)])
+            self._progress(piece.block.consumed, tables["audit"].num_rows)
         rest = file.rest(TAIL_BYTES_MAX)
         if rest.strip():
             self.outcome.warnings.append(
                 f"{file.path}: its last {file.size - file.end} bytes are no complete record; "
                 "they are read when the file has grown"
             )
+
+
+def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """The same pieces, the next one parsed while this one is worked on."""
+    with ThreadPoolExecutor(1, "parse") as pool:
+        upcoming = pool.submit(next, pieces, None)
+        while (piece := upcoming.result()) is not None:
+            upcoming = pool.submit(next, pieces, None)
+            yield piece
+
+
+def _position(source: str, file: SourceFile, piece: Piece) -> Position:
+    anchors = piece.anchors
+    return Position(
+        source=source,
+        path=str(file.path),
+        head_sha256=anchors.head_sha256,
+        head_bytes=anchors.head_bytes,
+        begin=piece.begin,
+        end=anchors.end,
+        sha256=piece.sha256,
+        tail_sha256=anchors.tail_sha256,
+    )
 
 
 def _anchors(position: Position) -> Anchors:

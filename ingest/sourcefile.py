@@ -10,8 +10,9 @@ Doesn't parse, follow a growing file or look for rotated siblings.
 import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from scalple.ingest.errors import InputError
@@ -34,6 +35,19 @@ class Anchors:
     """Of the last (at most 256) bytes before `end`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One block of a file, and the position that its commit makes."""
+
+    data: bytes
+    block: Block
+    begin: int
+    """Where the block begins in the file, in bytes; it ends at `anchors.end`."""
+    sha256: str
+    """Of the bytes that were consumed."""
+    anchors: Anchors
+
+
 @dataclass(slots=True)
 class SourceFile:
     """A log file whose size was noted when it was opened; what is written later isn't read.
@@ -44,19 +58,20 @@ class SourceFile:
 
     path: Path
     size: int = 0
-    begin: int = 0
     end: int = 0
+    """How far it was read, in bytes."""
     _head: tuple[int, str] | None = None
-    _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def __post_init__(self) -> None:
         try:
-            with self.path.open("rb"):
-                self.size = self.path.stat().st_size
+            found = self.path.stat()
+            if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+                raise InputError("is not a regular file", place=str(self.path))
+            with self.path.open("rb"):  # a pipe would wait here for a writer
+                self.size = found.st_size
         except OSError as error:
-            raise InputError(_WHY.get(error.errno or 0, str(error)), place=str(self.path)) from error
-        if not self.path.is_file():
-            raise InputError("is not a regular file", place=str(self.path))
+            why, hint = _WHY.get(error.errno or 0, (f"can't be read: {error.strerror}", None))
+            raise InputError(why, place=str(self.path), hint=hint) from error
 
     def read(self, begin: int, length: int) -> bytes:
         """Bytes [begin, begin + length) of what was there when the file was opened."""
@@ -83,7 +98,7 @@ class SourceFile:
                 self.size >= anchors.end
                 and self._sha256(anchors.end - tail, tail) == anchors.tail_sha256
             ):
-                self.begin = self.end = anchors.end
+                self.end = anchors.end
                 self._head = (anchors.head_bytes, anchors.head_sha256)
                 return True
         if like is not None:
@@ -98,37 +113,29 @@ class SourceFile:
     def _sha256(self, begin: int, length: int) -> str:
         return hashlib.sha256(self.read(begin, length)).hexdigest()
 
-    def blocks(
-        self, parse: Callable[[bytes, int, bool], Block]
-    ) -> Iterator[tuple[bytes, Block]]:
-        """Parse the file from `begin` on; yields bytes and what they held, `end` moves along.
+    def pieces(self, parse: Callable[[bytes, int, bool], Block]) -> Iterator[Piece]:
+        """Parse the file from `end` on, block by block.
 
         Args:
             parse: (bytes, offset, whether the file ends here) -> Block.
         """
         length = BLOCK_BYTES
         while self.end < self.size:
-            data = self.read(self.end, length)
-            final = self.end + len(data) >= self.size
-            block = parse(data, self.end, final)
+            begin = self.end
+            data = self.read(begin, length)
+            final = begin + len(data) >= self.size
+            block = parse(data, begin, final)
             if block.consumed:
-                self._digest.update(memoryview(data)[: block.consumed])
                 self.end += block.consumed
+                sha256 = hashlib.sha256(memoryview(data)[: block.consumed]).hexdigest()
+                yield Piece(data, block, begin, sha256, self._anchors())
                 length = BLOCK_BYTES
-                yield data, block
             elif final:
                 return
             else:
                 length *= 2  # one record is longer than the block
 
-    def taken_sha256(self) -> str:
-        """Hash of the bytes [begin, end), then `begin` moves up: one position has been made."""
-        digest = self._digest.hexdigest()
-        self._digest = hashlib.sha256()
-        self.begin = self.end
-        return digest
-
-    def anchors(self) -> Anchors:
+    def _anchors(self) -> Anchors:
         """What the next reading will recognise the file by."""
         if self._head is None:  # stays what it was when the file was first read
             length = min(HEAD_BYTES, self.end)
@@ -141,9 +148,18 @@ class SourceFile:
         return self.read(self.end, min(length_max, self.size - self.end))
 
 
-_WHY = {
-    errno.ENOENT: "there is no such file",
-    errno.EACCES: "can't be read: permission denied",
-    errno.EPERM: "can't be read: permission denied",
-    errno.EISDIR: "is a directory; give the files in it, or a pattern such as 'DIR/*.csv'",
+def _unlike(known: Anchors, size: int) -> str:
+    begins = f"begins like a file of which {known.end:,} bytes are in the store, but "
+    if size < known.end:
+        return begins + f"is shorter now: {size:,} bytes"
+    return begins + "what follows isn't what was read then"
+
+
+_UNCHANGED = "give the whole, unchanged file; what the store holds is unharmed"
+_WHY: dict[int, tuple[str, str | None]] = {
+    errno.ENOENT: ("there is no such file", "check the path"),
+    errno.ENOTDIR: ("there is no such file", "check the path"),
+    errno.EACCES: ("can't be read: permission denied", "run as a user who may read it"),
+    errno.EPERM: ("can't be read: permission denied", "run as a user who may read it"),
+    errno.EISDIR: ("is a directory", "give the files in it, or a pattern such as 'DIR/*.csv'"),
 }
