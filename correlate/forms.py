@@ -8,8 +8,9 @@ import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from scalple.correlate import masking, sqltext, templates
+from scalple.correlate import masking, sqltext, statements, templates
 from scalple.correlate.catalog import read_schema
+from scalple.correlate.queries import Binding
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
 
@@ -17,7 +18,7 @@ _REMEMBERED = 8192  # forms
 
 # A literal after such a name is a secret whether the statement can be parsed or not.
 _SECRET_BEFORE = re.compile(
-    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)[\w."]*+
+    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)[\w."]{0,64}+
         \s*+(?:=>?|:=|\bto\b|\()?\s*+[\x01\x02]""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -100,7 +101,7 @@ class FormReader:
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = sqltext.analyse(skeleton, self._catalog, self._identifiers)
+            read = statements.analyse(skeleton, self._catalog, self._identifiers)
         except sqltext.Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}
@@ -123,8 +124,8 @@ class FormReader:
             comments,
         )
 
-    def _targets(self, read: sqltext.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
-        by_slot: dict[tuple[bool, int], list[sqltext.Binding]] = {}
+    def _targets(self, read: statements.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
+        by_slot: dict[tuple[bool, int], list[Binding]] = {}
         for binding in read.bindings:
             by_slot.setdefault((binding.slot.is_parameter, binding.slot.number), []).append(binding)
         found: tuple[dict[int, Target], dict[int, Target]] = ({}, {})
@@ -134,7 +135,7 @@ class FormReader:
                 found[is_parameter][number] = target
         return found
 
-    def _target(self, bindings: list[sqltext.Binding]) -> Target:
+    def _target(self, bindings: list[Binding]) -> Target:
         columns = [b.column for b in bindings]
         personal = [self._personal[c] for c in columns if c in self._personal]
         named = [self._names[c][0] for c in columns if c in self._names]
