@@ -19,6 +19,7 @@ from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Runs
 from scalple.correlate.served import Served, evidence_id
 from scalple.correlate.sessionbook import SessionBook
+from scalple.correlate.sharing import shared
 from scalple.ingest.records import TEXT
 
 
@@ -56,10 +57,10 @@ class Answers:
         chosen = pa.array(client, pa.int64(), mask=~decided.by_client)
         texts = {name: pc.take(column, chosen) for name, column in self._served.texts.items()}
         peer_port = pc.take(self._served.peer_port, chosen)
-        evidence = pc.take(self._served.evidence, chosen)
+        ids, cited = self._served.evidence, np.where(decided.by_client, client, -1)
         candidates = pa.nulls(n, TEXTS)
         if decided.by_session.any():
-            texts, evidence = self._add_sessions(batch, session_of, decided, texts, evidence)
+            texts, ids = self._add_sessions(batch, session_of, decided, texts, cited)
         if (decided.grade == rules_of.CANDIDATES).any():
             candidates = self._name_candidates(batch, session_of, known, client, decided)
         texts["email"] = self._emails(texts["actor"], texts["email"])
@@ -76,7 +77,7 @@ class Answers:
                 "attribution_grade": words(decided.grade, rules_of.GRADES),
                 "attribution_method": words(decided.method, rules_of.METHODS),
                 "attribution_reason": words(decided.reason, rules_of.REASONS),
-                "attribution_evidence": evidence,
+                "attribution_evidence": shared(cited, ids),
                 "attribution_candidates": candidates,
                 "findings": findings,
             }
@@ -88,8 +89,9 @@ class Answers:
         session_of: Ints,
         decided: Attribution,
         texts: dict[str, pa.Array],
-        evidence: pa.Array,
+        cited: Ints,
     ) -> tuple[dict[str, pa.Array], pa.Array]:
+        """Texts and evidence ids with the sessions' own added; `cited` then points at them."""
         codes, position = np.unique(session_of[batch.audit_rows], return_inverse=True)
         sessions = [self._sessions.open[int(code)] for code in codes]
         index = pa.array(position, pa.int64(), mask=~decided.by_session)
@@ -107,8 +109,9 @@ class Answers:
             None if one.evidence_seq is None else [evidence_id(self._origin, one.evidence_seq)]
             for one in sessions
         ]
-        added = pc.take(pa.array(ids, TEXTS), index)
-        return texts, pc.if_else(pa.array(decided.by_session), added, evidence)
+        by_session = decided.by_session
+        cited[by_session] = len(self._served.evidence) + position[by_session]
+        return texts, pa.concat_arrays([self._served.evidence, pa.array(ids, TEXTS)])
 
     def _emails(self, actors: pa.Array, emails: pa.Array) -> pa.Array:
         """An e-mail the events didn't give, from the operator's map."""
@@ -161,7 +164,7 @@ class Answers:
                 people.add(self._rules.actors.roles.get(session.role or ""))
             which[row] = len(lists)
             lists.append(sorted(one for one in people if one is not None))
-        return pc.take(pa.array(lists, TEXTS), pa.array(which))
+        return shared(which, pa.array(lists, TEXTS))
 
     def _findings(self, batch: LogBatch, decided: Attribution, runs: Runs) -> pa.Array:
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
@@ -171,4 +174,4 @@ class Answers:
             [name for bit, name in enumerate(names) if value >> bit & 1] or None
             for value in range(8)
         ]
-        return pc.take(pa.array(lists, TEXTS), pa.array(code.astype(np.int64)))
+        return shared(code.astype(np.int64), pa.array(lists, TEXTS))

@@ -19,6 +19,7 @@ from scalple.correlate.catalog import relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
+from scalple.correlate.sharing import shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
 from scalple.correlate.values import Naming, Treatment, expand
@@ -34,7 +35,6 @@ COLUMNS = (
     "masked_fields",
     "subjects",
 )
-_SCHEMA = pa.schema([AUDIT.field(name) for name in COLUMNS])
 _RELATIONS = {"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "TOAST TABLE"}
 
 Ints = NDArray[np.int64]
@@ -66,7 +66,7 @@ class Enricher:
         query = literals.texts().take(pa.array(row_text, mask=~logged))
         bound = values.lists()
         described = self._describe(batch, row_form, forms)
-        return pa.Table.from_arrays([query, bound, *described, found], schema=_SCHEMA)
+        return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
 
     def _describe(self, batch: pa.Table, row_form: Ints, forms: list[Form]) -> list[pa.Array]:
         """What depends on the form and on the object that pgAudit names."""
@@ -88,8 +88,9 @@ class Enricher:
             )
         columns = list(zip(*rows, strict=True)) or [()] * 6
         types_out = [AUDIT.field(name).type for name in COLUMNS[2:8]]
+        indices = coded.indices.to_numpy()
         return [
-            pa.array(list(values), kind).take(coded.indices)
+            shared(indices, pa.array(list(values), kind))
             for values, kind in zip(columns, types_out, strict=True)
         ]
 

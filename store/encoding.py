@@ -5,6 +5,7 @@ values of a dictionary-encoded column once per distinct value. The bytes don't d
 column travels (plain or dictionary, chunked or not) nor on Parquet. Nothing is hashed here.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def _fields(columns: Sequence[pa.Array], lead: Matrix) -> pa.Array:
         else:
             variable += _prefixed(column)
     matrix = header.view(np.uint8).reshape(rows, header.dtype.itemsize)
-    return _join([Part(_slots(matrix)), *variable], rows)
+    return _join([Part(_slots(matrix)), *_merged(variable, rows)], rows)
 
 
 class Part(NamedTuple):
@@ -123,6 +124,40 @@ def _join(parts: Sequence[Part], rows: int) -> pa.Array:
         size += len(values)
     gathered = pa.concat_arrays(pool).take(pa.array(index.reshape(-1)))
     return _binary(_offsets(gathered)[:: len(parts)], gathered.buffers()[2])
+
+
+def _merged(parts: Sequence[Part], rows: int) -> Iterator[Part]:
+    """The same bytes in fewer parts: neighbours that repeat together are joined once per
+    combination of their values (a session's columns, a statement's, an actor's)."""
+    group: list[Part] = []
+    for part in parts:
+        if part.at is None:
+            yield from _combined(group, rows)
+            yield part
+            group = []
+        else:
+            group.append(part)
+    yield from _combined(group, rows)
+
+
+def _combined(group: list[Part], rows: int) -> list[Part]:
+    sizes = [len(part.values) + 1 for part in group]  # one more stands for NULL
+    if len(group) < 2 or math.prod(sizes) >= 1 << 62:
+        return group
+    code = np.zeros(rows, np.int64)
+    for part, size in zip(group, sizes, strict=True):
+        assert part.at is not None
+        code *= size
+        code += part.at.fill_null(size - 1).to_numpy()
+    encoded = pa.array(code).dictionary_encode()
+    rest = encoded.dictionary.to_numpy()
+    if len(rest) * 3 > rows:
+        return group
+    distinct: list[Part] = []
+    for part, size in zip(reversed(group), reversed(sizes), strict=True):
+        rest, at = np.divmod(rest, size)
+        distinct.insert(0, Part(part.values, pa.array(at.astype(np.int32), mask=at == size - 1)))
+    return [Part(_join(distinct, len(rest)), encoded.indices)]
 
 
 def _without_null_values(column: pa.Array) -> pa.Array:

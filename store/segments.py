@@ -37,17 +37,28 @@ class Segment:
 def to_parquet(segment: Segment) -> bytes:
     """The file's bytes; the same table always gives the same bytes."""
     sink = pa.BufferOutputStream()
+    table = _writable(segment.table)
     with pq.ParquetWriter(
         sink,
-        segment.table.schema.remove_metadata(),
+        table.schema.remove_metadata(),
         compression="zstd",
         compression_level=1,
         store_schema=False,
-        **_encodings(segment.table.schema),
+        **_encodings(table.schema),
     ) as writer:
         writer.add_key_value_metadata({_KIND: segment.kind, _SALT_KEY: segment.salt_key.hex()})
-        writer.write_table(segment.table, ROW_GROUP_ROWS)
+        writer.write_table(table, ROW_GROUP_ROWS)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _writable(table: pa.Table) -> pa.Table:
+    """Parquet holds no dictionaries of lists; a table may, because rows share them."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and pa.types.is_list(field.type.value_type):
+            chunks = [chunk.dictionary_decode() for chunk in table.column(at).chunks]
+            lists = pa.chunked_array(chunks, field.type.value_type)
+            table = table.set_column(at, field.name, lists)
+    return table
 
 
 def _encodings(schema: pa.Schema) -> dict[str, Any]:
