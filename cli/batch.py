@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from scalple.correlate.correlator import Attributed, Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.outcome import denied_rows, outcomes
-from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXT, TEXTS, UNPARSED
+from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
 from scalple.ingest import pgaudit
+from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Block, Reject
 
 _TELLING_STATES = ("42501", "42P01", "42703", "42883")
@@ -171,9 +172,7 @@ class BatchBuilder:
                 "client_port": port,
                 "application_name": refused.column("application_name"),
                 "sqlstate": refused.column("sql_state_code"),
-                "message": pc.if_else(
-                    telling, refused.column("message"), pa.scalar(None, TEXT)
-                ),
+                "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
                 "query": self._masked(refused.column("query")),
                 "source_file": constant(file, refused.num_rows),
                 "source_offset": refused.column("source_offset"),
@@ -183,7 +182,7 @@ class BatchBuilder:
 
     def _masked(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
         nothing = pa.nulls(len(texts), TEXT)
-        batch = {name: nothing for name in _STATEMENT_COLUMNS}
+        batch = dict.fromkeys(_STATEMENT_COLUMNS, nothing)
         batch |= {"query": texts.cast(TEXT), "rows_returned": pa.nulls(len(texts), pa.int64())}
         return self.enricher.enrich(pa.table(batch)).column("query")
 
@@ -204,9 +203,7 @@ def _statements(payload: pa.Table) -> pa.Table:
     """What the enricher reads; pgAudit's placeholders become NULL."""
     statement = payload.column("statement")
     parameter = payload.column("parameter")
-    unlogged = pc.is_in(
-        parameter, pa.array([pgaudit.NOT_LOGGED, pgaudit.PREVIOUSLY_LOGGED], TEXT)
-    )
+    unlogged = pc.is_in(parameter, pa.array([pgaudit.NOT_LOGGED, pgaudit.PREVIOUSLY_LOGGED], TEXT))
     # Only both placeholders together mean that the text wasn't logged: a client may write them.
     no_text = pc.and_(
         unlogged,

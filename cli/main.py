@@ -6,6 +6,7 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 """
 
 import importlib
+import os
 import sys
 
 import click
@@ -31,11 +32,21 @@ class Verbs(click.Group):
 
 
 @click.command(
-    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="scalple-ingest", prog_name="scalple-ingest")
-def cli() -> None:
-    """Say which human ran each statement in a PostgreSQL behind a pooler, and prove it."""
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Say which human ran each statement in a PostgreSQL behind a pooler, and prove it.
+
+    \b
+    Example:
+      scalple-ingest reprocess --help
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
@@ -52,7 +63,8 @@ def main() -> None:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read stdout has gone; what is left in its buffer must not raise once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 

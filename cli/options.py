@@ -34,9 +34,7 @@ def store_path(option: str | None, config: Config) -> Path:
     if not name:
         raise ConfigError("which store?", hint="give --store DIR, or store = … in --config FILE")
     if "://" in name:
-        raise ConfigError(
-            f"{name}: only local stores can be used so far", hint="give a directory"
-        )
+        raise ConfigError(f"{name}: only local stores can be used so far", hint="give a directory")
     path = Path(name)
     if path.exists() and not path.is_dir():
         raise ConfigError("is a file, not a store", place=str(path), hint="give a directory")

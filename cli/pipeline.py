@@ -8,25 +8,29 @@ Three threads hold one batch each: one parses the next, one attributes and enric
 hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
+from scalple.cli.sources import Sources, has_news, open_sources
+from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.record import EVIDENCE, GAPS
+from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
 from scalple.ingest import csvlog, identity, pgbouncer
-from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
+from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Block
-from scalple.ingest.sourcefile import Anchors, Piece, SourceFile
+from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
 
@@ -44,9 +48,10 @@ class Plan:
     identity: tuple[Path, ...]
     timezone: str | None
     schema_sql: str | None
-    subject_key: bytes
     objects: dict[str, bytes]
     """Declarations in force, recorded in the store with the rows they shaped."""
+    subject_key: bytes = b""
+    """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
 
 @dataclass(slots=True)
@@ -56,6 +61,10 @@ class Outcome:
     rows: dict[str, int] = field(default_factory=dict)
     files_read: int = 0
     files_known: int = 0
+    bytes_read: int = 0
+    seconds: float = 0.0
+    late_events: int = 0
+    """New events older than the newest statement that was in the store before."""
     warnings: list[str] = field(default_factory=list)
 
     def add(self, tables: dict[str, pa.Table]) -> None:
@@ -74,7 +83,7 @@ class Committer:
         self._pool = ThreadPoolExecutor(1, "commit")
         self._pending: Future[None] | None = None
 
-    def __enter__(self) -> "Committer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
@@ -106,6 +115,7 @@ class Pipeline:
         plan: what to read.
         writer: the open store.
         stored_evidence: evidence that earlier runs committed (columns of EVIDENCE).
+        newest: log_time of the newest statement that earlier runs committed.
         progress: called with (bytes read now, statements so far).
     """
 
@@ -114,81 +124,61 @@ class Pipeline:
         plan: Plan,
         writer: StoreWriter,
         stored_evidence: pa.Table,
+        newest: dt.datetime | None = None,
         progress: Callable[[int, int], None] = lambda _bytes, _statements: None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._stored = stored_evidence
-        self._progress = progress
+        self._newest = newest
+        self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
         self.outcome = Outcome()
 
+    def _progress(self, length: int, statements: int) -> None:
+        self.outcome.bytes_read += length
+        self._report(length, statements)
+
     def run(self) -> Outcome:
-        """Read everything that isn't in the store yet. Raises InputError before the first commit
-        if a file can't be read."""
+        """Read everything that isn't in the store yet.
+
+        Raises:
+            InputError: before the first commit if a file can't be read.
+        """
         plan = self._plan
-        logs = self._open("postgres", plan.postgres, csvlog.looks_like_csvlog, "a csvlog")
-        poolers = self._open(
-            "pgbouncer", plan.pgbouncer, pgbouncer.looks_like_pgbouncer, "a PgBouncer log"
-        )
-        people = self._open("identity", plan.identity, _looks_like_events, "identity events")
+        sources = open_plan(plan, self._writer.positions)
+        self.outcome.files_known = sources.known
+        self.outcome.warnings += sources.warnings
+        if not sources.fresh:
+            return self.outcome
         with Committer(self._writer, plan.objects, self.outcome) as committer:
-            events = self._read_evidence(poolers, people, committer)
+            events = self._read_evidence(sources, committer)
             correlator = Correlator(plan.origin, plan.rules, Evidence(events, plan.rules))
             enricher = Enricher(plan.rules, plan.schema_sql, plan.subject_key)
             builder = BatchBuilder(self._numbers, correlator, enricher)
-            for log in logs:
-                self._read_log(log, builder, committer)
+            warmup = WarmUp(correlator, self._stored, plan.timezone)
+            for log in sources.logs:
+                if has_news(log):
+                    warmup.catch_up(log)
+                    self._read_log(log, builder, committer)
+                else:
+                    warmup.note(log)
         return self.outcome
-
-    # -- files --------------------------------------------------------------------------------
-
-    def _open(
-        self,
-        source: str,
-        paths: Iterable[Path],
-        recognise: Callable[[bytes], bool],
-        kind: str,
-    ) -> list[SourceFile]:
-        """Files that hold something new, oldest first."""
-        files: list[tuple[bytes, SourceFile]] = []
-        known = [_anchors(one) for one in self._writer.positions if one.source == source]
-        for path in paths:
-            file = SourceFile(path)
-            if file.size == 0:
-                self.outcome.warnings.append(f"{path}: is empty")
-                continue
-            if file.resume(known):
-                if file.end == file.size:
-                    self.outcome.files_known += 1
-                    continue
-            elif not recognise(file.head()):
-                raise InputError(
-                    f"isn't {kind}", place=str(path), hint=_HINTS.get(source)
-                )
-            files.append((file.read(0, 64), file))
-        # Every container here begins its records with the time, in a form that sorts.
-        return [file for _, file in sorted(files, key=lambda pair: pair[0])]
 
     # -- evidence -----------------------------------------------------------------------------
 
-    def _read_evidence(
-        self, poolers: list[SourceFile], people: list[SourceFile], committer: Committer
-    ) -> pa.Table:
+    def _read_evidence(self, sources: Sources, committer: Committer) -> pa.Table:
         """All events known: those of earlier runs, and the new ones, which are committed."""
-        times = LogTimes(self._plan.timezone, "PgBouncer's log")
         parts = [self._stored]
-        for source, files in (("pgbouncer", poolers), ("identity", people)):
-            for file in files:
-                name = file.path.name
-
-                def parse(data: bytes, offset: int, _final: bool, name: str = name) -> Block:
-                    if source == "identity":
-                        return identity.parse_events(data, offset, name)
-                    return pgbouncer.parse_log(data, offset, name, times)
-
-                parts += self._read_events(source, file, parse, committer)
+        for file in sources.poolers:
+            parts += self._read_events("pgbouncer", file, self._pooler_parser(file), committer)
+        for file in sources.people:
+            parts += self._read_events("identity", file, _identity_parser(file), committer)
         return pa.concat_tables([part.cast(EVIDENCE) for part in parts])
+
+    def _pooler_parser(self, file: SourceFile) -> Callable[[bytes, int, bool], Block]:
+        times = LogTimes(self._plan.timezone, str(file.path))
+        return lambda data, offset, _: pgbouncer.parse_log(data, offset, file.path.name, times)
 
     def _read_events(
         self,
@@ -206,7 +196,14 @@ class Pipeline:
                 {"evidence": table, "unparsed": unparsed}, [_position(source, file, piece)]
             )
             self._progress(block.consumed, 0)
+            self._note_late(table)
             yield table
+
+    def _note_late(self, events: pa.Table) -> None:
+        """Count events that speak of a time of which statements are in the store already."""
+        if self._newest is not None and events.num_rows:
+            late = pc.less_equal(events.column("ts"), pa.scalar(self._newest, TIME))
+            self.outcome.late_events += pc.sum(late).as_py() or 0
 
     # -- statements ---------------------------------------------------------------------------
 
@@ -221,12 +218,15 @@ class Pipeline:
             tables = builder.build(piece.data, piece.begin, piece.block, file.path.name)
             committer.submit(tables, [_position("postgres", file, piece)])
             self._progress(piece.block.consumed, tables["audit"].num_rows)
-        rest = file.rest(TAIL_BYTES_MAX)
-        if rest.strip():
+        if file.rest(TAIL_BYTES_MAX).strip():
             self.outcome.warnings.append(
-                f"{file.path}: its last {file.size - file.end} bytes are no complete record; "
+                f"{file.path}: its last {file.size - file.end:,} bytes are no complete record; "
                 "they are read when the file has grown"
             )
+
+
+def _identity_parser(file: SourceFile) -> Callable[[bytes, int, bool], Block]:
+    return lambda data, offset, _: identity.parse_events(data, offset, file.path.name)
 
 
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
@@ -252,18 +252,6 @@ def _position(source: str, file: SourceFile, piece: Piece) -> Position:
     )
 
 
-def _anchors(position: Position) -> Anchors:
-    return Anchors(
-        position.head_bytes, position.head_sha256, position.end, position.tail_sha256
-    )
-
-
-def _looks_like_events(head: bytes) -> bool:
-    return head.lstrip()[:1] == b"{"
-
-
-_HINTS = {
-    "postgres": "set log_destination = 'csvlog', and give the .csv files",
-    "pgbouncer": "give the file that pgbouncer.ini names as logfile",
-    "identity": "identity events are JSON Lines, one object a line",
-}
+def open_plan(plan: Plan, positions: Iterable[Position]) -> Sources:
+    """The files of a plan, opened and recognised; raises as `open_sources`."""
+    return open_sources(plan.postgres, plan.pgbouncer, plan.identity, plan.timezone, positions)

@@ -2,6 +2,8 @@
 
 import hashlib
 import hmac
+import io
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -21,28 +23,34 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
 from scalple.correlate.subjects import subject_token
-from scalple.ingest.errors import InputError
+from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import keys
 from scalple.store import query as questions
+from scalple.store.layout import keys_directory
 from scalple.store.query import Period, Question
 from scalple.store.reader import StoreReader
-from scalple.store.views import connect
+from scalple.store.views import connect_reader
 
+TEXT_SHOWN = 200
+"""How much of a statement the table for people shows; the other formats have all."""
 GROUPS_SHOWN = 20
 """How many templates of possible accesses the table for people shows."""
-COLUMNS = (
-    "log_time",
-    "session_user_id",
+_HIDDEN_FROM_SUBJECT = (
     "session_email",
-    "attribution_grade",
-    "command",
-    "affected_tables",
-    "query",
-    "rows_returned",
-    "log_id",
+    "peer_addr",
+    "peer_port",
+    "client_addr",
+    "client_port",
+    "application_name",
+    "db_role",  # a personal login role is a name
+    "query",  # comments and literals may name staff, and other people
+    "parameters",
 )
+"""The dates, the categories of data and a pseudonym for each actor stay."""
+COLUMNS = ("time", "actor", "grade", "rows", "what", "log_id")
 
 
 @command("query")
@@ -87,6 +95,7 @@ def query(
         raise InputError(
             "what is asked?", hint="give --subject NAME=VALUE, --actor ID or --table T"
         )
+    period = Period(moment(since, "--since"), moment(until, "--until"))
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
@@ -104,9 +113,9 @@ def query(
         personal_columns=tuple(sorted(rules.personal_data)),
         actor=actor,
         table=table,
-        period=Period(moment(since, "--since"), moment(until, "--until")),
+        period=period,
     )
-    con = connect(directory)
+    con = connect_reader(reader)
     answer: dict[str, Any] = {
         "direct": render.items(questions.direct(con, question)),
         "possible": render.items(questions.possible(con, question)),
@@ -117,10 +126,23 @@ def query(
         for part in ("direct", "possible"):
             answer[part] = [_for_subject(row, tokens, key) for row in answer[part]]
     if output is None:
-        _write(answer, form, sys.stdout)
+        _write(answer, form, bool(subject), sys.stdout)
     else:
-        with output.open("w", encoding="utf-8", newline="") as out:
-            _write(answer, form, out)
+        text = io.StringIO()
+        _write(answer, form, bool(subject), text)
+        _save(text.getvalue(), output)
+
+
+def _save(text: str, path: Path) -> None:
+    """The whole answer or an error; who may read it is the operator's only."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
+            out.write(text)
+    except OSError as error:
+        raise ConfigError(
+            f"can't write the answer: {error.strerror}", place=str(path), hint="check --output"
+        ) from error
 
 
 def _rules(reader: StoreReader) -> Rules:
@@ -137,9 +159,9 @@ def _rules(reader: StoreReader) -> Rules:
 
 def _subject_key(directory: Path, path: Path | None) -> bytes:
     """The key that made the tokens; never a new one, which would find nothing."""
-    found = path or keys.keys_directory(directory) / "subject.key"
+    found = path or keys_directory(directory) / "subject.key"
     if not found.exists():
-        raise InputError(
+        raise ConfigError(
             "the subject key isn't there; without it nobody can be looked up",
             place=str(found),
             hint="give --config FILE with [keys] subject_key_file = …",
@@ -185,73 +207,103 @@ def _for_subject(row: dict[str, Any], tokens: set[int], key: bytes) -> dict[str,
         digest = hmac.digest(key, b"actor\0" + actor.encode(), hashlib.sha256)
         return f"actor-{digest[:6].hex()}"
 
-    hidden = dict.fromkeys(
-        ("session_email", "peer_addr", "peer_port", "client_addr", "client_port", "parameters")
-    )
     candidates = row["attribution_candidates"]
-    return row | hidden | {
-        "session_user_id": pseudonym(row["session_user_id"]),
-        "on_behalf_of": pseudonym(row["on_behalf_of"]),
-        "application_name": None,
-        "attribution_candidates": candidates and [pseudonym(one) for one in candidates],
-        "subjects": [one for one in row["subjects"] or [] if one["token"] in tokens],
-    }
+    return (
+        row
+        | dict.fromkeys(_HIDDEN_FROM_SUBJECT)
+        | {
+            "session_user_id": pseudonym(row["session_user_id"]),
+            "on_behalf_of": pseudonym(row["on_behalf_of"]),
+            "attribution_candidates": candidates and [pseudonym(one) for one in candidates],
+            "subjects": [one for one in row["subjects"] or [] if one["token"] in tokens],
+        }
+    )
 
 
-def _write(answer: dict[str, Any], form: str, out: TextIO) -> None:
+def _write(answer: dict[str, Any], form: str, asked_for_subject: bool, out: TextIO) -> None:
     if form == "json":
         render.write_json(answer, out)
         return
-    rows = [
-        {"part": part, **row} for part in ("direct", "possible") for row in answer[part]
-    ]
+    rows = [{"part": part, **row} for part in ("direct", "possible") for row in answer[part]]
     if form == "jsonl":
         render.write_jsonl(rows, out)
         return
     if form == "csv":
-        columns = list(rows[0]) if rows else ["part", *COLUMNS]
+        columns = list(rows[0]) if rows else ["part", "log_id", *AUDIT.names]
         render.write_csv(rows, columns, out)
         return
-    shown = [name for name in COLUMNS if any(row[name] is not None for row in answer["direct"])]
-    render.write_table(
-        answer["direct"], shown, out, title=f"Direct ({len(answer['direct'])})", empty="none"
-    )
-    _write_possible(answer["possible"], out)
+    direct, possible = answer["direct"], answer["possible"]
+    lines = [_line(row) for row in direct]
+    title = f"Direct ({len(direct)})"
+    render.write_table(lines, COLUMNS, out, title=title, empty="none", folding=["what"])
+    if asked_for_subject:
+        _write_possible(possible, out)
     write_coverage(answer["coverage"], out)
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as people like to read it: few columns, and seconds."""
+    return {
+        "time": f"{row['log_time'][:10]}\n{row['log_time'][11:19]}Z",
+        "actor": _actor(row),
+        "grade": row["attribution_grade"],
+        "rows": row["rows_returned"],
+        "what": _what(row),
+        "log_id": row["log_id"],
+    }
+
+
+def _actor(row: dict[str, Any]) -> str:
+    names = [row["session_user_id"], row["session_email"]]
+    if row["on_behalf_of"]:
+        names.append(f"for {row['on_behalf_of']}")
+    return "\n".join(name for name in names if name) or "-"
+
+
+def _what(row: dict[str, Any]) -> str:
+    """The statement, or what it touched where the statement isn't shown."""
+    if row["query"] is None:
+        touched = row["columns_accessed"] or row["affected_tables"] or []
+        return f"{row['command']} {', '.join(touched)}"
+    text = " ".join(row["query"].split())
+    if row["parameters"]:
+        text += f"  [{', '.join('NULL' if one is None else one for one in row['parameters'])}]"
+    return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"
 
 
 def _write_possible(rows: list[dict[str, Any]], out: TextIO) -> None:
     """Grouped by template: how often each could have shown the subject."""
-    groups = Counter((row["query_fingerprint"], row["session_user_id"]) for row in rows)
-    example = {(row["query_fingerprint"], row["session_user_id"]): row for row in rows}
+    example = {(row["query_fingerprint"], _actor(row)): row for row in rows}
+    groups = Counter((row["query_fingerprint"], _actor(row)) for row in rows)
     lines = [
         {
             "times": times,
             "actor": actor,
-            "access_shape": example[(template, actor)]["access_shape"],
-            "one of them": example[(template, actor)]["query"],
+            "shape": example[(template, actor)]["access_shape"],
+            "one of them": _what(example[(template, actor)]),
             "log_id": example[(template, actor)]["log_id"],
         }
         for (template, actor), times in groups.most_common()
     ]
     title = f"Possible: could have shown this person's data ({len(rows)})"
-    if rows:
-        render.write_table(lines[:GROUPS_SHOWN], list(lines[0]), out, title=title)
+    columns = ("times", "actor", "shape", "one of them", "log_id")
+    shown = lines[:GROUPS_SHOWN]
+    render.write_table(shown, columns, out, title=title, empty="none", folding=["one of them"])
     if len(lines) > GROUPS_SHOWN:
         out.write(f"… and {len(lines) - GROUPS_SHOWN} more templates; --format json has all\n")
 
 
 def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:
     """What the answer rests on, in a few lines."""
-    console = render.terminal(out)
     share = coverage["attributed_share"]
     text = "nothing to attribute" if share is None else f"{share:.2%} of people's statements named"
     grades = ", ".join(f"{count:,} {grade}" for grade, count in coverage["by_grade"].items())
     missing = sum(coverage["gaps"].values())
-    console.print(
-        f"Coverage: {coverage['statements']:,} statements from {coverage['first']} to "
-        f"{coverage['last']}; {text} ({grades}); {missing:,} gaps, "
-        f"{coverage['unparsed']:,} unparsed, {coverage['denied']:,} refused.",
-        highlight=False,
-        markup=False,
+    period = (
+        f" from {coverage['first'][:19]}Z to {coverage['last'][:19]}Z" if coverage["first"] else ""
+    )
+    out.write(
+        f"Coverage: {coverage['statements']:,} statements{period}; {text}\n"
+        f"  {grades or 'no grades'}\n"
+        f"  {missing:,} gaps, {coverage['unparsed']:,} unparsed, {coverage['denied']:,} refused\n"
     )

@@ -9,6 +9,7 @@ import csv
 import datetime as dt
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -17,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 FORMATS = ("table", "json", "jsonl", "csv")
+TABLE_WIDTH = 120
+"""Columns of a table that doesn't go to a terminal."""
 
 
 def plain(value: Any) -> Any:
@@ -31,14 +34,25 @@ def plain(value: Any) -> Any:
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no NaN and no infinity
     if isinstance(value, float | int | str | bool) or value is None:
         return value
     return str(value)
 
 
 def items(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows as JSON objects."""
-    return [plain(row) for row in table.to_pylist()]
+    """Rows as JSON objects; of columns with one name the later ones get a number."""
+    return [plain(row) for row in table.rename_columns(column_names(table)).to_pylist()]
+
+
+def column_names(table: pa.Table) -> list[str]:
+    """The table's names, each once: `count`, `count_1`."""
+    names: list[str] = []
+    for name in table.column_names:
+        rivals = (f"{name}_{n}" for n in range(1, table.num_columns + 1))
+        names.append(next(n for n in (name, *rivals) if n not in names))
+    return names
 
 
 def write_json(value: Any, out: TextIO) -> None:
@@ -49,8 +63,7 @@ def write_json(value: Any, out: TextIO) -> None:
 
 def write_jsonl(rows: Iterable[dict[str, Any]], out: TextIO) -> None:
     """One JSON object a line."""
-    for row in rows:
-        out.write(json.dumps(plain(row), ensure_ascii=False) + "\n")
+    out.writelines(json.dumps(plain(row), ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], out: TextIO) -> None:
@@ -75,9 +88,9 @@ def write_rows(table: pa.Table, form: str, out: TextIO) -> None:
     elif form == "jsonl":
         write_jsonl(items(table), out)
     elif form == "csv":
-        write_csv(items(table), table.column_names, out)
+        write_csv(items(table), column_names(table), out)
     else:
-        write_table(items(table), table.column_names, out)
+        write_table(items(table), column_names(table), out)
 
 
 def write_table(
@@ -87,8 +100,9 @@ def write_table(
     *,
     title: str | None = None,
     empty: str = "no rows",
+    folding: Sequence[str] | None = None,
 ) -> None:
-    """A table for people."""
+    """A table for people; where room is short only the `folding` columns give way, or all."""
     console = terminal(out)
     if not rows:
         console.print(empty if title is None else f"{title}: {empty}", highlight=False)
@@ -96,7 +110,12 @@ def write_table(
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(
+            name,
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=folding is not None and name not in folding,
+        )
     for row in rows:
         shown.add_row(*(text_of(row[name]) for name in columns))
     console.print(shown, highlight=False, markup=False)
@@ -118,4 +137,4 @@ def text_of(value: Any) -> str:
 def terminal(out: TextIO) -> Console:
     """A rich console; wide when the output is no terminal, so that nothing is folded there."""
     interactive = out.isatty() if not isinstance(out, io.StringIO) else False
-    return Console(file=out, width=None if interactive else 160, soft_wrap=not interactive)
+    return Console(file=out, width=None if interactive else TABLE_WIDTH, soft_wrap=not interactive)

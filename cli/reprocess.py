@@ -1,23 +1,30 @@
 """`reprocess`: historical logs into a store, once."""
 
+import datetime as dt
+import os
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from scalple.cli import declarations
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
-from scalple.cli.pipeline import Outcome, Pipeline, Plan
+from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
 from scalple.correlate.record import EVIDENCE
 from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
-from scalple.store.layout import existing_origins
+from scalple.store.layout import existing_origins, origin_layout
+from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
 from scalple.store.segments import from_parquet
+from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
 DEFAULT_ORIGIN = "default"
@@ -100,9 +107,6 @@ def plan(
         )
     schema_sql = _schema(files(schema or sources.schema_files))
     rules = config.rules()
-    configured_key = config.keys.subject_key_file
-    subject = keys.subject_key(directory, Path(configured_key) if configured_key else None)
-    _warn(subject.warnings)
     return Plan(
         origin=origin,
         rules=rules,
@@ -111,7 +115,6 @@ def plan(
         identity=events,
         timezone=timezone or sources.timezone,
         schema_sql=schema_sql,
-        subject_key=subject.secret,
         objects=declarations.to_objects(rules, schema_sql),
     )
 
@@ -126,29 +129,74 @@ def _schema(paths: tuple[Path, ...]) -> str | None:
 
 
 def run(todo: Plan, directory: Path, config: Config) -> Outcome:
-    """Open the store, run the pipeline, close the store."""
-    configured_key = config.keys.signing_key_file
-    signing = keys.signing_key(directory, Path(configured_key) if configured_key else None)
-    _warn(signing.warnings)
+    """Check everything that can be checked, then open the store, run the pipeline, close it.
+
+    A run that fails at once leaves no key, no directory, nothing.
+    """
+    begun = time.monotonic()
+    reader = _reader(directory, todo.origin)
+    open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
+    _check_writable(origin_layout(directory, todo.origin).directory)
+    subject_key, signing_key = _keys(directory, config)
     with (
-        StoreWriter.open(directory, todo.origin, signing.private, create=True) as writer,
+        StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
     ):
-        _warn(writer.notes)
+        for note in writer.notes:
+            _warn(note)
         task = progress.add_task("reading", total=_bytes(todo), statements=0)
 
         def advance(length: int, statements: int) -> None:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        return Pipeline(todo, writer, stored_evidence(directory, todo.origin), advance).run()
+        evidence, newest = _stored(directory, todo.origin)
+        complete = replace(todo, subject_key=subject_key)
+        outcome = Pipeline(complete, writer, evidence, newest, advance).run()
+    outcome.seconds = time.monotonic() - begun
+    return outcome
 
 
-def stored_evidence(directory: Path, origin: str) -> pa.Table:
-    """The evidence that earlier runs committed."""
+def _reader(directory: Path, origin: str) -> StoreReader | None:
+    """The origin as it is, or None before its first run."""
+    if not origin_layout(directory, origin).checkpoint.exists():
+        return None
+    return StoreReader.open(directory, origin)
+
+
+def _check_writable(directory: Path) -> None:
+    present = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+    if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
+        raise StoreError(
+            "the store can't be written here",
+            place=str(present),
+            hint="give --store a directory that you may write to",
+        )
+
+
+def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
+    """The configured keys are looked at first: none is made for a run that lacks one of them."""
+    subject_file, signing_file = (
+        Path(name) if name else None
+        for name in (config.keys.subject_key_file, config.keys.signing_key_file)
+    )
+    signing = keys.signing_key(directory, signing_file) if signing_file else None
+    subject = keys.subject_key(directory, subject_file)
+    signing = signing or keys.signing_key(directory, None)
+    for warning in subject.warnings + signing.warnings:
+        _warn(warning)
+    return subject.secret, signing.private
+
+
+def _stored(directory: Path, origin: str) -> tuple[pa.Table, dt.datetime | None]:
+    """The evidence that earlier runs committed, and the time of their newest statement."""
     reader = StoreReader.open(directory, origin)
-    parts = [from_parquet(ref.path.read_bytes()).table for ref in reader.segments("evidence")]
-    return pa.concat_tables([EVIDENCE.empty_table(), *parts])
+    parts = [
+        from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
+        for ref in reader.segments("evidence")
+    ]
+    newest = newest_statement(connect_reader(reader))
+    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest
 
 
 def _bytes(todo: Plan) -> int:
@@ -169,24 +217,32 @@ def _progress() -> Progress:
     )
 
 
-def _warn(warnings: tuple[str, ...]) -> None:
-    for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+def _warn(what: str, hint: str | None = None) -> None:
+    click.echo(f"warning: {what}" + (f"\n  hint: {hint}" if hint else ""), err=True)
 
 
 def report(outcome: Outcome, directory: Path) -> None:
     """Say what was done, on stderr: stdout is for data."""
     for warning in outcome.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        _warn(warning)
     if outcome.files_known:
         click.echo(f"{outcome.files_known} file(s) hold nothing that isn't in the store", err=True)
     rows = ", ".join(f"{count:,} {kind}" for kind, count in outcome.rows.items() if count)
-    click.echo(f"{directory}: committed {rows or 'nothing new'}", err=True)
+    click.echo(
+        f"{directory}: committed {rows or 'nothing new'}; {outcome.files_read} file(s), "
+        f"{outcome.bytes_read / 1e6:,.1f} MB in {outcome.seconds:,.1f} s",
+        err=True,
+    )
+    if outcome.late_events:
+        _warn(
+            f"{outcome.late_events:,} new events are older than statements that were in the store "
+            "before; rows committed earlier are not revised and keep their attribution",
+            "reprocess those logs into a new --store to attribute them with all evidence",
+        )
     unparsed = outcome.rows.get("unparsed", 0)
     if unparsed:
-        click.echo(
-            f"warning: {unparsed} piece(s) of the logs are no well-formed record; "
-            "see: scalple-ingest sql \"SELECT source_file, source_offset, reason FROM unparsed\"",
-            err=True,
+        question = '"SELECT source_file, source_offset, reason FROM unparsed"'
+        _warn(
+            f"{unparsed:,} piece(s) of the logs are no well-formed record; they are kept as bytes",
+            f"scalple-ingest sql --store {directory} {question}",
         )
-

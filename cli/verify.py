@@ -15,7 +15,9 @@ _FILE = click.Path(path_type=Path)
 @store_option
 @click.option("--origin", metavar="NAME", help="Only this origin.")
 @click.option("--checkpoint", type=_FILE, metavar="FILE", help="A checkpoint seen earlier.")
-@click.option("--public-key", type=_FILE, metavar="FILE", help="The log's public key, from outside.")
+@click.option(
+    "--public-key", type=_FILE, metavar="FILE", help="The log's public key, from outside."
+)
 @config_option
 def verify(
     store_dir: str | None,

@@ -88,11 +88,16 @@ class SourceFile:
         Raises:
             InputError: it begins like a file that was read, but isn't that file any more.
         """
+        heads: dict[int, str] = {}
         like: Anchors | None = None
-        for anchors in known:
-            if anchors.head_bytes == 0 or self._sha256(0, anchors.head_bytes) != anchors.head_sha256:
+        for anchors in sorted(known, key=lambda one: one.end, reverse=True):
+            if not 0 < anchors.head_bytes <= self.size:
                 continue
-            like = anchors
+            if anchors.head_bytes not in heads:
+                heads[anchors.head_bytes] = self._sha256(0, anchors.head_bytes)
+            if heads[anchors.head_bytes] != anchors.head_sha256:
+                continue
+            like = like or anchors
             tail = min(TAIL_BYTES, anchors.end)
             if (
                 self.size >= anchors.end
@@ -102,12 +107,7 @@ class SourceFile:
                 self._head = (anchors.head_bytes, anchors.head_sha256)
                 return True
         if like is not None:
-            raise InputError(
-                f"begins like a file of which {like.end} bytes are in the store, but differs "
-                f"from it later (or is shorter: {self.size} bytes)",
-                place=str(self.path),
-                hint="give the whole, unchanged file; what the store holds is unharmed",
-            )
+            raise InputError(_unlike(like, self.size), place=str(self.path), hint=_UNCHANGED)
         return False
 
     def _sha256(self, begin: int, length: int) -> str:

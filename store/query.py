@@ -82,7 +82,7 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     def counts(column: str) -> dict[str, int]:
         return _counts(con, f"SELECT {column} AS name FROM audit WHERE {clause}", values)
 
-    period_facts = _table(
+    period_facts: dict[str, Any] = _table(
         con,
         "SELECT count(*) AS statements, min(log_time) AS first, max(log_time) AS last, "
         f"count(DISTINCT session_user_id) AS actors FROM audit WHERE {clause}",
@@ -107,9 +107,19 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     }
 
 
+def newest_statement(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """When the newest statement was logged; None if there is none."""
+    newest: datetime | None = _table(con, "SELECT max(log_time) AS t FROM audit", {})["t"][
+        0
+    ].as_py()
+    return newest
+
+
 def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:
     """name -> how many, most first."""
-    sql = f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    sql = (
+        f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    )
     return dict(con.execute(sql, values).fetchall())
 
 
