@@ -31,6 +31,7 @@ from scalple.correlate.runs import Records, RunCutter, Runs
 from scalple.correlate.served import Served
 from scalple.correlate.sessionbook import SessionBook
 from scalple.correlate.sessions import UNKNOWN, UNPOOLED, Session
+from scalple.correlate.takeovers import Takeovers
 from scalple.correlate.workers import adopt_runs, follow
 from scalple.ingest.records import TEXT
 
@@ -75,6 +76,7 @@ class Correlator:
         self._evidence = evidence
         self._runs = RunCutter()
         self._doubts = PoolDoubts(evidence)
+        self._takeovers = Takeovers(evidence)
         self._labels = Labels(evidence)
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
@@ -102,7 +104,10 @@ class Correlator:
             line=numbers(log.column("session_line_num"), 0),
             transaction=transactions(log.column("virtual_transaction_id")),
             name=name_of,
-            statement=batch.spread(numbers(payload.column("statement_id"), -1), -1),
+            # A forged line's id says nothing about what is missing.
+            statement=batch.spread(
+                np.where(batch.forged, -1, numbers(payload.column("statement_id"), -1)), -1
+            ),
             label=set_label,
             renames=renames,
             time_us=batch.time_us,
@@ -157,6 +162,13 @@ class Correlator:
         session_method = np.array(
             [methods[one.method] if one.method else -1 for one in sessions], np.int64
         )[position]
+        taken = self._takeovers.apply(
+            pool,
+            batch.time_us[rows],
+            np.where(labelled, endpoint, -1),
+            self._labels.endpoints()[name_of[rows]],
+            np.where(sure, client, -1),
+        )
         known = Known(
             forged=batch.forged,
             unpooled=unpooled,
@@ -170,7 +182,7 @@ class Correlator:
             client_named=served & take(self._served.named, at),
             client_by_role=served & take(self._served.by_role, at),
             client_contradicted=served & take(self._served.contradicted, at),
-            doubtful=runs.doubtful[rows],
+            doubtful=runs.doubtful[rows] | (taken & labelled),
             leaked=leaked,
             overlong=overlong,
             session_method=session_method,

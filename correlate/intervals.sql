@@ -38,7 +38,11 @@ FROM identity_events GROUP BY sidecar, life;
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.
 CREATE OR REPLACE TEMP TABLE identities AS
 WITH opens AS (
-  SELECT *, lead(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS next_open
+  SELECT *,
+         -- Connections of one process over a unix socket have one endpoint at the same time.
+         CASE WHEN client_addr NOT LIKE 'unix%' THEN
+           lead(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq)
+         END AS next_open
   FROM identity_events WHERE event = 'open'
 ), words AS (
   SELECT w.seq, w.event, w.ts, w.sidecar, o.seq AS open_seq, o.ts AS opened,

@@ -178,6 +178,7 @@ def _texts_of_settings(batch: LogBatch) -> tuple[Ints, pa.DictionaryArray]:
     texts = batch.payload.column("statement")
     chosen = where_true(pc.is_in(commands, _SETTING_COMMANDS))
     chosen |= _calls_set_config(texts)
+    chosen &= ~batch.forged
     encoded = dictionary_encoded(texts.cast(TEXT).filter(pa.array(chosen)))
     return batch.audit_rows[chosen], encoded
 

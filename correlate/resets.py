@@ -19,7 +19,6 @@ from scalple.correlate.evidence import Evidence
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_SUFFIX_BYTES = len(" - [ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
 _NEVER = -(2**62)
 
 
@@ -62,21 +61,10 @@ class PoolDoubts:
         known = empties & (client >= 0)
         ends[known] = self.evidence.client_until_us[client[known]]
         unknown = empties & (client < 0)
-        ends[unknown] = self._last_end(pool, time_us[unknown])
+        ends[unknown] = last_end(self.evidence, pool, time_us[unknown])
         until = np.maximum.accumulate(np.concatenate([[self._until_us.get(pool, _NEVER)], ends]))
         self._until_us[pool] = int(until[-1])
         return np.asarray((time_us <= until[:-1]) & ~fresh)
-
-    def _last_end(self, pool: int, time_us: Ints) -> Ints:
-        """When the last client goes that was alive at each time: it may have been any."""
-        members = np.flatnonzero(self.evidence.client_pool == pool)
-        if not len(members):
-            return np.full(len(time_us), 2**62, np.int64)
-        begins = self.evidence.client_since_us[members]
-        order = np.argsort(begins)
-        latest = np.maximum.accumulate(self.evidence.client_until_us[members][order])
-        at = np.searchsorted(begins[order], time_us, side="right")
-        return np.where(at > 0, latest[np.maximum(at - 1, 0)], 2**62)
 
     def _overlong(self, pool: int, time_us: Ints) -> Bools:
         """Whether a client whose name can't be replayed is alive on the pool."""
@@ -86,17 +74,39 @@ class PoolDoubts:
                 time_us <= self.evidence.client_until_us[client]
             )
         for warned_us in self.evidence.too_long_us:
-            end = int(self._last_end(pool, np.array([warned_us]))[0])
+            end = int(last_end(self.evidence, pool, np.array([warned_us]))[0])
             doubt |= (time_us >= warned_us) & (time_us <= end)
         return doubt
 
     def _overlong_clients(self, pool: int) -> list[int]:
-        limit = 128 - len("SET application_name='';") if self.evidence.short_names_only else 126
-        names = self.evidence.clients.column("application_name").to_pylist()
+        clients = self.evidence.clients
+        names = clients.column("application_name").to_pylist()
+        addresses = clients.column("client_addr").to_pylist()
+        before_1_20 = self.evidence.short_names_only
         return [
             client
             for client in np.flatnonzero(self.evidence.client_pool == pool).tolist()
             if names[client] is not None
-            and len(names[client].replace("'", "''").replace("\\", "\\\\").encode()) + _SUFFIX_BYTES
-            >= limit
+            and is_overlong(names[client], addresses[client] or "", before_1_20=before_1_20)
         ]
+
+
+def last_end(evidence: Evidence, pool: int, time_us: Ints) -> Ints:
+    """When the last client of the pool goes that was alive at each time: it may have been any."""
+    members = np.flatnonzero(evidence.client_pool == pool)
+    if not len(members):
+        return np.full(len(time_us), 2**62, np.int64)
+    begins = evidence.client_since_us[members]
+    order = np.argsort(begins)
+    latest = np.maximum.accumulate(evidence.client_until_us[members][order])
+    at = np.searchsorted(begins[order], time_us, side="right")
+    return np.where(at > 0, latest[np.maximum(at - 1, 0)], 2**62)
+
+
+def is_overlong(name: str, address: str, *, before_1_20: bool) -> bool:
+    """Whether PgBouncer skips the replay of this name, with the suffix that it may put to it."""
+    host = 64 if address.startswith("unix") else 2
+    suffix = len(f" - {address}:65535") + host
+    quoted = len(name.replace("'", "''").replace("\\", "\\\\").encode()) + suffix + len("E''")
+    # src/varcache.c: the whole SET had to fit into 128 bytes; since 1.20 the value.
+    return quoted + (len("SET application_name=;") if before_1_20 else 0) >= 126

@@ -97,15 +97,15 @@ def attribute_files(
     with pytest.MonkeyPatch.context() as patch:
         if block_bytes is not None:
             patch.setattr(sourcefile, "BLOCK_BYTES", block_bytes)
-        for path in sorted(csvlogs, key=lambda one: one.open("rb").read(64)):
+        for path in sorted(csvlogs, key=lambda one: one.read_bytes()[:64]):
             times = LogTimes("UTC", str(path))
             file = SourceFile(path)
 
             def parse(data: bytes, offset: int, final: bool, times: LogTimes = times) -> Block:
                 return csvlog.parse_block(data, offset, times, final=final)
 
-            for _, block in file.blocks(parse):
-                batches.add(block)
+            for piece in file.pieces(parse):
+                batches.add(piece.block)
     return batches.result()
 
 
@@ -166,5 +166,10 @@ def _rows(log: pa.Table, audit: "np.ndarray", payload: pa.Table, columns: pa.Tab
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
+        parts = [part.dictionary.take(part.indices) for part in _chunks(column)]
+        return pa.chunked_array(parts, column.type.value_type)
     return column
+
+
+def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return list(column.chunks) if isinstance(column, pa.ChunkedArray) else [column]

@@ -1,0 +1,68 @@
+"""Clients that were seen taking another client's name: from then on the name speaks for both.
+
+Enters: statements of pooled sessions in log order, with the endpoint that their run was opened for
+and the one that their own name ends in. Leaves: for each statement whether its run's name has been
+taken by another client that still lives.
+
+A client that sets another's name has it replayed by the pooler from then on, exactly as its
+owner's; the only honest sign is the moment of the change, seen inside the taker's own run. (One
+that sends the replay's exact text in a transaction of its own can't be told from the pooler, which
+is why such names are never more than `confirmed`.)
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.resets import last_end
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_NEVER = -(2**62)
+
+
+@dataclass(slots=True)
+class Takeovers:
+    """Remembers, per pool and endpoint, until when its name is somebody else's as well."""
+
+    evidence: Evidence
+    _until_us: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def apply(self, pool: Ints, time_us: Ints, owner: Ints, borne: Ints, client: Ints) -> Bools:
+        """Which statements stand in a run whose name another client has taken.
+
+        Args:
+            pool: pool of each statement; negative if it has none.
+            time_us: log time of each.
+            owner: endpoint that the statement's run was opened for, or -1.
+            borne: endpoint that the statement's own application_name ends in, or -1.
+            client: the client the statement surely belongs to, or -1.
+        """
+        taken = np.zeros(len(pool), bool)
+        takes = (pool >= 0) & (owner >= 0) & (borne >= 0) & (owner != borne)
+        pairs = set(zip(pool[takes].tolist(), borne[takes].tolist(), strict=True))
+        for one, endpoint in pairs | set(self._until_us):
+            here = np.flatnonzero((pool == one) & ((owner == endpoint) | (borne == endpoint)))
+            ends = np.full(len(here), _NEVER, np.int64)
+            acts = takes[here] & (borne[here] == endpoint)
+            rows = here[acts]
+            ends[acts] = np.where(
+                client[rows] >= 0,
+                self.evidence.client_until_us[client[rows]],
+                last_end(self.evidence, one, time_us[rows]),
+            )
+            before = self._until_us.get((one, endpoint), _NEVER)
+            until = np.maximum.accumulate(np.concatenate([[before], ends]))
+            taken[here] |= (time_us[here] <= until[:-1]) & (owner[here] == endpoint)
+            self._until_us[(one, endpoint)] = int(until[-1])
+        self._forget(time_us)
+        return taken
+
+    def _forget(self, time_us: Ints) -> None:
+        """Drop what has long ended."""
+        if len(time_us):
+            now = int(time_us.max()) - 60_000_000
+            self._until_us = {pair: end for pair, end in self._until_us.items() if end >= now}
