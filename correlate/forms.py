@@ -18,7 +18,7 @@ _REMEMBERED = 8192  # forms
 
 # A literal after such a name is a secret whether the statement can be parsed or not.
 _SECRET_BEFORE = re.compile(
-    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)[\w."]{0,64}+
+    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)(?!_encryption)[\w."]{0,64}+
         \s*+(?:=>?|:=|\bto\b|\()?\s*+[\x01\x02]""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -141,9 +141,12 @@ class FormReader:
         named = [self._names[c][0] for c in columns if c in self._names]
         secret = any(masking.SECRET_NAME.search(c.rpartition(".")[2]) for c in columns)
         rule = personal[0] if personal else "id" if named else "redact" if secret else None
-        subjects = {
-            name: b.column for b in bindings if b.is_value for name in self._names.get(b.column, ())
-        }
+        if rule == "keep-last-4" and not any(b.is_value for b in bindings):
+            rule = "redact"  # the end of a pattern isn't the end of the value
+        subjects: dict[str, str] = {}
+        for binding in bindings:
+            for name in self._names.get(binding.column, ()) if binding.is_value else ():
+                subjects.setdefault(name, binding.column)
         return Target(
             rule,
             named[0] if rule == "id" else "",

@@ -64,7 +64,8 @@ def mask_email(value: str) -> str:
 
 
 def keep_last_4(value: str) -> str:
-    return "****" + (value[-4:] if len(value) >= 8 else "")
+    packed = value.replace(" ", "")
+    return "****" + (packed[-4:] if len(packed) >= 8 else "")
 
 
 def redact(value: str) -> str:
@@ -108,7 +109,7 @@ def _hide_iban(match: re.Match[str]) -> str:
     text = match[0]
     while len(text) >= 15:
         if is_iban(text):
-            return keep_last_4(text.replace(" ", "")) + match[0][len(text) :]
+            return keep_last_4(text) + match[0][len(text) :]
         text = text[: text.rfind(" ")] if " " in text else ""
     return match[0]
 

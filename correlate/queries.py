@@ -13,7 +13,7 @@ from scalple.correlate.catalog import Catalog
 from scalple.correlate.relations import Place, Ref, Relation, Scope, Slot, worst
 from scalple.correlate.sqltext import exp
 
-_COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike, exp.Case)
+_COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _NO_COLUMNS = {"default", "current_user", "session_user", "user", "current_role"}
 
 
@@ -127,7 +127,10 @@ class QueryReader:
         view = self.catalog.views[table]
         before = dict(self.columns)
         self._views += 1
-        relation = self.query(sqltext.parse(view.query)[0], Scope()).renamed(view.columns)
+        try:
+            relation = self.query(sqltext.parse(view.query)[0], Scope()).renamed(view.columns)
+        except Exception:  # noqa: BLE001 - a view that can't be read is a table
+            relation = Relation({}, (table,), "full")
         self._views -= 1
         self.columns = before  # the view's other columns aren't read by who asks for one
         named = {
@@ -270,7 +273,7 @@ class QueryReader:
         return None
 
     def _star_of(self, relation: Relation) -> None:
-        self.starred = True
+        self.starred |= bool(relation.columns)
         self.unknown |= bool(relation.rest)
 
     def _by_alias(self, node: exp.Column, scope: Scope) -> Relation | None:
@@ -377,13 +380,13 @@ class QueryReader:
 
     def _compare_all(self, root: exp.Expr, scope: Scope) -> None:
         """Literals near a column in a comparison may tell its value."""
-        done: set[int] = set()
         for node in sqltext.own(root):
-            if isinstance(node, _COMPARISONS) and id(node) not in done:
-                done.update(id(n) for n in sqltext.own(node))
-                columns = self._columns_in(node, scope)
-                if columns:
-                    self.bind_compared(node, columns)
+            if isinstance(node, exp.Case) and node.this is not None:
+                columns = self._columns_in(node.this, scope)
+                for branch in node.args["ifs"] if columns else ():
+                    self.bind_compared(branch.this, columns)
+            elif isinstance(node, _COMPARISONS) and (columns := self._columns_in(node, scope)):
+                self.bind_compared(node, columns)
 
     def bind_compared(self, root: exp.Expr, columns: Iterable[str]) -> None:
         for slot in sqltext.slots_in(root):

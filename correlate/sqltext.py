@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import sqlglot
-from sqlglot import exp as exp  # the classes by which other modules tell nodes apart
 
 from scalple.correlate import templates
 from scalple.correlate.relations import Slot
+
+exp = sqlglot.exp  # the classes by which other modules tell nodes apart
 
 # sqlglot tells every statement it can't parse to the log; here that is an answer, not news.
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
@@ -44,6 +45,9 @@ _CURSOR = re.compile(
 )
 _DOLLAR = re.compile(r'("(?:[^"]|"")*"|[^\W\d][\w$]*)|\$(\d{1,6})\b')
 _NESTING = re.compile(r"([A-Za-z]\w{0,20}+)?\s*+[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
+_OPERATOR = re.compile(
+    r"\bOPERATOR\s*+\(\s*+(?:\w++\s*+\.\s*+)?([-+*/<>=~!@#%^&|`?]++)\s*+\)", re.IGNORECASE
+)
 _SUBSCRIPTS = re.compile(r"(?:\[[^\[\]]*+\]\s*+){20}")
 _PREFIXES = re.compile(rf"(?:\bnot\s+|[-+~!@]\s*){{{_DEEPEST}}}", re.IGNORECASE)
 # These touch no row; sqlglot doesn't parse all of them.
@@ -81,7 +85,8 @@ def _sentinels(skeleton: str) -> str:
             return f"'lit~{slot}'"
         return f"{_BASE + 10 * slot}" if match[0] == templates.NUMBER else " "
 
-    text = templates.MARKERS.sub(sentinel, skeleton)
+    # `OPERATOR(pg_catalog.=)`, as foreign key checks write it, is `=`.
+    text = _OPERATOR.sub(r" \1 ", templates.MARKERS.sub(sentinel, skeleton))
     return _DOLLAR.sub(lambda m: m[1] or f"{_PARAMETERS + 10 * int(m[2])}", text)
 
 

@@ -63,7 +63,8 @@ class _StatementReader(QueryReader):
                 self.stored(found)
         if isinstance(node, exp.Create) and isinstance(node.expression, exp.Query):
             return self.query(node.expression, scope).shape
-        return "write" if isinstance(node, exp.TruncateTable) else "none"
+        is_loss = isinstance(node, exp.Drop) and node.args.get("kind") == "TABLE"
+        return "write" if is_loss or isinstance(node, exp.TruncateTable) else "none"
 
     def write(self, node: exp.Expr, outer: Scope) -> Relation:
         """INSERT, UPDATE, DELETE or MERGE; returns what RETURNING gives."""
