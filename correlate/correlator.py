@@ -99,6 +99,7 @@ class Correlator:
         new_evidence = self._sessions.learn(batch, session_of, next_evidence_seq)
         name_of = self._labels.number(batch.log.column("application_name"))
         set_label, renames, empties = self._labels.read_settings(batch)
+        set_label = self._labels.borne(set_label, name_of)
         records = Records(
             session=session_of,
             line=numbers(log.column("session_line_num"), 0),

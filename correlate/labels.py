@@ -167,6 +167,19 @@ class Labels:
             if forms and endpoint >= 0:
                 self.wholes.add(forms, endpoint, self._records + row)
 
+    def borne(self, label: Ints, name: Ints) -> Ints:
+        """Labels that their own record bears; one that it doesn't is taken for nobody's.
+
+        pgAudit writes a SET's line when it is done, so the line already bears the new name. A line
+        before it, of another setting in the same message, doesn't yet; a forged one never does.
+        """
+        whole = np.full(len(self._names), True)
+        whole[list(self._forms)] = False
+        endpoints = self.endpoints()
+        named = np.maximum(label, 0)
+        other = (label >= 0) & whole[named] & (endpoints[named] != endpoints[name])
+        return np.where(other, EMPTY_NAME, label)
+
     def ordinals(self, batch: LogBatch) -> Ints:
         """Where the batch's pgAudit records stand among all records read so far; call it last."""
         return np.asarray(self._records - batch.log.num_rows + batch.audit_rows, np.int64)
