@@ -8,6 +8,7 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 import importlib
 import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -54,8 +55,11 @@ def main() -> None:
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted; what was committed stays", err=True)
-        sys.exit(130)
+        _interrupted()
+    except RuntimeError as error:
+        if str(error) != "Query interrupted":  # DuckDB's word for Ctrl-C
+            raise
+        _interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -66,6 +70,11 @@ def main() -> None:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _interrupted() -> NoReturn:
+    click.echo("interrupted; what was committed stays", err=True)
+    sys.exit(130)
 
 
 if __name__ == "__main__":

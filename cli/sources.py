@@ -6,6 +6,7 @@ store's already, or a copy of another one given, is counted and not read. Says o
 kind what it seems to be.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -188,6 +189,13 @@ def _parse_identity(data: bytes, at: int, name: str, _times: LogTimes, _final: b
     return identity.parse_events(data, at, name)
 
 
+def _looks_like_csvlog(head: bytes) -> bool:
+    """Lines of PgBouncer and of the stderr log begin alike, and may hold commas too."""
+    first = head.partition(b"\n")[0]
+    other = pgbouncer.looks_like_pgbouncer(first) or _STDERR_LINE.match(first)
+    return csvlog.looks_like_csvlog(head) and not other
+
+
 def _looks_like_events(head: bytes) -> bool:
     """A line that is no event is kept as unparsed, but all of them can't be."""
     return any(line.lstrip()[:1] == b"{" and b'"event"' in line for line in head.split(b"\n"))
@@ -196,7 +204,7 @@ def _looks_like_events(head: bytes) -> bool:
 _KINDS = {
     "postgres": _Kind(
         "a csvlog",
-        csvlog.looks_like_csvlog,
+        _looks_like_csvlog,
         _parse_csvlog,
         "set log_destination = 'csvlog' in postgresql.conf, and give the .csv files",
     ),
@@ -213,18 +221,19 @@ _KINDS = {
         "identity events are JSON Lines, one object a line (docs/IDENTITY_EVENTS.md)",
     ),
 }
+_STDERR_LINE = re.compile(rb"[^,]{0,200}\b(?:LOG|ERROR|FATAL|WARNING|NOTICE|STATEMENT|DETAIL):  ")
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
 def _seems(head: bytes) -> tuple[str | None, str | None]:
     """What a file of another kind is, and what to do with it."""
-    if csvlog.looks_like_csvlog(head):
+    if _looks_like_csvlog(head):
         return "a csvlog", "give it with --postgres-log"
     if pgbouncer.looks_like_pgbouncer(head):
         return "a PgBouncer log", "give it with --pgbouncer-log"
     if _looks_like_events(head):
         return "identity events", "give it with --identity-events"
-    if b"LOG:  " in head[:_SAMPLE_BYTES]:
+    if any(map(_STDERR_LINE.match, head[:_SAMPLE_BYTES].split(b"\n"))):
         return "PostgreSQL's stderr log, which can't be read yet", None
     if b"\0" in head[:_SAMPLE_BYTES]:
         return "binary", None

@@ -1,0 +1,393 @@
+"""Input that can't be used: one clear message, a documented exit code, and an unharmed store."""
+
+import gzip
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.commandline import (
+    SAMPLE,
+    Said,
+    manifests,
+    reprocess_sample,
+    scalple,
+    scalple_as_nobody,
+)
+
+INPUT, CONFIG, STORE = 3, 4, 5
+STDERR_LOG = (
+    "2026-03-14 11:22:08.123 UTC [8841] app_user@app LOG:  AUDIT: SESSION,1,1,READ,SELECT,TABLE,"
+    'public.users,"SELECT 1",<none>\n'
+)
+RANDOM_CSV = "id,name,city\n" + "".join(f"{n},somebody,somewhere\n" for n in range(200))
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good store; tests work on copies."""
+    store = tmp_path_factory.mktemp("intact") / "store"
+    said = reprocess_sample(store)
+    assert said.code == 0, said.err
+    return store
+
+
+@pytest.fixture
+def store(intact: Path, tmp_path: Path) -> Path:
+    """A good store of one's own, with its keys."""
+    copy = tmp_path / "kept" / "store"
+    shutil.copytree(intact, copy)
+    shutil.copytree(intact.with_name("store.keys"), copy.with_name("store.keys"))
+    return copy
+
+
+def assert_refused(said: Said, code: int, *words: str) -> None:
+    """One message on stderr, nothing on stdout, and the code."""
+    assert said.code == code, said
+    assert said.out == ""
+    lines = said.err.rstrip("\n").split("\n")
+    assert lines[0].startswith("error: "), said.err
+    assert all(line.startswith("  hint: ") for line in lines[1:]), said.err
+    assert len(lines) <= 2
+    for word in words:
+        assert word in said.err, said.err
+
+
+def assert_unharmed(store: Path, commits: int) -> None:
+    """Everything is still there and nothing else is."""
+    assert manifests(store) == commits
+    said = scalple("verify", "--store", store)
+    assert said.code == 0, said.err
+    assert "uncommitted" not in said.out
+
+
+def written(path: Path, data: bytes | str) -> Path:
+    """A file of these bytes."""
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def missing(directory: Path) -> Path:
+    return directory / "nothing.csv"
+
+
+def folder(directory: Path) -> Path:
+    (directory / "logs").mkdir()
+    return directory / "logs"
+
+
+def empty(directory: Path) -> Path:
+    return written(directory / "empty.csv", b"")
+
+
+def garbage(directory: Path) -> Path:
+    return written(directory / "garbage.csv", b"\0" + random.Random(1).randbytes(100_000))
+
+
+def text_garbage(directory: Path) -> Path:
+    return written(directory / "text.csv", "lorem ipsum\n" * 1000)
+
+
+def compressed(directory: Path) -> Path:
+    data = (SAMPLE / "postgresql.csv").read_bytes()[:100_000]
+    return written(directory / "postgresql.csv.gz", gzip.compress(data))
+
+
+def stderr_log(directory: Path) -> Path:
+    return written(directory / "postgresql.log", STDERR_LOG * 50)
+
+
+def short_stderr_log(directory: Path) -> Path:
+    text = "2026-03-14 11:22:08.123 UTC [8841] LOG:  up, at last\n"
+    return written(directory / "postgresql.log", text)
+
+
+def random_csv(directory: Path) -> Path:
+    return written(directory / "people.csv", RANDOM_CSV)
+
+
+def pooler_log(_directory: Path) -> Path:
+    return SAMPLE / "pgbouncer.log"
+
+
+def fifo(directory: Path) -> Path:
+    os.mkfifo(directory / "pipe")
+    return directory / "pipe"
+
+
+def half_a_record(directory: Path) -> Path:
+    data = (SAMPLE / "postgresql.csv").read_bytes()
+    return written(directory / "torn.csv", data[: data.index(b"\n") // 2])
+
+
+def local_times(directory: Path) -> Path:
+    data = (SAMPLE / "postgresql.csv").read_bytes()[:100_000]
+    return written(directory / "local.csv", data.replace(b" UTC,", b" CST,"))
+
+
+BAD_LOGS: list[tuple[Callable[[Path], Path], tuple[str, ...]]] = [
+    (missing, ("nothing.csv", "no such file")),
+    (folder, ("logs", "is a directory", "*.csv")),
+    (empty, ("empty.csv", "is empty")),
+    (garbage, ("garbage.csv", "isn't a csvlog", "binary")),
+    (text_garbage, ("text.csv", "isn't a csvlog", "log_destination")),
+    (compressed, ("postgresql.csv.gz", "gzip", "decompress")),
+    (stderr_log, ("postgresql.log", "isn't a csvlog", "stderr")),
+    (short_stderr_log, ("postgresql.log", "isn't a csvlog", "stderr")),
+    (random_csv, ("people.csv", "isn't a csvlog")),
+    (pooler_log, ("pgbouncer.log", "isn't a csvlog", "--pgbouncer-log")),
+    (fifo, ("pipe", "not a regular file")),
+    (half_a_record, ("torn.csv", "no complete record")),
+    (local_times, ("local.csv", "CST", "--timezone")),
+]
+
+
+@pytest.mark.parametrize(("make", "words"), BAD_LOGS, ids=[one.__name__ for one, _ in BAD_LOGS])
+def test_a_log_that_is_none_is_refused_and_leaves_nothing(
+    make: Callable[[Path], Path], words: tuple[str, ...], tmp_path: Path, store: Path
+) -> None:
+    bad = make(tmp_path)
+    fresh = tmp_path / "fresh"
+    said = scalple("reprocess", "--store", fresh, "--postgres-log", bad)
+    assert_refused(said, INPUT, *words)
+    assert not fresh.exists()
+    assert not fresh.with_name("fresh.keys").exists()
+
+    before = manifests(store)
+    said = scalple("reprocess", "--store", store, "--postgres-log", bad)
+    assert_refused(said, INPUT, *words)
+    assert_unharmed(store, before)
+
+
+def test_a_good_log_beside_a_bad_one_is_not_read(tmp_path: Path) -> None:
+    bad = text_garbage(tmp_path)
+    fresh = tmp_path / "fresh"
+    said = scalple("reprocess", "--store", fresh, "--postgres-log", SAMPLE / "postgresql.csv", bad)
+    assert_refused(said, INPUT, "text.csv")
+    assert not fresh.exists()
+
+
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    said = scalple("reprocess", "--store", tmp_path / "s", "--postgres-log", tmp_path / "*.csv")
+    assert_refused(said, INPUT, "no file matches")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "words"),
+    [
+        ("--pgbouncer-log", "postgresql.csv", ("isn't a PgBouncer log", "--postgres-log")),
+        ("--pgbouncer-log", "identity.jsonl", ("isn't a PgBouncer log", "--identity-events")),
+        ("--identity-events", "pgbouncer.log", ("isn't a file of identity", "--pgbouncer-log")),
+        ("--identity-events", "schema.sql", ("isn't a file of identity", "JSON Lines")),
+    ],
+)
+def test_a_file_given_as_another_kind_is_recognised(
+    option: str, file: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    said = scalple("reprocess", "--store", tmp_path / "s", option, SAMPLE / file)
+    assert_refused(said, INPUT, file, *words)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if not parent.stat().st_mode & 0o001:
+            shared = Path("/tmp") / f"scalple-unreadable-{os.getpid()}"
+            break
+    else:
+        shared = tmp_path / "shared"
+    shared.mkdir(mode=0o777)
+    shared.chmod(0o777)
+    try:
+        log = written(shared / "secret.csv", (SAMPLE / "postgresql.csv").read_bytes()[:9000])
+        log.chmod(0o000)
+        said = scalple_as_nobody("reprocess", "--store", shared / "s", "--postgres-log", log)
+        assert_refused(said, INPUT, "secret.csv", "permission denied")
+        assert not (shared / "s").exists()
+
+        log.chmod(0o444)
+        shared.chmod(0o755)
+        if os.geteuid() == 0:  # otherwise the directory is our own
+            said = scalple_as_nobody("reprocess", "--store", shared / "s", "--postgres-log", log)
+            assert_refused(said, STORE, str(shared), "can't be written")
+            assert sorted(path.name for path in shared.iterdir()) == ["secret.csv"]
+    finally:
+        shutil.rmtree(shared)
+
+
+# -- store ---------------------------------------------------------------------------------------
+
+
+def test_a_store_of_another_origin_is_not_mixed(store: Path) -> None:
+    said = reprocess_sample(store, "--origin", "db2")
+    assert_refused(said, STORE, "sample", "db2", "--new-origin")
+    assert_unharmed(store, manifests(store))
+    assert not (store / "db2").exists()
+
+
+def test_an_origin_that_can_be_none_is_refused_before_keys_are_made(tmp_path: Path) -> None:
+    said = reprocess_sample(tmp_path / "s", "--origin", "Not A Name")
+    assert_refused(said, CONFIG, "Not A Name")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "verify", "reprocess"])
+def test_a_file_is_no_store(verb: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "file", "no store")
+    said = call(verb, file)
+    assert_refused(said, CONFIG, str(file), "is a file")
+
+
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "verify"])
+def test_no_store_is_said_to_be_none(verb: str, tmp_path: Path) -> None:
+    said = call(verb, tmp_path / "nowhere")
+    assert_refused(said, CONFIG, "nowhere", "--store")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "verify", "reprocess"])
+def test_which_store_must_be_said(verb: str) -> None:
+    assert_refused(call(verb, None), CONFIG, "which store", "--store")
+
+
+def call(verb: str, store: Path | None) -> Said:
+    """A verb with the arguments that it needs beside the store."""
+    more: dict[str, list[str | Path]] = {
+        "query": ["--actor", "somebody"],
+        "sql": ["SELECT 1"],
+        "reprocess": ["--postgres-log", SAMPLE / "postgresql.csv"],
+    }
+    return scalple(verb, *(["--store", store] if store else []), *more.get(verb, []))
+
+
+def test_a_store_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path / "file", "in the way")
+    said = reprocess_sample(file / "store")
+    assert_refused(said, STORE, str(file))
+    assert file.read_text() == "in the way"
+
+
+# -- configuration -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('orign = "db1"\n', ("config.toml:1", "'orign'", "origin, personal_data")),
+        (
+            '[pooler]\nkind = "pgbouncer"\nmod = "x"\n',
+            ("config.toml:3", "pooler.mod", "kind, mode"),
+        ),
+        ('[pooler]\nkind = "odyssey"\n', ("config.toml:2", "pooler.kind")),
+        (
+            '[personal_data]\n"public.users.email" = "hide"\n',
+            ("config.toml:2", "'hide'", "keep-last-4"),
+        ),
+        ('[identifiers]\nemail = ["users.email"]\n', ("config.toml:2", "schema.table.column")),
+        ("origin = \n", ("config.toml", "not valid TOML", "line 1")),
+        ('origin = "Not A Name"\n', ("config.toml:1", "origin")),
+        ('[sources]\ntimezone = "Mars/Olympus"\n', ("Mars/Olympus", "IANA")),
+        ('[keys]\nsubject_key_file = "subject.key"\n', ("subject.key", "key file")),
+        ('[keys]\nsigning_key_file = "signing.key"\n', ("signing.key", "key file")),
+    ],
+)
+def test_a_wrong_configuration_is_refused_and_leaves_nothing(
+    text: str, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    config = written(tmp_path / "config.toml", text)
+    said = scalple(
+        "reprocess",
+        *("--store", tmp_path / "s", "--config", config),
+        *("--postgres-log", SAMPLE / "postgresql.csv"),
+    )
+    assert_refused(said, CONFIG, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.toml"]
+
+
+def test_a_configuration_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    said = scalple("query", "--config", tmp_path / "no.toml", "--actor", "x")
+    assert_refused(said, CONFIG, "no.toml", "--config")
+
+
+def test_a_schema_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    said = reprocess_sample(tmp_path / "s", "--schema", tmp_path / "no.sql")
+    assert_refused(said, INPUT, "no.sql", "--schema")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- questions -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (
+            ["--subject", "custmer=4711"],
+            INPUT,
+            ("custmer", "customer_id (public.users.id, public.orders.user_id)", "email ("),
+        ),
+        (["--subject", "customer_id"], INPUT, ("NAME=VALUE",)),
+        (["--subject", "customer_id="], INPUT, ("NAME=VALUE",)),
+        ([], INPUT, ("--subject", "--actor", "--table")),
+        (["--actor", "x", "--since", "last tuesday"], CONFIG, ("--since", "last tuesday")),
+        (["--actor", "x", "--until", "2026-13-01"], CONFIG, ("--until", "2026-13-01")),
+        (["--actor", "x", "--output", "/nonexistent/answer"], CONFIG, ("--output", "answer")),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    arguments: list[str], code: int, words: tuple[str, ...], intact: Path
+) -> None:
+    assert_refused(scalple("query", "--store", intact, *arguments), code, *words)
+
+
+def test_a_subject_is_not_looked_up_without_its_key(store: Path) -> None:
+    shutil.rmtree(store.with_name("store.keys"))
+    said = scalple("query", "--store", store, "--subject", "customer_id=4711")
+    assert_refused(said, CONFIG, "subject.key", "[keys]")
+    assert not store.with_name("store.keys").exists()
+
+
+def test_wrong_usage_is_code_2(intact: Path) -> None:
+    for arguments in (["nonsense"], ["query", "--nonsense"], ["sql", "--store", str(intact)]):
+        said = scalple(*arguments)
+        assert (said.code, said.out) == (2, "")
+        assert "Usage: " in said.err
+
+
+# -- interrupted ---------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_says_so_and_the_next_one_ends_it(tmp_path: Path) -> None:
+    log = written(tmp_path / "long.csv", (SAMPLE / "postgresql.csv").read_bytes() * 60)
+    script = Path(sys.executable).with_name("scalple-ingest")
+    store = tmp_path / "s"
+    arguments = ["--store", str(store), "--postgres-log", str(log)]
+    arguments += ["--pgbouncer-log", str(SAMPLE / "pgbouncer.log")]
+    command = [str(script), "reprocess", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 30
+        while not manifests(store) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == b""
+    assert b"interrupted; what was committed stays" in err
+    assert b"Traceback" not in err
+    said = scalple("verify", "--store", store)
+    assert said.code == 0, said.err
+    said = scalple("reprocess", *arguments)
+    assert said.code == 0, said.err
+    counted = scalple(
+        "sql", "--store", store, "--format", "json", "SELECT count(*) AS n FROM audit"
+    )
+    assert counted.json() == [{"n": 60 * 7119}]
