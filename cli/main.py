@@ -7,8 +7,9 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 
 import importlib
 import os
+import signal
 import sys
-from typing import NoReturn
+from types import FrameType
 
 import click
 
@@ -52,14 +53,10 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run, and say what went wrong in one message."""
+    interrupt = _Interrupt()
+    signal.signal(signal.SIGINT, interrupt)
     try:
         cli(standalone_mode=False)
-    except click.exceptions.Abort:
-        _interrupted()
-    except RuntimeError as error:
-        if str(error) != "Query interrupted":  # DuckDB's word for Ctrl-C
-            raise
-        _interrupted()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -70,11 +67,24 @@ def main() -> None:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except Exception:
+        if not interrupt.came:
+            raise
+        click.echo("interrupted; what was committed stays", err=True)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _interrupted() -> NoReturn:
-    click.echo("interrupted; what was committed stays", err=True)
-    sys.exit(130)
+class _Interrupt:
+    """Remembers Ctrl-C: DuckDB turns the exception into various errors of its own."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.came = True
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

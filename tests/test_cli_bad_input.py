@@ -266,7 +266,8 @@ def call(verb: str, store: Path | None) -> Said:
         "sql": ["SELECT 1"],
         "reprocess": ["--postgres-log", SAMPLE / "postgresql.csv"],
     }
-    return scalple(verb, *(["--store", store] if store else []), *more.get(verb, []))
+    where: list[str | Path] = ["--store", store] if store else []
+    return scalple(verb, *where, *more.get(verb, []))
 
 
 def test_a_store_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> None:
