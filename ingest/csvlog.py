@@ -20,16 +20,38 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from scalple.ingest.logtime import LogTimes
-from scalple.ingest.records import LOG_SCHEMA
+from scalple.ingest.logtime import ZONE, LogTimes, NotATimeError
+from scalple.ingest.records import LOG_SCHEMA, TIME
 from scalple.ingest.rejects import Block, Reject
 
-COLUMNS = (
-    "log_time user_name database_name process_id connection_from session_id session_line_num "
-    "command_tag session_start_time virtual_transaction_id transaction_id error_severity "
-    "sql_state_code message detail hint internal_query internal_query_pos context query "
-    "query_pos location application_name backend_type leader_pid query_id"
-).split()
+COLUMNS = [
+    "log_time",
+    "user_name",
+    "database_name",
+    "process_id",
+    "connection_from",
+    "session_id",
+    "session_line_num",
+    "command_tag",
+    "session_start_time",
+    "virtual_transaction_id",
+    "transaction_id",
+    "error_severity",
+    "sql_state_code",
+    "message",
+    "detail",
+    "hint",
+    "internal_query",
+    "internal_query_pos",
+    "context",
+    "query",
+    "query_pos",
+    "location",
+    "application_name",
+    "backend_type",
+    "leader_pid",
+    "query_id",
+]
 WIDTHS = (26, 24, 23)
 
 RECORD_BYTES_MAX = 256 << 20
@@ -53,7 +75,9 @@ _TYPES: dict[str, pa.DataType] = {
 
 _TIME_BYTES = len("2026-11-23 03:49:12.415")
 _FIELD = re.compile(rb'"[^"]*(?:""[^"]*)*"|[^",\r\n]*')
-_START = re.compile(rb"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [^,\"\r\n]{1,40},", re.MULTILINE)
+_START = re.compile(
+    rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} (?:{ZONE}),".encode(), re.MULTILINE
+)
 
 
 def looks_like_csvlog(head: bytes) -> bool:
@@ -80,7 +104,8 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
     stride = len(data)
     while begin < len(data):
         end = min(begin + stride, len(data))
-        fast = _parse_fast(data[begin:end] if begin or end < len(data) else data, offset + begin)
+        stretch = data[begin:end] if begin or end < len(data) else data
+        fast = _parse_fast(stretch, offset + begin, times)
         if fast is not None and fast.consumed:
             tables.append(fast.table)
             begin += fast.consumed
@@ -91,16 +116,16 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
             continue
         # Something here is not what it seems: one strict record (or reject) at a time, then the
         # fast way again over a short stretch, so that many torn records don't cost many rescans.
-        begin, rows = _parse_strict(data, begin, offset, rejects, len(data) if final else 0)
+        begin, rows = _parse_strict(data, begin, offset, rejects, times, final=final)
         if rows is None:
             break
         tables.extend(rows)
         stride = 1 << 18
     merged = pa.concat_tables(tables).unify_dictionaries() if tables else _EMPTY
-    return Block(_typed(merged, times), rejects, begin)
+    return Block(merged, rejects, begin)
 
 
-def _parse_fast(data: bytes, offset: int) -> Block | None:
+def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
     """All complete records of a well-formed stretch, or None where the two views disagree."""
     view = np.frombuffer(data, dtype=np.uint8)
     starts, ends_block = record_starts(view)
@@ -112,8 +137,10 @@ def _parse_fast(data: bytes, offset: int) -> Block | None:
         table = _read_csv(data[:cut])
         inside = starts[: int(np.searchsorted(starts, cut))]
         if table is not None and table.num_rows == len(inside) and _aligned(table, view, inside):
-            offsets = pa.array(inside.astype(np.uint64) + np.uint64(offset))
-            return Block(table.append_column("source_offset", offsets), [], cut)
+            typed = _typed(table, times)
+            if typed is not None:
+                offsets = pa.array(inside.astype(np.uint64) + np.uint64(offset))
+                return Block(typed.append_column("source_offset", offsets), [], cut)
     return None
 
 
@@ -140,15 +167,13 @@ def record_starts(view: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], b
     lines = np.concatenate([np.zeros(1, np.int64), *found])
     ends = bool(view[-1] == 10)
     lines = lines[lines + _TIME_BYTES < len(view)]
-    marks = {4: 45, 7: 45, 10: 32, 13: 58, 16: 58, 19: 46}  # 2026-11-23 03:49:12.415
+    marks = {4: 45, 7: 45, 10: 32, 13: 58, 16: 58, 19: 46, 23: 32}  # 2026-11-23 03:49:12.415 _
     for at, byte in marks.items():
         lines = lines[view[lines + at] == byte]
     return lines, ends
 
 
-def _aligned(
-    table: pa.Table, view: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
-) -> bool:
+def _aligned(table: pa.Table, view: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]) -> bool:
     """Whether the parsed time stamps are those at the record starts, row by row."""
     parsed = table.column("log_time").combine_chunks()
     offsets = np.frombuffer(parsed.buffers()[1], np.int32)[: len(parsed) + 1]
@@ -165,19 +190,11 @@ def _read_csv(data: bytes | memoryview) -> pa.Table | None:
     first = _strict_record(bytes(data[: 1 << 20]), 0)
     width = first[1] if isinstance(first, tuple) else 26
     names = COLUMNS[:width]
-    skipped: list[int] = []
-
-    def count_bad(_row: pa.csv.InvalidRow) -> str:
-        skipped.append(1)
-        return "skip"
-
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(pa.py_buffer(data)),
             read_options=pa.csv.ReadOptions(column_names=names, block_size=4 << 20),
-            parse_options=pa.csv.ParseOptions(
-                newlines_in_values=True, invalid_row_handler=count_bad
-            ),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=[name for name in _KEEP if name in names],
                 column_types={name: _TYPES[name] for name in names},
@@ -188,7 +205,7 @@ def _read_csv(data: bytes | memoryview) -> pa.Table | None:
         )
     except pa.ArrowInvalid:
         return None
-    if skipped or pc.any(pc.less(pc.binary_length(table.column(0)), _TIME_BYTES)).as_py():
+    if pc.any(pc.less(pc.binary_length(table.column(0)), _TIME_BYTES)).as_py():
         return None
     return _widen(table)
 
@@ -200,8 +217,12 @@ def _widen(table: pa.Table) -> pa.Table:
     return table.select(_KEEP).unify_dictionaries()
 
 
-_EMPTY = pa.schema([(name, _TYPES[name]) for name in _KEEP] + [("source_offset", pa.uint64())])
-_EMPTY = _EMPTY.empty_table()
+_EMPTY = pa.schema(
+    [
+        *((name, TIME if name == "log_time" else _TYPES[name]) for name in _KEEP),
+        ("source_offset", pa.uint64()),
+    ]
+).empty_table()
 
 
 def _strict_record(data: bytes, begin: int) -> tuple[int, int] | str | None:
@@ -224,7 +245,7 @@ def _strict_record(data: bytes, begin: int) -> tuple[int, int] | str | None:
 
 
 def _parse_strict(
-    data: bytes, begin: int, offset: int, rejects: list[Reject], final_at: int
+    data: bytes, begin: int, offset: int, rejects: list[Reject], times: LogTimes, *, final: bool
 ) -> tuple[int, list[pa.Table] | None]:
     """One record, or one reject up to where the next record begins. (begin, None) = need more."""
     while data[begin : begin + 1] in (b"\n", b"\r"):
@@ -233,15 +254,17 @@ def _parse_strict(
     if isinstance(verdict, tuple):
         table = _read_csv(data[begin : verdict[0]])
         if table is not None and table.num_rows == 1 and _START.match(data, begin):
-            where = pa.array([begin + offset], pa.uint64())
-            return verdict[0], [table.append_column("source_offset", where)]
+            typed = _typed(table, times)
+            if typed is not None:
+                where = pa.array([begin + offset], pa.uint64())
+                return verdict[0], [typed.append_column("source_offset", where)]
         verdict = "a field is not of its type"
     resume = _resynchronise(data, begin)
     if resume is None:
         if len(data) - begin > RECORD_BYTES_MAX:
             rejects.append(Reject(offset + begin, data[begin:], "record longer than 256 MiB"))
             return len(data), []
-        if verdict is None or not final_at:
+        if verdict is None or not final:
             return begin, None
         last = data.rfind(b"\n", begin) + 1
         if last <= begin:
@@ -270,7 +293,11 @@ def _read_one(data: bytes, begin: int, end: int) -> bool:
     return table is not None and table.num_rows == 1
 
 
-def _typed(table: pa.Table, times: LogTimes) -> pa.Table:
-    log_time = times.resolve(table.column("log_time").combine_chunks())
+def _typed(table: pa.Table, times: LogTimes) -> pa.Table | None:
+    """With the times resolved; None if one of them is no time."""
+    try:
+        log_time = times.resolve(table.column("log_time").combine_chunks())
+    except NotATimeError:
+        return None
     at = table.schema.get_field_index("log_time")
     return table.set_column(at, "log_time", log_time)

@@ -18,7 +18,14 @@ from scalple.ingest.errors import ConfigError, InputError
 
 UTC = pa.timestamp("us", tz="UTC")
 _LOCAL_BYTES = len("2026-11-23 03:49:12.415")
+ZONE = r"[A-Za-z]{1,10}|[+-]\d\d(?::?\d\d){0,2}"
+"""An abbreviation, or an offset in digits, as a regular expression."""
+_TIME = rf"^(?P<local>\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?) (?P<zone>{ZONE})$"
 _NUMERIC = re.compile(r"([+-])(\d\d):?(\d\d)?")
+
+
+class NotATimeError(InputError):
+    """A text that should be a time stamp is none: the record around it is torn."""
 
 
 class LogTimes:
@@ -44,14 +51,27 @@ class LogTimes:
             ) from error
 
     def resolve(self, text: pa.Array) -> pa.Array:
-        """Times of `text` (no NULLs), in order. Raises InputError for an unresolvable zone."""
+        """Times of `text` (no NULLs), in order.
+
+        Raises:
+            NotATimeError: one of them is no time.
+            InputError: their zone names no offset.
+        """
         if not len(text):
             return pa.array([], UTC)
+        try:
+            return self._resolve(text)
+        except pa.ArrowInvalid as error:
+            raise NotATimeError(str(error), place=self._place) from error
+
+    def _resolve(self, text: pa.Array) -> pa.Array:
         same_zone = _split_same_zone(text)
         if same_zone is not None:
             local, zone = same_zone
-            return self._shift(local, zone)
-        parts = pc.extract_regex(text, r"^(?P<local>.{19}(?:\.\d+)?) (?P<zone>.+)$")
+            return self._shift(local.cast(pa.string()).cast(pa.timestamp("us")), zone)
+        parts = pc.extract_regex(text, _TIME)
+        if parts.null_count:
+            raise NotATimeError("not a time stamp", place=self._place)
         local = pc.cast(pc.struct_field(parts, "local"), pa.timestamp("us"))
         zones = pc.struct_field(parts, "zone")
         times = pa.nulls(len(text), UTC)
@@ -77,9 +97,9 @@ class LogTimes:
             )
         # Only the repeated hour is ambiguous; there the abbreviation decides.
         fold = self._fold(local, zone, here)
-        return pc.assume_timezone(
-            local, self._name, ambiguous=fold, nonexistent="earliest"
-        ).cast(UTC)
+        return pc.assume_timezone(local, self._name, ambiguous=fold, nonexistent="earliest").cast(
+            UTC
+        )
 
     def _fold(self, local: pa.Array, zone: str, here: pa.Array | None) -> str:
         assert self._zone is not None
@@ -106,7 +126,7 @@ class LogTimes:
 
 def _split_same_zone(text: pa.Array) -> tuple[pa.Array, str] | None:
     """(local times, zone) if all have the same width and zone, which nearly every block has."""
-    width = len(text[0].as_py())
+    width = len(text[0].as_py().encode())
     offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
     if width <= _LOCAL_BYTES + 1 or not np.all(np.diff(offsets) == width):
         return None
@@ -114,9 +134,11 @@ def _split_same_zone(text: pa.Array) -> tuple[pa.Array, str] | None:
     rows = data.reshape(-1, width)
     if not np.all(rows[:, _LOCAL_BYTES:] == rows[0, _LOCAL_BYTES:]):
         return None
-    zone = rows[0, _LOCAL_BYTES + 1 :].tobytes().decode()
+    zone = re.fullmatch(f" ({ZONE})".encode(), rows[0, _LOCAL_BYTES:].tobytes())
+    if zone is None:
+        return None
     local = np.ascontiguousarray(rows[:, :_LOCAL_BYTES])
     fixed = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(_LOCAL_BYTES), len(text), [None, pa.py_buffer(local)]
     )
-    return fixed.cast(pa.binary()).cast(pa.string()).cast(pa.timestamp("us")), zone
+    return fixed.cast(pa.binary()), zone[1].decode()

@@ -82,21 +82,13 @@ def split_payloads(messages: pa.Array) -> tuple[pa.Table, pa.BooleanArray]:
 
 def _read(messages: pa.Array, nonce: str, width: int) -> pa.Table | None:
     data = _lines(messages, nonce)
-    names = ["nonce", *_FIELDS[: width]]
-    skipped: list[int] = []
-
-    def count_bad(_row: pa.csv.InvalidRow) -> str:
-        skipped.append(1)
-        return "skip"
-
+    names = ["nonce", *_FIELDS[:width]]
     types = {name: PAYLOAD_SCHEMA.field(name).type for name in names[1:]}
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(data),
             read_options=pa.csv.ReadOptions(column_names=names, block_size=4 << 20),
-            parse_options=pa.csv.ParseOptions(
-                newlines_in_values=True, invalid_row_handler=count_bad
-            ),
+            parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types={"nonce": _DICTIONARY, **types},
                 null_values=[""],
@@ -106,7 +98,7 @@ def _read(messages: pa.Array, nonce: str, width: int) -> pa.Table | None:
         )
     except pa.ArrowInvalid:
         return None
-    if skipped or table.num_rows != len(messages) or not _well_formed(table, nonce):
+    if table.num_rows != len(messages) or not _well_formed(table, nonce):
         return None
     if width == 9:
         table = table.append_column("rows", pa.nulls(table.num_rows, pa.int64()))

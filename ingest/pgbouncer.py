@@ -11,6 +11,7 @@ nobody. A `login attempt` is not a successful login; whoever derives intervals l
 connection ended. Doesn't read pairing lines (`verbose=2`).
 """
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ import pyarrow as pa
 
 from scalple.ingest.identity import canonical_address
 from scalple.ingest.lines import complete_lines, consumed_bytes
-from scalple.ingest.logtime import LogTimes
+from scalple.ingest.logtime import ZONE, LogTimes
 from scalple.ingest.records import EVENT_SCHEMA
 from scalple.ingest.rejects import Block, Reject
 
 _FRAME = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S{1,40}) \[(?P<pid>\d+)\] "
+    rf"(?P<time>\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} (?:{ZONE})) \[(?P<pid>\d+)\] "
     r"(?P<level>FATAL|ERROR|WARNING|LOG|DEBUG|NOISE) (?P<text>.*)",
     re.DOTALL,
 )
@@ -35,7 +36,9 @@ _PREFIX = re.compile(rf"(?P<names>.*)@{_HOST}:(?P<port>\d+)", re.DOTALL)
 _LOGIN_TAIL = re.compile(
     r"tls=(?:no|TLSv[\d.]+/[\w-]+(?:/\w+=[\w?-]+)*)(?: replication=(?:no|yes|database))?"
 )
-_CONNECT = re.compile(r"(?P<left>.*) new connection to server(?: \(from (?P<from>\S+)\))?", re.DOTALL)
+_CONNECT = re.compile(
+    r"(?P<left>.*) new connection to server(?: \(from (?P<from>\S+)\))?", re.DOTALL
+)
 _CLOSE = re.compile(r"(?P<left>.*) closing because: (?P<reason>.*) \(age=\d+s?\)", re.DOTALL)
 _FROM = re.compile(r"\[?(?P<addr>[0-9a-fA-F:.]+?)\]?:(?P<port>\d+)")
 
@@ -86,6 +89,8 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes) -> Block:
             rejects.append(Reject(at, line, "not a PgBouncer log line"))
             continue
         event = _event(frame["text"]) if interesting else None
+        if event is not None and not _is_time(frame["time"]):
+            event = "not a time"
         if isinstance(event, str):
             rejects.append(Reject(at, line, event))
         elif event is not None:
@@ -103,6 +108,14 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes) -> Block:
     moments = times.resolve(pa.array(stamps, pa.string()))
     at = table.schema.get_field_index("ts")
     return Block(table.set_column(at, "ts", moments), rejects, consumed_bytes(data))
+
+
+def _is_time(stamp: str) -> bool:
+    try:
+        dt.datetime.fromisoformat(stamp[:23])
+    except ValueError:
+        return False
+    return True
 
 
 def _text(line: bytes) -> str:
