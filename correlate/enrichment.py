@@ -61,8 +61,8 @@ class Enricher:
         values = ParameterMasks(treatment, lists, row_form, forms)
         literals = LiteralMasks(treatment, lexed, forms)
         literals.hide_in_comments(values.replaced, row_text)
-        in_literals = [expand(pairs, row_text) for pairs in literals.subjects]
-        found = naming.lists(in_literals + values.subjects, batch.num_rows)
+        in_literals = expand(literals.subjects, row_text)
+        found = naming.lists([in_literals, values.subjects], batch.num_rows)
         query = literals.texts().take(pa.array(row_text, mask=~logged))
         bound = values.lists()
         described = self._describe(batch, row_form, forms)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scalple.correlate import masking
 from scalple.correlate.forms import REDACT, Form
 from scalple.correlate.templates import Lexed
-from scalple.correlate.values import Pairs, Replaced, Treatment, by_target
+from scalple.correlate.values import Pairs, Replaced, Treatment, by_target, in_order
 
 Ints = NDArray[np.int64]
 _SHORTEST = 4
@@ -27,7 +27,7 @@ class LiteralMasks:
     """Literals and comments of a batch's distinct texts."""
 
     def __init__(self, treatment: Treatment, lexed: Lexed, forms: Sequence[Form]) -> None:
-        self.subjects: list[Pairs] = []
+        named: list[tuple[Ints, Pairs]] = []
         self._lexed = lexed
         self._replaced = Replaced()
         self._texts: list[pa.Array] = []  # what stands in the statement, in step with _replaced
@@ -41,12 +41,14 @@ class LiteralMasks:
             if target.subjects:
                 codes = coded.indices.to_numpy(zero_copy_only=False)
                 for found in treatment.named(values, codes, target, "literal"):
-                    self.subjects.append(Pairs(owners[found.owners], found.subjects))
+                    named.append((where[found.owners], Pairs(owners[found.owners], found.subjects)))
             if target.rule:
                 masks = treatment.masked(values, target)
                 codes = coded.indices
                 self._replaced.add(where, owners, _take(values, codes), masks.take(codes))
-                self._texts.append(_quoted(masks).take(codes))
+                shown = pc.if_else(pc.equal(masks, ""), coded.dictionary, _quoted(masks))
+                self._texts.append(shown.take(codes))
+        self.subjects = in_order(named)
         self._mask_loose()
 
     def _find_comments(self, forms: Sequence[Form]) -> tuple[Ints, Ints]:
@@ -159,7 +161,7 @@ class ParameterMasks:
     def __init__(
         self, treatment: Treatment, lists: pa.Array, row_form: Ints, forms: Sequence[Form]
     ) -> None:
-        self.subjects: list[Pairs] = []
+        named: list[tuple[Ints, Pairs]] = []
         self.replaced = Replaced()
         self._lists = lists
         self._values = lists.flatten()
@@ -174,9 +176,10 @@ class ParameterMasks:
             if target.subjects:
                 codes = coded.indices.to_numpy(zero_copy_only=False)
                 for found in treatment.named(values, codes, target, "parameter"):
-                    self.subjects.append(Pairs(owners[found.owners], found.subjects))
+                    named.append((where[found.owners], Pairs(owners[found.owners], found.subjects)))
             if target.rule:
                 self._add(where, owners, coded, values, treatment.masked(values, target))
+        self.subjects = in_order(named)
         self._redact_unread(treatment, row_form, forms)
         self._mask_loose()
 

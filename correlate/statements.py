@@ -62,7 +62,9 @@ class _StatementReader(QueryReader):
             if found := table.find(exp.Table):
                 self.stored(found)
         if isinstance(node, exp.Create) and isinstance(node.expression, exp.Query):
-            return self.query(node.expression, scope).shape
+            shape = self.query(node.expression, scope).shape
+            is_view = node.args.get("kind") == "VIEW" and not node.find(exp.MaterializedProperty)
+            return "none" if is_view else shape  # a view reads when it is read
         is_loss = isinstance(node, exp.Drop) and node.args.get("kind") == "TABLE"
         return "write" if is_loss or isinstance(node, exp.TruncateTable) else "none"
 

@@ -41,6 +41,15 @@ def expand(pairs: Pairs, row_owner: Ints) -> Pairs:
     return Pairs(order[_ranges(first, count)], np.repeat(pairs.subjects, count))
 
 
+def in_order(parts: list[tuple[Ints, Pairs]]) -> Pairs:
+    """Pairs sorted by the place of the value that names: a row's subjects stand as in its text."""
+    if not parts:
+        return Pairs(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    order = np.argsort(np.concatenate([place for place, _ in parts]), kind="stable")
+    owners = np.concatenate([pairs.owners for _, pairs in parts])
+    return Pairs(owners[order], np.concatenate([pairs.subjects for _, pairs in parts])[order])
+
+
 def _ranges(first: Ints, count: Ints) -> Ints:
     """The numbers first, first + 1, … (count of them) for each pair, end to end."""
     ends = np.cumsum(count)
