@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from scalple.cli.main import main
+from scalple.store.views import connect
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_logs"
 _NOBODY = 65534
@@ -84,10 +85,8 @@ def reprocess_sample(store: Path, *more: str | Path, samples: Path = SAMPLE) -> 
 
 
 def rows(store: Path, text: str) -> list[dict[str, Any]]:
-    """What `sql` answers."""
-    said = scalple("sql", "--store", store, "--format", "json", text)
-    assert said.code == 0, said.err
-    found: list[dict[str, Any]] = said.json()
+    """What the views of a store answer."""
+    found: list[dict[str, Any]] = connect(store).sql(text).to_arrow_table().to_pylist()
     return found
 
 
