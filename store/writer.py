@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import CommitError, StoreError
-from scalple.store import durable, merkle, recovery, segments
+from scalple.store import durable, recovery, segments
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
 from scalple.store.keys import public_key_beside, write_public_key
@@ -37,7 +37,7 @@ from scalple.store.manifest import (
     sha256_hex,
 )
 from scalple.store.note import VerifierKey
-from scalple.store.rowtree import SALT_KEY_BYTES, row_hashes
+from scalple.store.rowtree import SALT_KEY_BYTES, RowHasher
 
 PREPARED_MAX = 4
 """How many batches may be prepared and not yet committed."""
@@ -77,6 +77,7 @@ class StoreWriter:
         self._next_n = chain.tree.size
         self._usable = True
         self._parquet = ThreadPoolExecutor(1, "scalple-parquet")
+        self._hasher = RowHasher()
 
     @classmethod
     def open(
@@ -118,6 +119,7 @@ class StoreWriter:
         """Gives the lock back. What was prepared and not committed is gone at the next opening."""
         self._usable = False
         self._parquet.shutdown()
+        self._hasher.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -234,7 +236,7 @@ class StoreWriter:
         salt_key = secrets.token_bytes(SALT_KEY_BYTES)
         segment = segments.Segment(kind, table, salt_key)
         parquet = self._parquet.submit(segments.to_parquet, segment)  # while the rows are hashed
-        rows_root = merkle.root(row_hashes(table, salt_key))
+        rows_root = self._hasher.root(table, salt_key)
         data = parquet.result()
         if len(data) > segments.SEGMENT_BYTES_MAX:
             if table.num_rows == 1:

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from bench_input import ensure
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.bench_input import ensure
 
 FLOOR = """
 import sys, duckdb
