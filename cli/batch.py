@@ -83,7 +83,9 @@ class BatchBuilder:
         log = block.table.combine_chunks()
         messages = log.column("message").combine_chunks()
         marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
-        payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)))
+        if len(marked) < len(messages):
+            messages = messages.take(pa.array(marked))
+        payload, ok = pgaudit.split_payloads(messages)
         good = np.asarray(ok)
         rows = marked[good]
         payload = payload.combine_chunks()
@@ -104,18 +106,8 @@ class BatchBuilder:
     def _audit(
         self, log: pa.Table, rows: np.ndarray, payload: pa.Table, attributed: Attributed, file: str
     ) -> pa.Table:
-        at = pa.array(rows)
-        taken = {
-            name: log.column(name).take(at)
-            for name in (
-                "log_time",
-                "session_id",
-                "session_line_num",
-                "virtual_transaction_id",
-                "source_offset",
-            )
-        }
-        address, port = _endpoint(log.column("connection_from").take(at))
+        said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
+        address, port = _endpoint(said.column("connection_from"))
         enriched = self.enricher.enrich(_statements(payload))
         success, sqlstate = outcomes(log, rows, payload)
         none_given = pc.equal(payload.column("parameter"), pgaudit.NO_PARAMETERS)
@@ -124,13 +116,22 @@ class BatchBuilder:
             empty = pa.scalar([], TEXTS)
             parameters = pc.if_else(pc.fill_null(none_given, False), empty, parameters)
         columns = {
-            **taken,
-            "database": log.column("database_name").take(at),
-            "db_role": log.column("user_name").take(at),
-            "backend_pid": log.column("process_id").take(at),
+            **{
+                name: said.column(name)
+                for name in (
+                    "log_time",
+                    "session_id",
+                    "session_line_num",
+                    "virtual_transaction_id",
+                    "application_name",
+                    "source_offset",
+                )
+            },
+            "database": said.column("database_name"),
+            "db_role": said.column("user_name"),
+            "backend_pid": said.column("process_id"),
             "client_addr": address,
             "client_port": port,
-            "application_name": log.column("application_name").take(at),
             **{
                 name: payload.column(name)
                 for name in (
@@ -240,7 +241,10 @@ def _endpoint(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
         whole = bool(address) and port.isdigit()
         addresses.append(address if whole else text)
         ports.append(int(port) if whole else None)
-    names = pa.DictionaryArray.from_arrays(encoded.indices, pa.array(addresses, TEXT))
+    distinct = pa.array(addresses, TEXT).dictionary_encode()
+    names = pa.DictionaryArray.from_arrays(
+        pc.take(distinct.indices, encoded.indices), distinct.dictionary
+    )
     return names, pc.take(pa.array(ports, pa.int32()), encoded.indices)
 
 
