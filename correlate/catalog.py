@@ -1,7 +1,7 @@
 """What is known of the database's tables: from the text of its schema and from the declarations.
 
-In: DDL text such as `pg_dump --schema-only` writes, and declared columns. Out: columns, integer
-types and unique keys of tables, and the queries of views (literals blanked). Only CREATE TABLE,
+In: DDL text such as `pg_dump --schema-only` writes, and declared columns. Out: columns and
+unique keys of tables, and the queries of views (literals blanked). Only CREATE TABLE,
 CREATE [MATERIALIZED] VIEW, ALTER TABLE … ADD … PRIMARY KEY/UNIQUE and CREATE UNIQUE INDEX are
 read; anything else is skipped. Doesn't parse queries and knows no search_path: a bare name is in
 the one schema that has it, else `public`, except pg_* (`pg_catalog`).
@@ -47,7 +47,6 @@ _NO_COLUMN = re.compile(
     r"(?:CONSTRAINT|PRIMARY\s+KEY|UNIQUE|CHECK|EXCLUDE|FOREIGN\s+KEY|LIKE)\b(?!\s*,)", re.IGNORECASE
 )
 _COLUMN = re.compile(rf"({_NAME})\s+(.*)", re.DOTALL)
-_INTEGER = re.compile(r"(?:big|small)?(?:int|integer|serial)\d?\b(?!.*\[)", re.IGNORECASE)
 _OWN_KEY = re.compile(r"\b(?:PRIMARY\s+KEY|UNIQUE)\b", re.IGNORECASE)
 _CLIENT_LINES = re.compile(r"^\\.*$", re.MULTILINE)
 _NESTING = re.compile(r'"(?:[^"]|"")*"|[(),]')
@@ -58,7 +57,6 @@ class Table:
     """Columns in order; `complete` unless only declarations tell of them."""
 
     columns: dict[str, None] = field(default_factory=dict)
-    integers: set[str] = field(default_factory=set)
     keys: list[frozenset[str]] = field(default_factory=list)
     complete: bool = False
 
@@ -91,11 +89,6 @@ class Catalog:
         for column in columns:
             relation, _, name = column.rpartition(".")
             self._table(relation).columns.setdefault(name)
-
-    def is_integer(self, column: str) -> bool:
-        relation, _, name = column.rpartition(".")
-        table = self.tables.get(relation)
-        return table is not None and name in table.integers
 
     def _table(self, relation: str) -> Table:
         schema, _, name = relation.rpartition(".")
@@ -140,8 +133,6 @@ def _read_item(table: Table, item: str) -> None:
     elif not _NO_COLUMN.match(item) and (match := _COLUMN.match(item)):
         name = _plain(match[1])
         table.columns.setdefault(name)
-        if _INTEGER.match(match[2]):
-            table.integers.add(name)
         if _OWN_KEY.search(match[2]):
             table.keys.append(frozenset([name]))
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
-from scalple.correlate.relations import Place, Ref, Relation, Scope, Slot, worst
+from scalple.correlate.relations import Place, Ref, Relation, Scope, Slot, shared_links, worst
 from scalple.correlate.sqltext import exp
 
-_COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _NO_COLUMNS = {"default", "current_user", "session_user", "user", "current_role"}
 
 
@@ -148,11 +147,12 @@ class QueryReader:
         if condition is not None:
             self.condition(condition, scope, inner)
         if join.args.get("using") or join.method == "NATURAL":
-            inner.links += [(a, b) for e in earlier for n in new for a, b in ((e, n), (n, e))]
+            using = [sqltext.name_of(name) for name in sqltext.listed(join.args.get("using"))]
+            inner.links += shared_links(using, list(scope.relations.values()), added)
         # An outer join narrows only the side whose rows may be missing.
         narrowed = {"LEFT": new, "RIGHT": earlier, "FULL": set()}.get(side, earlier | new)
         scope.links += [(a, b) for a, b in inner.links if b in narrowed]
-        scope.same += [] if side else inner.same
+        scope.same |= {} if side else inner.same
         scope.values += inner.values
         scope.ranged |= inner.ranged & narrowed
         for home in inner.pinned.keys() & narrowed:
@@ -339,7 +339,7 @@ class QueryReader:
             return [p for a, b in pairs for p in self._pins_equal(a, b, scope, into)]
         place, opposite = self._direct(left, scope), self._direct(right, scope)
         if place and opposite:
-            into.same.append((place, opposite))
+            into.same.setdefault((place, opposite))
             into.links += [(place[0], opposite[0]), (opposite[0], place[0])]
             return []
         value = right if place else left
@@ -373,20 +373,26 @@ class QueryReader:
 
     def bind_values(self, scope: Scope) -> None:
         """Columns that equal one another have one value."""
+        places: dict[Place, list[Place]] = {}
         for place, slot in scope.values:
-            for _, columns in scope.equal_places(place):
+            if place not in places:
+                places[place] = scope.equal_places(place)
+            for _, columns in places[place]:
                 for column in columns:
                     self.bindings.setdefault(Binding(slot, column, True))
 
     def _compare_all(self, root: exp.Expr, scope: Scope) -> None:
         """Literals near a column in a comparison may tell its value."""
+        done: set[int] = set()
         for node in sqltext.own(root):
             if isinstance(node, exp.Case) and node.this is not None:
                 columns = self._columns_in(node.this, scope)
                 for branch in node.args["ifs"] if columns else ():
                     self.bind_compared(branch.this, columns)
-            elif isinstance(node, _COMPARISONS) and (columns := self._columns_in(node, scope)):
-                self.bind_compared(node, columns)
+            elif isinstance(node, sqltext.COMPARISONS) and id(node) not in done:
+                done.update(id(below) for below in sqltext.own(node))
+                if columns := self._columns_in(node, scope):
+                    self.bind_compared(node, columns)
 
     def bind_compared(self, root: exp.Expr, columns: Iterable[str]) -> None:
         for slot in sqltext.slots_in(root):

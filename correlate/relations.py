@@ -83,7 +83,7 @@ class Scope:
     """Shapes of subqueries."""
     links: list[tuple[int, int]] = field(default_factory=list)
     """Narrowing the first relation narrows the second."""
-    same: list[tuple[Place, Place]] = field(default_factory=list)
+    same: dict[tuple[Place, Place], None] = field(default_factory=dict)
     """Columns whose values are equal in every row read."""
     values: "list[tuple[Place, Slot]]" = field(default_factory=list)
     """Columns that equal a literal or parameter."""
@@ -115,14 +115,18 @@ class Scope:
     def reached(self, seeds: set[int]) -> set[int]:
         """Relations narrowed by narrowing the seeds. What follows an outer row is a seed."""
         own = {id(r) for r in self.relations.values()}
-        found = {b for a, b in self.links if a not in own and b in own} | seeds
+        narrowed: dict[int, list[int]] = {}
+        for a, b in self.links:
+            if b in own:
+                narrowed.setdefault(a, []).append(b)
+        outer = [b for a in narrowed.keys() - own for b in narrowed[a]]
+        found = dict.fromkeys([*seeds, *outer])
         queue = list(found)
         while queue:
-            here = queue.pop()
-            new = {b for a, b in self.links if a == here and b in own} - found
-            found |= new
-            queue.extend(new)
-        return found
+            new = [b for b in narrowed.get(queue.pop(), ()) if b not in found]
+            found.update(dict.fromkeys(new))
+            queue += new
+        return set(found)
 
     def shape(self, pinned: set[int]) -> str:
         points, ranges = self.reached(pinned), self.reached(self.ranged)
@@ -135,3 +139,15 @@ class Scope:
                 shape = "range"
             shapes.append(shape)
         return worst(shapes)
+
+
+def shared_links(
+    using: list[str], relations: list[Relation], added: list[Relation]
+) -> list[tuple[int, int]]:
+    """Links of USING, or NATURAL without names: to the first relation with a common column."""
+    earlier = relations[: -len(added)]
+    for new in added:
+        for other in earlier:
+            if any(other.find(name) for name in using or new.columns):
+                return [(id(other), id(new)), (id(new), id(other))]
+    return []

@@ -124,6 +124,7 @@ def parse(text: str) -> list[exp.Expr]:
 
 # Around a column or constant, these leave it the same value as far as naming a subject goes.
 WRAPPERS = (exp.Paren, exp.Cast, exp.Lower, exp.Upper, exp.Trim, exp.Collate)
+COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
@@ -235,16 +236,20 @@ def slots_in(root: exp.Expr) -> list[Slot]:
         slot = _slot(node)
         if slot and _tells(node, root):
             arrays = (exp.Any, exp.ArrayContainsAll, exp.ArrayOverlaps)
-            is_array = any(isinstance(above, arrays) for above in _between(node, root))
+            is_array = any(isinstance(above, arrays) for above in _above(node, root))
             found.append(replace(slot, is_array=is_array))
     return found
 
 
-def _between(node: exp.Expr, root: exp.Expr) -> Iterator[exp.Expr]:
-    """The nodes from one up to the root, without the node, with the root."""
-    while node is not root and node.parent is not None:
+def _above(node: exp.Expr, root: exp.Expr) -> Iterator[exp.Expr]:
+    """The nodes above one, up to the nearest comparison or the root."""
+    for _ in range(_DEEPEST):  # operators in a row can make long ladders
+        if node is root or node.parent is None:
+            return
         node = node.parent
         yield node
+        if isinstance(node, COMPARISONS):
+            return
 
 
 def is_in_order(node: exp.Expr) -> bool:
@@ -255,7 +260,7 @@ def _tells(node: exp.Expr, root: exp.Expr) -> bool:
     slot = _slot(node)
     is_number = slot is not None and not slot.is_parameter and not node.args.get("is_string")
     child = node
-    for parent in _between(node, root):
+    for parent in _above(node, root):
         if isinstance(parent, exp.Interval | exp.DataType | exp.Bracket):
             return False
         if isinstance(parent, _JSON) and child.arg_key == "expression":

@@ -36,13 +36,10 @@ def test_catalog_of_a_dump() -> None:
     users = catalog.tables["public.Users"]
     assert list(users.columns) == ["Id", "email", "tags", "primary", "amount"]
     assert users.keys == [frozenset({"Id"}), frozenset({"email"})]
-    assert users.integers == {"Id"}
     assert list(catalog.tables["app.parts_1"].columns) == ["id", "day"]
     assert catalog.tables["app.log"].keys == [frozenset({"id"})]
     assert catalog.views["app.mails"].columns == ("mail",)
     assert set(catalog.tables) == {"public.Users", "app.log", "app.parts", "app.parts_1"}
-    assert catalog.is_integer("app.log.id")
-    assert not catalog.is_integer("app.nowhere.id")
 
 
 def test_names_without_schema() -> None:
