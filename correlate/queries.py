@@ -260,7 +260,8 @@ class QueryReader:
                 if name in relation.columns:
                     return relation, relation.columns[name]
             if name in level.relations:  # the whole row
-                self._star_of(level.relations[name])
+                self.starred |= bool(level.relations[name].columns)
+                self.unknown |= bool(level.relations[name].rest)
                 return level.relations[name], level.relations[name].everything()
             open_ended = [r for r in level.relations.values() if r.rest]
             if len(open_ended) == 1 and name not in _NO_COLUMNS:
@@ -271,10 +272,6 @@ class QueryReader:
                 self.unknown = True
                 return None
         return None
-
-    def _star_of(self, relation: Relation) -> None:
-        self.starred |= bool(relation.columns)
-        self.unknown |= bool(relation.rest)
 
     def _by_alias(self, node: exp.Column, scope: Scope) -> Relation | None:
         name = sqltext.name_of(node.args["table"])
