@@ -37,6 +37,13 @@ def canonical_address(text: str) -> str:
     return str(ipaddress.ip_address(text.strip("[]")))
 
 
+def utc(moment: dt.datetime) -> dt.datetime:
+    """The same instant in UTC. Raises ValueError for one that no clock of this century shows."""
+    if not 1970 <= moment.year < 2200:
+        raise ValueError("not between 1970 and 2200")
+    return moment.astimezone(dt.UTC)
+
+
 Address = Annotated[str, AfterValidator(canonical_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -49,7 +56,7 @@ class IdentityEvent(BaseModel):
 
     v: Literal[1]
     event: Literal["start", "stop", "heartbeat", "open", "close", "identify", "drift"]
-    ts: AwareDatetime
+    ts: Annotated[AwareDatetime, AfterValidator(utc)]
     sidecar: Text
     seq: Annotated[int, Field(ge=0, lt=2**63)]
     connection: Text | None = None
@@ -110,7 +117,6 @@ def _row(event: IdentityEvent, path: str, at: int) -> dict[str, Any]:
     values = {name: value for name, value in event if name in _COLUMNS}
     rest = dict(event.model_extra or {})
     return values | {
-        "ts": event.ts.astimezone(dt.UTC),
         "source": "identity",
         "sidecar_seq": event.seq,
         "detail": json.dumps(rest, sort_keys=True, ensure_ascii=False) if rest else None,

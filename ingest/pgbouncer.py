@@ -66,21 +66,27 @@ def looks_like_pgbouncer(head: bytes) -> bool:
     return any(_FRAME.fullmatch(_text(line)) for _, line in complete_lines(head + b"\n", 0))
 
 
-def parse_log(data: bytes, offset: int, path: str, times: LogTimes) -> Block:
-    """Parse the complete lines of `data`.
+def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bool = True) -> Block:
+    """Parse the complete messages of `data`.
+
+    A message goes on where the next line begins with a tab: a client's names may hold line
+    breaks, and a line read without its rest could say what PgBouncer never said.
 
     Args:
         data: bytes that begin at a line's start.
         offset: where they stand in the file, in bytes.
         path: the file's name as it is to be recorded.
         times: resolves the zone of the time stamps.
+        final: nothing follows for now; otherwise the last message waits for the next line.
     """
+    messages = list(_messages(data, offset))
+    consumed = consumed_bytes(data)
+    if not final and messages:
+        consumed = messages.pop()[0] - offset
     rows: list[dict[str, Any]] = []
     stamps: list[str] = []
     rejects: list[Reject] = []
-    for at, line in complete_lines(data, offset):
-        if line.startswith(b"\t") or not line:
-            continue  # the rest of the message above
+    for at, line in messages:
         interesting = any(mark in line for mark in _INTERESTING)
         if not interesting and line[4:5] == b"-" and line[10:11] == b" ":
             continue
@@ -107,7 +113,21 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes) -> Block:
     table = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
     moments = times.resolve(pa.array(stamps, pa.string()))
     at = table.schema.get_field_index("ts")
-    return Block(table.set_column(at, "ts", moments), rejects, consumed_bytes(data))
+    return Block(table.set_column(at, "ts", moments), rejects, consumed)
+
+
+def _messages(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
+    """Lines, each with those that continue it: PgBouncer puts a tab behind every line break."""
+    begin, message = offset, b""
+    for at, line in complete_lines(data, offset):
+        if line.startswith(b"\t"):
+            message += b"\n" + line[1:]
+            continue
+        if message:
+            yield begin, message
+        begin, message = at, line
+    if message:
+        yield begin, message
 
 
 def _is_time(stamp: str) -> bool:
@@ -187,7 +207,7 @@ def _readings(kind: str, rest: str) -> Iterator[dict[str, Any]]:
             "event": "client-close" if kind == "C" else "server-close",
             "client_addr": socket.addr if kind == "C" else None,
             "client_port": socket.port if kind == "C" else None,
-            "detail": _clean(reason),
+            "detail": _clean(reason.rsplit(" (age=", 1)[0]),
         }
 
 
