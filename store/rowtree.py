@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from scalple.store import merkle
 from scalple.store.encoding import Matrix, chunks, encode_rows
-from scalple.store.leafhash import LeafHasher, hash_each
+from scalple.store.leafhash import LeafHasher, Leaves, hash_leaves
 
 SALT_KEY_BYTES = 32
 SALT_BYTES = 16
@@ -26,10 +26,7 @@ WORKER_ROWS_MIN = 20_000
 
 def row_hashes(table: pa.Table, salt_key: bytes) -> bytes:
     """The RFC 6962 leaf hashes of the rows in order, concatenated."""
-    return b"".join(
-        hash_each(bounds.tolist(), bytes(data[: bounds[-1]]))
-        for bounds, data in _leaves(table, salt_key)
-    )
+    return b"".join(hash_leaves(leaves) for leaves in _leaves(table, salt_key))
 
 
 def salts(salt_key: bytes, rows: int) -> Matrix:
@@ -38,7 +35,7 @@ def salts(salt_key: bytes, rows: int) -> Matrix:
     return np.frombuffer(stream, np.uint8).reshape(rows, SALT_BYTES)
 
 
-def _leaves(table: pa.Table, salt_key: bytes) -> Iterator[tuple[memoryview, memoryview]]:
+def _leaves(table: pa.Table, salt_key: bytes) -> Iterator[Leaves]:
     """Bounds and bytes of the leaves, chunk by chunk."""
     lead = np.zeros((table.num_rows, 1 + SALT_BYTES), np.uint8)  # 0x00 marks a leaf
     lead[:, 1:] = salts(salt_key, table.num_rows)
@@ -59,15 +56,14 @@ class RowHasher:
 
     def root(self, table: pa.Table, salt_key: bytes) -> bytes:
         """The RFC 6962 root over the table's rows in order."""
-        if table.num_rows >= WORKER_ROWS_MIN and self._hasher is None and not self._alone:
+        if table.num_rows >= WORKER_ROWS_MIN and not self._alone:
             try:
-                self._hasher = LeafHasher()
-            except OSError:  # no shared memory here: do without
+                self._hasher = self._hasher or LeafHasher()
+                return self._hasher.root(_leaves(table, salt_key))
+            except OSError:  # it can't be started here, or was ended: do without from now on
+                self.close()
                 self._alone = True
-        if table.num_rows < WORKER_ROWS_MIN or self._hasher is None:
-            return merkle.root(row_hashes(table, salt_key))
-        hashes = [self._hasher.submit(*leaves) for leaves in _leaves(table, salt_key)]
-        return self._hasher.call(merkle.root, b"".join(one() for one in hashes))
+        return merkle.root(row_hashes(table, salt_key))
 
     def close(self) -> None:
         """End the other process if there is one."""
