@@ -7,6 +7,12 @@ to be replayed, may have been served in its stead.
 PgBouncer up to 1.21 doesn't replay an empty name, and no version replays an over-long one: such a
 client's statements carry the name of whoever was served before. The scope is the pool, not the
 backend, and it ends when that client disconnects.
+
+What can't be seen: from 1.20 on PgBouncer skips an over-long name silently. A client that goes round
+the sidecar (so that no event tells its name) under such a name passes for whoever was served before,
+in every transaction that doesn't follow a replay directly. `confirmed` is wrong there only by that:
+a client of the pool, unannounced, that chose a name of more than about 100 bytes. Up to 1.19 the
+pooler's warning tells of it, and a statement right after a replay is right in any case.
 """
 
 from dataclasses import dataclass, field

@@ -1,0 +1,244 @@
+"""How long an identity holds: each ending, and stale words that must not name whoever comes next."""
+
+import datetime as dt
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.rules import Rules
+from scalple.correlate.sessions import Session
+from scalple.ingest.records import EVENT_SCHEMA
+from tests.attribute_logs import numbered
+
+START = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
+ALICE, BOB = 50001, 50002
+Event = dict[str, Any]
+
+
+def at(seconds: float) -> dt.datetime:
+    """So many seconds after the beginning."""
+    return START + dt.timedelta(seconds=seconds)
+
+
+def said(event: str, seconds: float, seq: int, **more: Any) -> Event:
+    """An identity event."""
+    return {
+        "source": "identity",
+        "event": event,
+        "ts": at(seconds),
+        "sidecar": "side",
+        "sidecar_seq": seq,
+    } | more
+
+
+def opened(seconds: float, seq: int, port: int = ALICE, actor: str = "alice", **more: Any) -> Event:
+    """An `open` event."""
+    return said(
+        "open",
+        seconds,
+        seq,
+        **{"connection": f"c{seq}", "client_addr": "10.0.0.5", "client_port": port, "actor": actor}
+        | more,
+    )
+
+
+def pooler(event: str, seconds: float, port: int | None = None, **more: Any) -> Event:
+    """An event of PgBouncer's log, in whole milliseconds."""
+    whole = int(seconds * 1000) / 1000
+    return {
+        "source": "pgbouncer",
+        "event": event,
+        "ts": at(whole),
+        "sidecar": "28846",
+        "client_addr": "10.0.0.5" if port else None,
+        "client_port": port,
+    } | more
+
+
+def login(seconds: float, port: int = ALICE, pointer: str = "0x1") -> Event:
+    """A client's login in PgBouncer's log."""
+    return pooler(
+        "client-login", seconds, port, connection=pointer, database="app", db_role="app_user"
+    )
+
+
+def closed(seconds: float, port: int = ALICE, pointer: str = "0x1", why: str = "x") -> Event:
+    """A client's end in PgBouncer's log."""
+    return pooler("client-close", seconds, port, connection=pointer, detail=why)
+
+
+def evidence(*events: Event) -> Evidence:
+    """What follows from these events."""
+    return Evidence(numbered([pa.Table.from_pylist(list(events), schema=EVENT_SCHEMA)]), Rules())
+
+
+def named(known: Evidence, seconds: float, port: int = ALICE, *, pooled: bool) -> list[str | None]:
+    """Actors of the clients that live at an endpoint at that time; None is an unknown one."""
+    moment = int(at(seconds).timestamp() * 1_000_000)
+    endpoint = known.endpoints.get(("10.0.0.5", port), -1)
+    return [
+        known.client_actor[client]
+        for client in range(known.clients.num_rows)
+        if known.client_endpoint[client] == endpoint
+        and (known.client_pool[client] >= 0) == pooled
+        and known.client_since_us[client] <= moment <= known.client_until_us[client]
+    ]
+
+
+START_EVENT = said("start", 0, 1, detail='{"heartbeat_s": 10}')
+BEATS = [said("heartbeat", 10 * n, 100 + n) for n in range(1, 30)]
+ENDINGS: dict[str, tuple[list[Event], float]] = {
+    "close": ([said("close", 20, 50, connection="c2"), *BEATS], 20),
+    "next open of the endpoint": ([opened(20, 50, actor="bob"), *BEATS], 20),
+    "stop of the sidecar": ([said("stop", 20, 50)], 20),
+    "start of the sidecar": ([said("start", 20, 1)], 20),
+    "three missed heartbeats": ([said("heartbeat", 12, 50)], 42),
+    "three missed heartbeats before the next start": (
+        [said("heartbeat", 12, 50), said("start", 900, 1)],
+        42,
+    ),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_unpooled_identity_ends_with(ending: str) -> None:
+    more, end = ENDINGS[ending]
+    known = evidence(START_EVENT, opened(5, 2), *more)
+    assert "alice" in named(known, 5, pooled=False)
+    assert "alice" in named(known, end - 0.01, pooled=False)
+    assert "alice" not in named(known, end + 0.01, pooled=False)
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS.keys() - {"close"}))
+def test_behind_a_pooler_an_identity_ends_with(ending: str) -> None:
+    more, end = ENDINGS[ending]
+    known = evidence(START_EVENT, opened(5, 2), login(5.1), *more, closed(600))
+    assert named(known, 6, pooled=True) == ["alice"]
+    assert named(known, end - 0.01, pooled=True) == ["alice"]
+    # Its client lives on, and nobody says any more who it is.
+    assert named(known, end + 0.01, pooled=True) == [None]
+
+
+def test_behind_a_pooler_its_own_close_ends_a_client_that_the_sidecar_saw_leave() -> None:
+    events = [START_EVENT, opened(5, 2), login(5.1), said("close", 20, 50, connection="c2")]
+    known = evidence(*events, closed(20.5), *BEATS)
+    assert named(known, 20.3, pooled=True) == ["alice"]
+    assert named(known, 20.6, pooled=True) == []
+
+
+def test_a_started_pooler_has_no_client_of_before() -> None:
+    up = pooler("process-up", 20, detail="1.18.0")
+    known = evidence(START_EVENT, opened(5, 2), login(5.1), up, *BEATS, closed(50))
+    assert named(known, 19.9, pooled=True) == ["alice"]
+    assert named(known, 20.1, pooled=True) == []
+
+
+def test_a_stale_open_never_names_the_next_client_of_a_reused_port() -> None:
+    """The sidecar died without a word; another client, unannounced, gets the same port."""
+    known = evidence(
+        START_EVENT, opened(5, 2), login(5.1), closed(7), login(9, pointer="0x2"), closed(30)
+    )
+    assert named(known, 6, pooled=True) == ["alice"]
+    assert named(known, 10, pooled=True) == [None]
+
+
+def test_a_stale_open_never_names_the_next_direct_session_of_a_reused_port() -> None:
+    first = Session("a", int(at(5.1).timestamp() * 1_000_000))
+    second = Session("b", int(at(9).timestamp() * 1_000_000), begun_before_us=first.begun_us)
+    late = Session("c", int(at(300).timestamp() * 1_000_000))
+    opened_us = int(at(5).timestamp() * 1_000_000)
+    assert first.announced_by(opened_us)
+    assert not second.announced_by(opened_us)
+    assert not late.announced_by(opened_us)
+
+
+def test_a_pooled_endpoint_names_no_direct_session() -> None:
+    """Whoever binds the port of a pooler's client and goes to PostgreSQL is somebody else."""
+    known = evidence(START_EVENT, opened(5, 2), login(5.1), closed(30), *BEATS)
+    assert named(known, 10, pooled=False) == []
+
+
+def test_a_failed_login_is_nobody() -> None:
+    known = evidence(
+        START_EVENT, opened(5, 2), login(5.1), closed(5.2, why="SASL authentication failed")
+    )
+    assert named(known, 5.15, pooled=True) == []
+
+
+def test_an_event_of_another_database_is_not_this_client() -> None:
+    known = evidence(START_EVENT, opened(5, 2, database="other"), login(5.1), closed(9))
+    assert named(known, 6, pooled=True) == [None]
+
+
+def test_identify_changes_the_actor_from_then_on() -> None:
+    changed = said("identify", 8, 3, connection="c2", actor="bob")
+    known = evidence(START_EVENT, opened(5, 2), login(5.1), changed, closed(20))
+    assert named(known, 7.9, pooled=True) == ["alice"]
+    assert named(known, 8.1, pooled=True) == ["bob"]
+
+
+def test_a_sidecar_that_counts_anew_is_not_taken_for_a_repeat() -> None:
+    known = evidence(
+        START_EVENT,
+        opened(5, 2),
+        login(5.1),
+        closed(9),
+        said("start", 20, 1),
+        opened(21, 2, port=BOB, actor="bob"),
+        login(21.1, port=BOB),
+        closed(25, port=BOB),
+    )
+    assert named(known, 6, pooled=True) == ["alice"]
+    assert named(known, 22, BOB, pooled=True) == ["bob"]
+
+
+def test_clients_of_one_process_over_a_unix_socket_live_side_by_side() -> None:
+    here = {"client_addr": "unix(7)", "client_port": 6432}
+    known = evidence(
+        START_EVENT,
+        opened(5, 2) | here,
+        login(5.1) | here,
+        opened(6, 3, actor="bob") | here,
+        login(6.1, pointer="0x2") | here,
+        closed(20) | here,
+        closed(21, pointer="0x2") | here,
+    )
+    moment = int(at(10).timestamp() * 1_000_000)
+    alive = [
+        known.client_actor[n]
+        for n in range(known.clients.num_rows)
+        if known.client_since_us[n] <= moment <= known.client_until_us[n]
+        and known.client_pool[n] >= 0
+    ]
+    assert sorted(map(str, alive)) == ["alice", "bob"]
+
+
+MOVES = st.lists(
+    st.tuples(st.sampled_from(["alice", "bob", None]), st.floats(0.01, 3), st.floats(0.01, 3)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(MOVES, st.permutations(range(20)))
+def test_one_port_used_again_and_again(
+    moves: list[tuple[str | None, float, float]], order: list[int]
+) -> None:
+    """None is a client that comes unannounced; no open is ever closed; files come in any order."""
+    events, spans, now = [START_EVENT], [], 1.0
+    for n, (actor, pause, length) in enumerate(moves):
+        now += pause + 0.01
+        if actor is not None:
+            events.append(opened(now - 0.005, 2 + n, actor=actor))
+        events += [login(now, pointer=f"0x{n}"), closed(now + length, pointer=f"0x{n}")]
+        spans.append((actor, now, now + length))
+        now += length
+    shuffled = sorted(events, key=lambda event: order[events.index(event) % len(order)])
+    for known in (evidence(*events), evidence(*shuffled)):
+        for actor, begin, end in spans:
+            assert named(known, (begin + end) / 2, pooled=True) == [actor]
