@@ -4,6 +4,7 @@ Enters: a path. Leaves: `Config`. Unknown keys are refused with the line at faul
 are relative to the file. Secrets never stand in the file, only paths to them.
 """
 
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -164,10 +165,10 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
 
 def _absolute(config: Config, base: Path) -> Config:
     def whole(one: str | None) -> str | None:
-        return one if one is None or "://" in one else str(base / one)
+        return one if one is None or "://" in one else os.path.normpath(base / one)
 
     def wholes(many: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(base / one) for one in many)
+        return tuple(os.path.normpath(base / one) for one in many)
 
     sources: dict[str, Any] = {
         name: wholes(getattr(config.sources, name))

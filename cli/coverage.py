@@ -3,13 +3,12 @@
 import sys
 from pathlib import Path
 
-import click
-
 from scalple.cli import render
 from scalple.cli.options import (
     command,
     config_option,
     configured,
+    format_option,
     moment,
     since_option,
     store_option,
@@ -25,7 +24,7 @@ from scalple.store.views import connect
 @store_option
 @since_option
 @until_option
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@format_option("table", "json")
 @config_option
 def coverage(
     store_dir: str | None,

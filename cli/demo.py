@@ -20,6 +20,7 @@ from scalple.store.views import connect
 
 STATEMENT = "%email, subscription_tier FROM users WHERE region = %"
 CUSTOMER = "customer_id=4711"
+ROWS_SHOWN = 8
 
 
 @command("demo")
@@ -66,6 +67,7 @@ def demo(samples: Path) -> None:
     for line in (
         f"scalple-ingest query --store {shown} --actor j.muller@company.com --disclosure controller",
         f'scalple-ingest sql --store {shown} "SELECT attribution_grade, count(*) FROM audit GROUP BY 1"',
+        f"scalple-ingest query --store {shown} --subject {CUSTOMER}   # as the customer may see it",
         f"scalple-ingest coverage --store {shown}",
         "scalple-ingest reprocess --help          # your own logs",
     ):
@@ -130,4 +132,5 @@ def _peer(row: dict[str, Any]) -> str:
 
 def _ask(store: Path, subject: str) -> None:
     arguments = ["--store", str(store), "--subject", subject, "--disclosure", "controller"]
+    arguments += ["--rows", str(ROWS_SHOWN)]
     asking.query.main(arguments, standalone_mode=False)

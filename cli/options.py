@@ -19,6 +19,14 @@ since_option = click.option("--since", metavar="TIME", help="From this time on (
 until_option = click.option("--until", metavar="TIME", help="Up to this time (exclusive).")
 
 
+def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How the answer is written."""
+    choice = click.Choice(forms)
+    return click.option(
+        "--format", "form", type=choice, default=forms[0], show_default=True, help="How to write."
+    )
+
+
 def configured(path: Path | None) -> Config:
     """The configuration, or the defaults."""
     return load(path) if path is not None else Config()

@@ -17,6 +17,7 @@ from scalple.cli.options import (
     command,
     config_option,
     configured,
+    format_option,
     moment,
     since_option,
     store_option,
@@ -67,7 +68,8 @@ COLUMNS = ("time", "actor", "grade", "rows", "what", "log_id")
     show_default=True,
     help="subject: pseudonymous actors, for the person asking; controller: names.",
 )
-@click.option("--format", "form", type=click.Choice(render.FORMATS), default="table")
+@format_option(*render.FORMATS)
+@click.option("--rows", "shown", type=click.IntRange(0), metavar="N", help="So many in a table.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of stdout.")
 @config_option
 def query(
@@ -79,6 +81,7 @@ def query(
     until: str | None,
     disclosure: str,
     form: str,
+    shown: int | None,
     output: Path | None,
     config_path: Path | None,
 ) -> None:
@@ -126,10 +129,10 @@ def query(
         for part in ("direct", "possible"):
             answer[part] = [_for_subject(row, tokens, key) for row in answer[part]]
     if output is None:
-        _write(answer, form, bool(subject), sys.stdout)
+        _write(answer, form, bool(subject), shown, sys.stdout)
     else:
         text = io.StringIO()
-        _write(answer, form, bool(subject), text)
+        _write(answer, form, bool(subject), shown, text)
         _save(text.getvalue(), output)
 
 
@@ -220,7 +223,13 @@ def _for_subject(row: dict[str, Any], tokens: set[int], key: bytes) -> dict[str,
     )
 
 
-def _write(answer: dict[str, Any], form: str, asked_for_subject: bool, out: TextIO) -> None:
+def _write(
+    answer: dict[str, Any],
+    form: str,
+    about_subject: bool,
+    shown: int | None,
+    out: TextIO,
+) -> None:
     if form == "json":
         render.write_json(answer, out)
         return
@@ -233,11 +242,13 @@ def _write(answer: dict[str, Any], form: str, asked_for_subject: bool, out: Text
         render.write_csv(rows, columns, out)
         return
     direct, possible = answer["direct"], answer["possible"]
-    lines = [_line(row) for row in direct]
+    lines = [_line(row) for row in direct[:shown]]
     title = f"Direct ({len(direct)})"
     render.write_table(lines, COLUMNS, out, title=title, empty="none", folding=["what"])
-    if asked_for_subject:
-        _write_possible(possible, out)
+    if len(lines) < len(direct):
+        out.write(f"… and {len(direct) - len(lines)} more; without --rows all of them\n")
+    if about_subject:
+        _write_possible(possible, GROUPS_SHOWN if shown is None else shown, out)
     write_coverage(answer["coverage"], out)
 
 
@@ -271,7 +282,7 @@ def _what(row: dict[str, Any]) -> str:
     return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"
 
 
-def _write_possible(rows: list[dict[str, Any]], out: TextIO) -> None:
+def _write_possible(rows: list[dict[str, Any]], count: int, out: TextIO) -> None:
     """Grouped by template: how often each could have shown the subject."""
     example = {(row["query_fingerprint"], _actor(row)): row for row in rows}
     groups = Counter((row["query_fingerprint"], _actor(row)) for row in rows)
@@ -287,10 +298,10 @@ def _write_possible(rows: list[dict[str, Any]], out: TextIO) -> None:
     ]
     title = f"Possible: could have shown this person's data ({len(rows)})"
     columns = ("times", "actor", "shape", "one of them", "log_id")
-    shown = lines[:GROUPS_SHOWN]
+    shown = lines[:count]
     render.write_table(shown, columns, out, title=title, empty="none", folding=["one of them"])
-    if len(lines) > GROUPS_SHOWN:
-        out.write(f"… and {len(lines) - GROUPS_SHOWN} more templates; --format json has all\n")
+    if len(lines) > count:
+        out.write(f"… and {len(lines) - count} more templates; --format json has all\n")
 
 
 def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:

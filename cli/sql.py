@@ -6,14 +6,21 @@ from pathlib import Path
 import click
 
 from scalple.cli import render
-from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.cli.options import (
+    command,
+    config_option,
+    configured,
+    format_option,
+    store_option,
+    store_path,
+)
 from scalple.store.query import read_only_sql
 from scalple.store.views import connect
 
 
 @command("sql")
 @store_option
-@click.option("--format", "form", type=click.Choice(render.FORMATS), default="table")
+@format_option(*render.FORMATS)
 @config_option
 @click.argument("text", metavar='"SELECT …"')
 def sql(store_dir: str | None, form: str, config_path: Path | None, text: str) -> None:
