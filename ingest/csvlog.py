@@ -147,13 +147,14 @@ def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
 def _cuts(data: bytes, starts: npt.NDArray[np.int64], ends_block: bool) -> Iterator[int]:
     """Where the last complete record may end: at the block's end, or before its last record.
 
-    A newline at the very end may stand inside a quoted statement, so the block's end counts only
-    if the quotes before it balance.
+    Either may stand inside a quoted statement, so it counts only if the quotes before it balance.
     """
-    if ends_block and data.count(b'"') % 2 == 0:
+    last = int(starts[-1])
+    quotes = data.count(b'"', 0, last)
+    if ends_block and (quotes + data.count(b'"', last)) % 2 == 0:
         yield len(data)
-    if len(starts) > 1:
-        yield int(starts[-1])
+    if last > 0 and quotes % 2 == 0:
+        yield last
 
 
 def record_starts(view: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], bool]:

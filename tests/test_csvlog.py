@@ -114,7 +114,7 @@ RECORDS = st.lists(
     min_size=1,
     max_size=12,
 )
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def written(rows: list[tuple[int, str, str, str]]) -> bytes:

