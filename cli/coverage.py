@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from scalple.cli import render
+from scalple.cli.answer import write_coverage
 from scalple.cli.options import (
     command,
     config_option,
@@ -15,7 +16,6 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
-from scalple.cli.query import write_coverage
 from scalple.store import query as questions
 from scalple.store.views import connect
 

@@ -135,7 +135,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     """
     begun = time.monotonic()
     reader = _reader(directory, todo.origin)
-    open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
+    found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
     with (
@@ -144,7 +144,9 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     ):
         for note in writer.notes:
             _warn(note)
-        task = progress.add_task("reading", total=_bytes(todo), statements=0)
+        task = progress.add_task(
+            "reading", total=sum(file.size - file.end for file in found.fresh), statements=0
+        )
 
         def advance(length: int, statements: int) -> None:
             done = progress.tasks[task].fields["statements"] + statements
@@ -197,11 +199,6 @@ def _stored(directory: Path, origin: str) -> tuple[pa.Table, dt.datetime | None]
     ]
     newest = newest_statement(connect_reader(reader))
     return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest
-
-
-def _bytes(todo: Plan) -> int:
-    paths = (*todo.postgres, *todo.pgbouncer, *todo.identity)
-    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _progress() -> Progress:
