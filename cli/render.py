@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 FORMATS = ("table", "json", "jsonl", "csv")
+COLUMN_WIDTH_MIN = 9
 TABLE_WIDTH = 120
 """Columns of a table that doesn't go to a terminal."""
 
@@ -107,6 +108,9 @@ def write_table(
     if not rows:
         console.print(empty if title is None else f"{title}: {empty}", highlight=False)
         return
+    if len(columns) * COLUMN_WIDTH_MIN > console.width:
+        _write_records(rows, columns, console)
+        return
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
@@ -119,6 +123,21 @@ def write_table(
     for row in rows:
         shown.add_row(*(text_of(row[name]) for name in columns))
     console.print(shown, highlight=False, markup=False)
+
+
+def _write_records(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], console: Console
+) -> None:
+    """More columns than fit side by side: one below the other, without those that are NULL."""
+    for row in rows:
+        record = Table(show_header=False, box=None, pad_edge=False)
+        record.add_column(no_wrap=True, style="bold")
+        record.add_column(overflow="fold")
+        for name in columns:
+            if row[name] is not None:
+                record.add_row(name, text_of(row[name]))
+        console.print(record, highlight=False, markup=False)
+        console.print()
 
 
 def text_of(value: Any) -> str:

@@ -369,6 +369,14 @@ def test_sql_reads_the_views_and_nothing_else(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_columns_than_fit_are_shown_below_each_other(store: Path) -> None:
+    said = scalple("sql", "--store", store, "SELECT * FROM audit WHERE query IS NOT NULL LIMIT 2")
+    (row, *_) = rows(store, "SELECT * FROM audit WHERE query IS NOT NULL LIMIT 2")
+    assert row["log_id"] in said.out
+    assert row["session_id"] in said.out
+    assert max(map(len, said.out.splitlines())) <= 120
+
+
 # -- coverage and verify -------------------------------------------------------------------------
 
 
