@@ -23,9 +23,9 @@ WITH named AS (
     ON i.client_addr = c.client_addr AND i.client_port = c.client_port
    AND i.since <= c.until AND c.since <= coalesce(i.pooled_until, c.since)
    -- `open` is written before the pooler sees the connection. One that is older than another
-   -- login of this endpoint spoke of that one.
+   -- login of this endpoint spoke of that one; so may one of the same millisecond.
    AND date_trunc('millisecond', i.opened) <= c.since
-   AND (c.previous_login IS NULL OR c.previous_login < i.opened)
+   AND (c.previous_login IS NULL OR c.previous_login < date_trunc('millisecond', i.opened))
    AND coalesce(i.database = c.database, true) AND coalesce(i.db_role = c.db_role, true)
   WHERE NOT c.failed
 ), all_clients AS (
