@@ -135,6 +135,7 @@ class Answers:
         lists: list[list[str] | None] = [None]
         which = np.zeros(n, np.int64)
         undecided = (decided.grade == rules_of.CANDIDATES) & ~decided.conflict
+        late = np.flatnonzero(undecided & (decided.reason == rules_of.NOT_ALIVE) & (client >= 0))
         times = batch.time_us[batch.audit_rows]
         for pool in np.unique(known.pool[undecided]).tolist():
             here = np.flatnonzero(undecided & (known.pool == pool))
@@ -156,6 +157,7 @@ class Answers:
             unidentified = np.array([one.unidentified > 0 for one in answers], bool)[back]
             plain = np.isin(decided.reason[here], (rules_of.NO_NAME, rules_of.NO_ENDPOINT))
             decided.reason[here[unidentified & plain & ~nobody]] = rules_of.UNIDENTIFIED_ALIVE
+        self._add_the_gone(client, late, decided, which, lists)
         for row in np.flatnonzero(decided.conflict).tolist():
             session = self._sessions.open[int(session_of[batch.audit_rows[row]])]
             people = {session.actor}
@@ -165,6 +167,29 @@ class Answers:
             which[row] = len(lists)
             lists.append(sorted(one for one in people if one is not None))
         return shared(which, pa.array(lists, TEXTS))
+
+    def _add_the_gone(
+        self,
+        client: Ints,
+        late: Ints,
+        decided: Attribution,
+        which: Ints,
+        lists: list[list[str] | None],
+    ) -> None:
+        """A run whose client has just gone: it is the first that may have been."""
+        merged: dict[tuple[int, str], int] = {}
+        for row in late.tolist():
+            actor = self._evidence.client_actor[int(client[row])]
+            if actor is None or decided.reason[row] == rules_of.TOO_MANY:
+                continue
+            key = (int(which[row]), actor)
+            if key not in merged:
+                merged[key] = len(lists)
+                lists.append(sorted({actor, *(lists[key[0]] or ())}))
+            which[row] = merged[key]
+            decided.grade[row] = rules_of.CANDIDATES
+            decided.method[row] = rules_of.ALIVE
+            decided.reason[row] = rules_of.NOT_ALIVE
 
     def _findings(self, batch: LogBatch, decided: Attribution, runs: Runs) -> pa.Array:
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)

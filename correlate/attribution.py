@@ -107,7 +107,7 @@ class Known:
     matches: Ints
     """How many clients of that endpoint and pool lived at that time."""
     client: Ints
-    """The last of them, or NONE."""
+    """The last of them, or NONE; where none lived any more, whoever lived there last."""
     client_named: Bools
     client_by_role: Bools
     client_contradicted: Bools
@@ -195,7 +195,9 @@ def attribute(known: Known) -> Attribution:
     rule(run, UNATTRIBUTED, SUFFIX, UNIDENTIFIED)
 
     # No replay was seen: the name is only what somebody set at some time.
-    claimed = rule(known.has_endpoint & named & ~known.client_contradicted, CLAIMED, SUFFIX, REPLAY_NOT_SEEN)
+    claimed = rule(
+        known.has_endpoint & named & ~known.client_contradicted, CLAIMED, SUFFIX, REPLAY_NOT_SEEN
+    )
     rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
     rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
     return Attribution(

@@ -144,6 +144,12 @@ class Correlator:
         client, matches = self._served.join(endpoint, pool, batch.time_us[rows])
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
+        gone = np.flatnonzero(labelled & (matches == 0) & (endpoint >= 0) & (pool >= 0))
+        if len(gone):
+            found, last = self._served.last_gone(
+                gone, endpoint[gone], pool[gone], batch.time_us[rows[gone]]
+            )
+            client[found] = last
         at = np.maximum(client, 0)
         served = client >= 0
         pooler_method = self._pooler_method(batch, runs, unpooled, pool)

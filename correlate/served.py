@@ -35,6 +35,7 @@ class Served:
         self._con.execute("SET TimeZone = 'UTC'")
         self._sql = read_sql("attribution.sql")
         self._sql_cut = read_sql("cut_names.sql")
+        self._sql_gone = read_sql("gone_clients.sql")
         self._table = pa.table(
             {
                 "client": np.arange(len(evidence.client_endpoint)),
@@ -93,6 +94,17 @@ class Served:
         rows = found.column("row").to_numpy()
         client[rows] = found.column("client").to_numpy()
         return client, np.bincount(rows, minlength=n)
+
+    def last_gone(self, rows: Ints, endpoint: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:
+        """(row, client): who lived last at each endpoint, for statements after they have gone.
+
+        A statement is logged when it is done, which may be after the pooler saw its client leave.
+        """
+        statements = {"row": rows, "endpoint": endpoint, "pool": pool, "log_time": time_us}
+        self._con.register("statements", pa.table(statements))
+        self._con.register("served", self._table)
+        found = self._con.sql(self._sql_gone).to_arrow_table()
+        return found.column("row").to_numpy(), found.column("client").to_numpy()
 
     def join_cut(
         self, rows: Ints, forms: Ints, pool: Ints, time_us: Ints, ordinal: Ints, wholes: pa.Table
