@@ -1,5 +1,6 @@
 """`demo`: the recorded sample, from logs to an answer, with words in between."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,19 @@ def demo(samples: Path) -> None:
     _say(out, "Next", "")
     shown = _relative(store)
     for line in (
-        f"scalple-ingest query --store {shown} --actor j.muller@company.com --disclosure controller",
-        f'scalple-ingest sql --store {shown} "SELECT attribution_grade, count(*) FROM audit GROUP BY 1"',
-        f"scalple-ingest query --store {shown} --subject {CUSTOMER}   # as the customer may see it",
-        f"scalple-ingest coverage --store {shown}",
-        "scalple-ingest reprocess --help          # your own logs",
+        f"query --store {shown} --actor j.muller@company.com --disclosure controller",
+        f'sql --store {shown} "SELECT attribution_grade, count(*) FROM audit GROUP BY 1"',
+        f"query --store {shown} --subject {CUSTOMER}   # as the customer may see it",
+        f"coverage --store {shown}",
+        "reprocess --help   # your own logs",
     ):
-        click.echo(f"  {line}")
+        click.echo(f"  {_program()} {line}")
+
+
+def _program() -> str:
+    """The command as it can be typed here: the virtual environment needn't be active."""
+    name = "scalple-ingest"
+    return name if shutil.which(name) else _relative(Path(sys.argv[0]))
 
 
 def _relative(path: Path) -> str:
