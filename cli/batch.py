@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 
 from scalple.correlate.correlator import Attributed, Correlator
 from scalple.correlate.enrichment import Enricher
+from scalple.correlate.logbatch import dictionary_encoded
 from scalple.correlate.outcome import denied_rows, outcomes
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
+from scalple.correlate.sharing import shared
 from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Block, Reject
@@ -123,13 +125,13 @@ class BatchBuilder:
                     "session_id",
                     "session_line_num",
                     "virtual_transaction_id",
-                    "application_name",
                     "source_offset",
                 )
             },
             "database": said.column("database_name"),
             "db_role": said.column("user_name"),
             "backend_pid": said.column("process_id"),
+            "application_name": _known(said.column("application_name")),
             "client_addr": address,
             "client_port": port,
             **{
@@ -171,7 +173,7 @@ class BatchBuilder:
                 "virtual_transaction_id": refused.column("virtual_transaction_id"),
                 "client_addr": address,
                 "client_port": port,
-                "application_name": refused.column("application_name"),
+                "application_name": _known(refused.column("application_name")),
                 "sqlstate": refused.column("sql_state_code"),
                 "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
                 "query": self._masked(refused.column("query")),
@@ -246,6 +248,14 @@ def _endpoint(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
         pc.take(distinct.indices, encoded.indices), distinct.dictionary
     )
     return names, pc.take(pa.array(ports, pa.int32()), encoded.indices)
+
+
+def _known(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """csvlog's quoted empty text says that there is none: NULL."""
+    encoded = dictionary_encoded(column)
+    values = encoded.dictionary
+    values = pc.if_else(pc.equal(values, ""), pa.scalar(None, TEXT), values)
+    return shared(np.asarray(pc.fill_null(encoded.indices, -1)), values)
 
 
 def _bad_payloads(data: bytes, base: int, block: Block, rows: np.ndarray) -> list[Reject]:

@@ -178,7 +178,10 @@ class Pipeline:
 
     def _pooler_parser(self, file: SourceFile) -> Callable[[bytes, int, bool], Block]:
         times = LogTimes(self._plan.timezone, str(file.path))
-        return lambda data, offset, _: pgbouncer.parse_log(data, offset, file.path.name, times)
+        name = file.path.name
+        return lambda data, offset, final: pgbouncer.parse_log(
+            data, offset, name, times, final=final
+        )
 
     def _read_events(
         self,

@@ -56,16 +56,12 @@ def _is_error(log: pa.Table) -> pa.ChunkedArray:
     return pc.invert(pc.or_(warning, pc.starts_with(state, "02")))
 
 
-def _failed(
-    log: pa.Table, audit_rows: Ints, payload: pa.Table, errors: Ints
-) -> dict[int, int]:
+def _failed(log: pa.Table, audit_rows: Ints, payload: pa.Table, errors: Ints) -> dict[int, int]:
     """pgAudit record -> the error that follows it in its session, of the same statement.
 
     One Python step per error: errors are few, and each looks at one record before it.
     """
-    session = np.asarray(
-        log.column("session_id").combine_chunks().indices.to_numpy(), np.int64
-    )
+    session = np.asarray(log.column("session_id").combine_chunks().indices.to_numpy(), np.int64)
     transaction = log.column("virtual_transaction_id")
     statements = payload.column("statement")
     stride = log.num_rows + 1

@@ -86,7 +86,7 @@ def looks_like_csvlog(head: bytes) -> bool:
     if start is None:
         return False
     fields = head[start.end() :].split(b",", 9)
-    return len(fields) < 6 or bool(re.fullmatch(rb"[0-9a-f]+\.[0-9a-f]+", fields[4]))
+    return len(fields) > 4 and bool(re.fullmatch(rb"[0-9a-f]+\.[0-9a-f]+", fields[4]))
 
 
 def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Block:

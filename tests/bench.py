@@ -97,13 +97,20 @@ def report(name: str, folder: Path, rounds: int, scratch: Path, *, peer: bool) -
     count = records(folder)
     megabytes = (folder / "postgresql.csv").stat().st_size / 1e6
     print(f"{name}: {count:,} records, {megabytes:,.0f} MB of csvlog, best of {rounds}")
-    print(f"  scalple-ingest   {fast.seconds:7.2f} s  {count / fast.seconds:10,.0f} records/s"
-          f"  {megabytes / fast.seconds:6.1f} MB/s  peak {fast.peak_mb:,.0f} MB")
-    print(f"  DuckDB bare copy {low.seconds:7.2f} s  -> {fast.seconds / low.seconds:.2f} x its time")
+    print(
+        f"  scalple-ingest   {fast.seconds:7.2f} s  {count / fast.seconds:10,.0f} records/s"
+        f"  {megabytes / fast.seconds:6.1f} MB/s  peak {fast.peak_mb:,.0f} MB"
+    )
+    print(
+        f"  DuckDB bare copy {low.seconds:7.2f} s  -> {fast.seconds / low.seconds:.2f} x its time"
+    )
     if peer:
         badger = pgbadger(folder, scratch)
-        print(f"  pgBadger         {badger.seconds:7.2f} s"
-              f"  -> {badger.seconds / fast.seconds:.2f} x its speed", flush=True)
+        print(
+            f"  pgBadger         {badger.seconds:7.2f} s"
+            f"  -> {badger.seconds / fast.seconds:.2f} x its speed",
+            flush=True,
+        )
     return fast
 
 
