@@ -9,6 +9,7 @@ hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
 import datetime as dt
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
 
 TAIL_BYTES_MAX = 1 << 20
+PIECES_AHEAD = 3
+"""How many blocks may be parsed and not yet attributed; each holds some memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ class Pipeline:
         if not sources.fresh:
             return self.outcome
         with Committer(self._writer, plan.objects, self.outcome) as committer:
+            begun = self._begin(sources.logs)
             events = self._read_evidence(sources, committer)
             correlator = Correlator(plan.origin, plan.rules, Evidence(events, plan.rules))
             enricher = Enricher(plan.rules, plan.schema_sql, plan.subject_key)
@@ -159,8 +163,10 @@ class Pipeline:
             warmup = WarmUp(correlator, self._stored, plan.timezone)
             for log in sources.logs:
                 if has_news(log):
-                    warmup.catch_up(log)
-                    self._read_log(log, builder, committer)
+                    if log not in begun:
+                        warmup.catch_up(log)
+                    pieces = begun.get(log) or ahead(self._pieces(log))
+                    self._read_log(log, pieces, builder, committer)
                 else:
                     warmup.note(log)
         return self.outcome
@@ -210,14 +216,33 @@ class Pipeline:
 
     # -- statements ---------------------------------------------------------------------------
 
-    def _read_log(self, file: SourceFile, builder: BatchBuilder, committer: Committer) -> None:
-        self.outcome.files_read += 1
+    def _pieces(self, file: SourceFile) -> Iterator[Piece]:
         times = LogTimes(self._plan.timezone, str(file.path))
 
         def parse(data: bytes, offset: int, final: bool) -> Block:
             return csvlog.parse_block(data, offset, times, final=final)
 
-        for piece in ahead(file.pieces(parse)):
+        return file.pieces(parse)
+
+    def _begin(self, logs: list[SourceFile]) -> dict[SourceFile, Iterator[Piece]]:
+        """Parse the first log while the evidence is read: its size has been noted already.
+
+        Only if it is new: otherwise what was read of it before has to come first.
+        """
+        first = logs[0] if logs else None
+        if first is None or first.end:
+            return {}
+        return {first: ahead(self._pieces(first))}
+
+    def _read_log(
+        self,
+        file: SourceFile,
+        pieces: Iterator[Piece],
+        builder: BatchBuilder,
+        committer: Committer,
+    ) -> None:
+        self.outcome.files_read += 1
+        for piece in pieces:
             tables = builder.build(piece.data, piece.begin, piece.block, file.path.name)
             committer.submit(tables, [_position("postgres", file, piece)])
             self._progress(piece.block.consumed, tables["audit"].num_rows)
@@ -233,12 +258,17 @@ def _identity_parser(file: SourceFile) -> Callable[[bytes, int, bool], Block]:
 
 
 def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """The same pieces, the next one parsed while this one is worked on."""
-    with ThreadPoolExecutor(1, "parse") as pool:
-        upcoming = pool.submit(next, pieces, None)
-        while (piece := upcoming.result()) is not None:
-            upcoming = pool.submit(next, pieces, None)
-            yield piece
+    """The same pieces; the next ones are parsed from now on, while others are worked on."""
+    pool = ThreadPoolExecutor(1, "parse")
+    upcoming = deque(pool.submit(next, pieces, None) for _ in range(PIECES_AHEAD))
+
+    def taken() -> Iterator[Piece]:
+        with pool:
+            while (piece := upcoming.popleft().result()) is not None:
+                upcoming.append(pool.submit(next, pieces, None))
+                yield piece
+
+    return taken()
 
 
 def _position(source: str, file: SourceFile, piece: Piece) -> Position:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from scalple.correlate import templates
 
-_NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\U0010ffff][\w$]*)'
+_NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _QUALIFIED = rf"(?:{_NAME}\s*\.\s*)*{_NAME}"
 _PART = re.compile(_NAME)
 _CREATE_TABLE = re.compile(

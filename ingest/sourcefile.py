@@ -20,7 +20,7 @@ from scalple.ingest.rejects import Block
 
 HEAD_BYTES = 4096
 TAIL_BYTES = 256
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Piece:
     anchors: Anchors
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SourceFile:
     """A log file whose size was noted when it was opened; what is written later isn't read.
 

@@ -18,7 +18,7 @@ ROW_VERSION = 1
 NULL_ITEM = 0xFFFFFFFF
 """Stands for the length of an item that is NULL inside a list."""
 
-ROWS_PER_CHUNK = 16_384
+ROWS_PER_CHUNK = 32_768
 CHUNK_BYTES_MAX = 1 << 29  # Arrow's binary offsets are 31 bits wide
 
 Matrix = npt.NDArray[np.uint8]
