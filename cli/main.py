@@ -13,6 +13,7 @@ from types import FrameType
 
 import click
 
+from scalple.cli.allocator import keep_memory
 from scalple.ingest.errors import ScalpleError
 
 VERBS = ("reprocess", "query", "sql", "coverage", "verify", "demo")
@@ -53,6 +54,7 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run, and say what went wrong in one message."""
+    keep_memory()
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     try:
