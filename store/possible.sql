@@ -1,6 +1,12 @@
--- Could this statement have shown the subject? It read personal columns of a table that holds the
--- subject, and it names no one: had it named others only, it would have excluded the subject.
+-- Could this statement have shown the subject, or copied or changed what is kept of it? It touched
+-- personal columns of a table that holds the subject, and nothing in it excludes the subject.
 -- A statement that couldn't be parsed counts when it touched such a table at all.
+--
+-- That a statement names somebody else excludes the subject only where it reads no other rows than
+-- those named: of shape `point`. `id = 5 OR region = 'EU'` names 5 and is of shape `range`.
+-- A `write` is treated like `point`, unless a word in its text may bring in rows beside those
+-- named (a query, a joined table, OR, a second statement) or hand rows back (RETURNING): then it always counts. Such a
+-- word in a comment or in a value counts too: too many rows, never too few.
 class IN ('READ', 'WRITE')
 AND command <> 'PREPARE'  -- reads nothing; its EXECUTE is logged with the parameters
 AND list_has_any(affected_tables, $tables)
@@ -8,6 +14,16 @@ AND (
   list_has_any(columns_accessed, $personal)
   OR coalesce(columns_basis, 'unknown') IN ('unknown', 'object-audit')
 )
-AND coalesce(access_shape, 'full') IN ('range', 'full', 'export', 'point', 'aggregate')
-AND NOT coalesce(
-  list_has_any(list_transform(subjects, lambda s: s."column"), $subject_columns), false)
+AND coalesce(access_shape, 'full') <> 'none'
+AND CASE
+  WHEN coalesce(access_shape, 'full') = 'point'
+    OR access_shape = 'write' AND NOT coalesce(regexp_matches(
+      query,
+      '\b(RETURNING|SELECT|TABLE|MERGE|USING|OR)\b|\bUPDATE\b.*\bFROM\b|;\s*\S',
+      'is'), true)
+  THEN NOT coalesce(
+    list_has_any(list_transform(subjects, lambda s: s."column"), $subject_columns), false)
+  ELSE true
+END
+-- What names the subject is direct.
+AND NOT coalesce(list_has_any(list_transform(subjects, lambda s: s.token), $tokens), false)

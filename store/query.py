@@ -1,9 +1,9 @@
 """Questions that people ask of a store: who touched this person, what did this actor run.
 
 Enters: a connection with the store's views and a question. Leaves: Arrow tables of audit rows.
-`direct` names the subject; `possible` read personal data of the subject's tables without a
-predicate that names anybody: it could have seen the subject, no more is claimed. Opens no file
-itself (see `views`) and prints nothing.
+`direct` names the subject; `possible` touched personal data of the subject's tables and nothing in
+it excludes the subject: it could have shown the subject, no more is claimed. Opens no file itself
+(see `views`) and prints nothing.
 """
 
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ def direct(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
 
 
 def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
-    """Audit rows that read personal data of the subject's tables and name no one of them."""
+    """Audit rows that touched personal data of the subject's tables and don't exclude the subject."""
     if not question.tokens:
         return _rows(con, ["false"], {})
     where, values = _filters(question)
@@ -70,6 +70,7 @@ def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
         "tables": tables,
         "personal": sorted(personal),
         "subject_columns": list(question.subject_columns),
+        "tokens": [token for _, token in question.tokens],
     }
     return _rows(con, where, values)
 
