@@ -112,6 +112,8 @@ class Known:
     client_by_role: Bools
     client_contradicted: Bools
     doubtful: Bools
+    unsure_worker: Bools
+    """A parallel worker's, and its leader's records don't show that the run is still the same."""
     leaked: Bools
     """After a reset on this pool, and no replay directly before the transaction."""
     overlong: Bools
@@ -185,6 +187,7 @@ def attribute(known: Known) -> Attribution:
     # Behind the pooler: what the replayed name says, unless anything casts doubt on it.
     run = known.labelled
     rule(run & known.doubtful, CANDIDATES, ALIVE, RENAMED)
+    rule(run & known.unsure_worker, CANDIDATES, ALIVE, PARALLEL_WORKER)
     rule(run & known.leaked, CANDIDATES, ALIVE, RESET_ON_POOL)
     rule(run & known.overlong, CANDIDATES, ALIVE, OVERLONG_ON_POOL)
     rule(run & ~known.has_endpoint, CANDIDATES, ALIVE, NO_ENDPOINT)

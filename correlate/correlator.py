@@ -33,6 +33,7 @@ from scalple.correlate.sessionbook import SessionBook
 from scalple.correlate.sessions import UNKNOWN, UNPOOLED, Session
 from scalple.correlate.takeovers import Takeovers
 from scalple.correlate.workers import adopt_runs, follow
+from scalple.ingest.pgaudit import NOT_LOGGED, PREVIOUSLY_LOGGED
 from scalple.ingest.records import TEXT
 
 HEALTH_CHECK = "select 1"
@@ -48,6 +49,7 @@ AUTH_QUERIES = frozenset(
         ),
     }
 )
+UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,24 @@ class Correlator:
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
         gaps = self._gaps(batch, runs)
-        adopt_runs(session_of, served_as, runs, before)
-        known, client, decided = self._decide(batch, served_as, name_of, runs, empties)
+        texts = dictionary_encoded(payload.column("statement").cast(TEXT))
+        logged = np.array([one not in UNTOLD for one in texts.dictionary.to_pylist()] or [False])
+        text = codes_of(texts)
+        text_of = batch.spread(np.where(logged[text], text, -1), -1)
+        unsure = adopt_runs(session_of, served_as, runs, before, text_of)
+        known, client, decided = self._decide(batch, served_as, name_of, runs, empties, unsure)
         columns = self._answers.columns(batch, served_as, known, client, decided, runs)
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence)
 
     def _decide(
-        self, batch: LogBatch, session_of: Ints, name_of: Ints, runs: Runs, empties: Bools
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        name_of: Ints,
+        runs: Runs,
+        empties: Bools,
+        unsure: Bools,
     ) -> tuple[Known, Ints, Attribution]:
         rows = batch.audit_rows
         codes, position = np.unique(session_of[rows], return_inverse=True)
@@ -156,7 +168,7 @@ class Correlator:
         # A statement without any name is a nameless client's, whenever it dropped its name.
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
         nameless |= empties[rows] & (pooler_method != rules_of.RESET_QUERY)
-        sure = (matches == 1) & labelled & ~runs.doubtful[rows]
+        sure = (matches == 1) & labelled & ~runs.doubtful[rows] & ~unsure[rows]
         leaked, overlong = self._doubts.apply(
             rows,
             pool,
@@ -190,6 +202,7 @@ class Correlator:
             client_by_role=served & take(self._served.by_role, at),
             client_contradicted=served & take(self._served.contradicted, at),
             doubtful=runs.doubtful[rows] | (taken & labelled),
+            unsure_worker=unsure[rows],
             leaked=leaked,
             overlong=overlong,
             session_method=session_method,

@@ -1,7 +1,7 @@
 """Parallel workers' records -> the session of the backend that they worked for.
 
 Enters: a batch's records and the sessions known. Leaves: for each record the session whose client
-was served, and the leader's run for records of workers. Before pgAudit 18 every worker repeats
+was served, the leader's run for records of workers, and where that run isn't sure. Before pgAudit 18 every worker repeats
 its leader's statement under a session id of its own, without role or endpoint, with the leader's
 pid beside it (csvlog since PostgreSQL 14).
 """
@@ -17,6 +17,7 @@ from scalple.correlate.runs import OpenSession, Runs
 from scalple.correlate.sessions import Session
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class _HasLog(Protocol):
@@ -47,31 +48,58 @@ def follow(batch: _HasLog, session_of: Ints, sessions: dict[int, Session]) -> In
 
 
 def adopt_runs(
-    session_of: Ints, served_as: Ints, runs: Runs, before: dict[int, OpenSession]
-) -> None:
+    session_of: Ints, served_as: Ints, runs: Runs, before: dict[int, OpenSession], text_of: Ints
+) -> Bools:
     """Give workers' records the run in which their leader stood when they were logged.
 
     The pooler replays a name and waits before it lets a statement through, so that the leader's
-    last record before a worker's belongs to the same client. Whether it is the same transaction
-    can't be seen, so any doubt about that record counts for the worker's.
+    last record before a worker's belongs to the same client, if none is missing in between. That
+    shows in the leader's next record only: without it, nothing about the worker's is sure.
+
+    Args:
+        session_of: session of each record.
+        served_as: the same, with workers' replaced by their leaders'.
+        runs: what is known of each record; workers' are filled in.
+        before: open sessions as they stood before this batch.
+        text_of: code of the statement that each record is pgAudit's record of, or -1.
+
+    Returns:
+        Which records got a run that the leader's next record doesn't bear out.
     """
+    unsure = np.zeros(len(session_of), bool)
     borrowed = np.flatnonzero(served_as != session_of)
     if not len(borrowed):
-        return
+        return unsure
     stride = len(session_of) + 1
     keys = np.sort(session_of * stride + np.arange(len(session_of)))
     leaders = served_as[borrowed]
-    at = np.searchsorted(keys, leaders * stride + borrowed) - 1
+    after = np.searchsorted(keys, leaders * stride + borrowed)
+    at = after - 1
     found = (at >= 0) & (keys[np.maximum(at, 0)] // stride == leaders)
     last = keys[np.maximum(at, 0)] % stride
-    runs.label[borrowed] = np.where(found, runs.label[last], -1)
-    runs.doubtful[borrowed] = np.where(found, runs.doubtful[last] | runs.drift[last], False)
-    runs.fresh[borrowed] = np.where(found, runs.replay[last], False)
-    for row, leader in zip(borrowed[~found].tolist(), leaders[~found].tolist(), strict=True):
-        carried = before.get(leader)
-        if carried is not None:
-            runs.label[row] = carried.label
-            runs.doubtful[row] = carried.doubtful_before or carried.drift
-            runs.fresh[row] = carried.replay
+    label = np.where(found, runs.label[last], -1)
+    doubtful = np.where(found, runs.doubtful[last] | runs.drift[last], False)
+    fresh = np.where(found, runs.replay[last], False)
+    carried = zip(np.flatnonzero(~found).tolist(), leaders[~found].tolist(), strict=True)
+    for place, leader in carried:
+        known = before.get(leader)
+        if known is not None:
+            label[place] = known.label
+            doubtful[place] = known.doubtful_before or known.drift
+            fresh[place] = known.replay
+    follow_up = np.minimum(after, len(keys) - 1)
+    goes_on = (after < len(keys)) & (keys[follow_up] // stride == leaders)
+    following = keys[follow_up] % stride
+    whole = goes_on & (runs.missing[following] == 0) & ~runs.begins_unseen[following]
+    same_run = whole & ~runs.replay[following] & (runs.label[following] == label)
+    # Without log_rows the leader's own record comes before its workers', and may be its last.
+    text = text_of[borrowed]
+    ended = whole & runs.replay[following] & found & (text >= 0) & (text_of[last] == text)
+    unsure[borrowed] = ~(same_run | ended)
+    doubtful |= same_run & (runs.doubtful[following] | runs.drift[following])
+    runs.label[borrowed] = label
+    runs.doubtful[borrowed] = doubtful
+    runs.fresh[borrowed] = fresh
     runs.replay[borrowed] = False
     runs.drift[borrowed] = False
+    return unsure
