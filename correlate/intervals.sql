@@ -31,8 +31,10 @@ SELECT sidecar, ts AS ends_at FROM identity_events WHERE event IN ('start', 'sto
 UNION ALL
 SELECT sidecar,
        max(ts) + to_milliseconds(3000 * coalesce(
-         max(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT))
-           FILTER (WHERE event = 'start'), 10))
+         max(CASE WHEN event = 'start' AND json_valid(detail) THEN
+           least(greatest(
+             try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400)
+         END), 10))
 FROM identity_events GROUP BY sidecar, life;
 
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.

@@ -18,6 +18,7 @@ _AUTHENTICATED = re.compile(
     r"(?: \(.*:\d+\))?",
     re.DOTALL,
 )
+_PORT = re.compile("[0-9]{1,5}")
 _NAMING_METHODS = frozenset({"cert", "gss", "sspi", "ldap", "peer"})
 
 ANNOUNCED_US = 60_000_000
@@ -73,7 +74,7 @@ def client_endpoint(connection_from: str | None) -> Endpoint | None:
     if not connection_from or connection_from.startswith("["):
         return None
     address, _, port = connection_from.rpartition(":")
-    return (address.lower(), int(port)) if address and port.isdigit() else None
+    return (address.lower(), int(port)) if address and _PORT.fullmatch(port) else None
 
 
 def place(session: Session, evidence: Evidence, rules: Rules) -> None:

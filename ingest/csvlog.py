@@ -73,6 +73,13 @@ _TYPES: dict[str, pa.DataType] = {
     name: _DICTIONARY if name in _REPEATED else pa.string() for name in COLUMNS
 } | {"process_id": pa.int32(), "session_line_num": pa.int64(), "leader_pid": pa.int32()}
 
+_SESSION_ID = r"^[0-9a-f]{1,10}\.[0-9a-f]{1,8}$"
+_PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]?\d{1,4})"
+_CAME_FROM = rf"(?s)^(?:[^:]*|.*:{_PORT})$"
+_LINES_MAX = 2**53
+_TIMES_END_US = 7_258_118_400_000_000
+"""2200: no clock of this century shows it."""
+
 _TIME_BYTES = len("2026-11-23 03:49:12.415")
 _FIELD = re.compile(rb'"[^"]*(?:""[^"]*)*"|[^",\r\n]*')
 _START = re.compile(
@@ -294,10 +301,30 @@ def _read_one(data: bytes, begin: int, end: int) -> bool:
 
 
 def _typed(table: pa.Table, times: LogTimes) -> pa.Table | None:
-    """With the times resolved; None if one of them is no time."""
+    """With the times resolved; None if a field isn't what PostgreSQL writes there."""
+    lines = pc.min_max(table.column("session_line_num"))
+    if (
+        not _all_match(table.column("session_id"), _SESSION_ID)
+        or table.column("session_id").null_count
+        or not _all_match(table.column("connection_from"), _CAME_FROM)
+        or table.column("session_line_num").null_count
+        or (table.num_rows and not 1 <= lines["min"].as_py() <= lines["max"].as_py() <= _LINES_MAX)
+    ):
+        return None
     try:
         log_time = times.resolve(table.column("log_time").combine_chunks())
     except NotATimeError:
         return None
+    moments = pc.min_max(log_time.cast(pa.int64()))
+    if table.num_rows and not 0 <= moments["min"].as_py() <= moments["max"].as_py() < _TIMES_END_US:
+        return None
     at = table.schema.get_field_index("log_time")
     return table.set_column(at, "log_time", log_time)
+
+
+def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
+    """Whether all distinct values have that form; NULL counts as one that has."""
+    return all(
+        pc.all(pc.match_substring_regex(part.dictionary, pattern)).as_py() is not False
+        for part in column.unify_dictionaries().chunks[:1]
+    )

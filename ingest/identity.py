@@ -73,6 +73,8 @@ class IdentityEvent(BaseModel):
     actor_kind: Literal["human", "service", "agent"] | None = None
     on_behalf_of: Text | None = None
     authn: Literal["jwt", "mtls", "peercred", "asserted"] | None = None
+    heartbeat_s: Annotated[int, Field(ge=1, le=86_400)] | None = None
+    """In `start`: seconds between heartbeats."""
 
     @model_validator(mode="after")
     def _complete(self) -> "IdentityEvent":
@@ -116,6 +118,8 @@ def parse_events(data: bytes, offset: int, path: str) -> Block:
 def _row(event: IdentityEvent, path: str, at: int) -> dict[str, Any]:
     values = {name: value for name, value in event if name in _COLUMNS}
     rest = dict(event.model_extra or {})
+    if event.heartbeat_s is not None:
+        rest["heartbeat_s"] = event.heartbeat_s
     return values | {
         "source": "identity",
         "sidecar_seq": event.seq,

@@ -243,3 +243,29 @@ def test_the_sample_has_as_many_records_as_the_csv_module_counts() -> None:
     table, rejects, _ = parse_in_reads(data, 200_000)
     assert rejects == []
     assert found(table) == expected(data)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("session_id", "6b{4.1267"),
+        ("session_id", ""),
+        ("session_id", "6b0448d16b0448d1.1267"),
+        ("connection_from", "10.0.0.5:6086²"),
+        ("connection_from", "10.0.0.5:608629999"),
+        ("process_id", "47x1"),
+        ("leader_pid", "99999999999"),
+        ("session_line_num", ""),
+        ("session_line_num", "-5"),
+        ("session_line_num", "9223372036854775807"),
+        ("log_time", "0000-11-23 03:49:00.002 UTC"),
+        ("log_time", "9999-12-31 23:59:59.999 UTC"),
+    ],
+)
+def test_a_damaged_field_makes_a_reject_of_its_record_only(field: str, value: str) -> None:
+    bad = record(2, 26, message="b", **{field: value})
+    data = record(1, message="a", connection_from="[local]") + bad
+    data += record(3, message="c", connection_from="2001:db8::7:6553")
+    table, rejects, _ = parse_in_reads(data, 1 << 16)
+    assert table.column("message").to_pylist() == ["a", "c"]
+    assert [one.raw for one in rejects] == [bad]

@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,3 +139,18 @@ def test_a_text_with_line_separators_stays_one_line() -> None:
     block = parse(line(actor="a\u2028b\x0bc\x85d"))
     assert block.rejects == []
     assert block.table.column("actor").to_pylist() == ["a\u2028b\x0bc\x85d"]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 86_401, 9_000_000_000_000_000_000])
+def test_an_impossible_heartbeat_is_no_event(seconds: int) -> None:
+    block = parse(line(event="start", actor=..., connection=..., heartbeat_s=seconds))
+    assert block.table.num_rows == 0
+    assert len(block.rejects) == 1
+
+
+@pytest.mark.parametrize("detail", ['{"heartbeat_s": 9000000000000000000}', '{"x": NaN}', "{"])
+def test_a_stored_start_with_odd_detail_does_not_stop_later_runs(detail: str) -> None:
+    events = parse(line(seq=1, event="start", actor=..., connection=...) + line(seq=2)).table
+    at = events.schema.get_field_index("detail")
+    odd = events.set_column(at, events.schema.field(at), pa.array([detail, None], pa.string()))
+    assert Evidence(numbered([odd]), Rules()).clients.num_rows == 1
