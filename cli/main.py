@@ -13,8 +13,11 @@ from types import FrameType
 
 import click
 
-from scalple.cli.allocator import keep_memory
 from scalple.ingest.errors import ScalpleError
+from scalple.store.allocator import keep_memory
+
+UNEXPECTED_SHOWN = 300
+"""Characters of an unforeseen error's own text."""
 
 VERBS = ("reprocess", "query", "sql", "coverage", "verify", "demo")
 
@@ -69,11 +72,15 @@ def main() -> None:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except Exception:
-        if not interrupt.came:
+    except Exception as error:
+        if interrupt.came:
+            click.echo("interrupted; what was committed stays", err=True)
+            sys.exit(130)
+        if os.environ.get("SCALPLE_DEBUG"):
             raise
-        click.echo("interrupted; what was committed stays", err=True)
-        sys.exit(130)
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:UNEXPECTED_SHOWN]
+        click.echo(f"error: unexpected {what}; please report (SCALPLE_DEBUG=1 says more)", err=True)
+        sys.exit(1)
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

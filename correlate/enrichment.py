@@ -63,7 +63,7 @@ class Enricher:
         literals.hide_in_comments(values.replaced, row_text)
         in_literals = expand(literals.subjects, row_text)
         found = naming.lists([in_literals, values.subjects], batch.num_rows)
-        query = literals.texts().take(pa.array(row_text, mask=~logged))
+        query = shared(row_text, literals.texts())
         bound = values.lists()
         described = self._describe(batch, row_form, forms)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))

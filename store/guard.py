@@ -24,6 +24,7 @@ def only_select(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
     Raises:
         InputError: it is no single SELECT, or it would write, or DuckDB refuses it.
     """
+    require_utf8(text, "sql")
     try:
         statements = con.extract_statements(text)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -36,6 +37,18 @@ def only_select(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
             if _WRITES.search(operator):
                 raise _refused(f"the statement would write ({operator})")
     return statements[0]
+
+
+def require_utf8(text: str, place: str) -> None:
+    """DuckDB and Arrow take no other text; arguments of a command may be any bytes.
+
+    Raises:
+        InputError: the text was made of bytes that aren't UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError("the text isn't valid UTF-8", place=place) from None
 
 
 def _operators(plan: Any) -> Iterator[str]:

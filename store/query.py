@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from scalple.ingest.errors import InputError
-from scalple.store.guard import only_select
+from scalple.store.guard import only_select, require_utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,11 @@ class Question:
 
 
 def direct(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
-    """Audit rows that fit: those naming the subject, if the question has one."""
+    """Audit rows that fit: those naming the subject, if the question has one.
+
+    Raises:
+        InputError: a text of the question isn't valid UTF-8.
+    """
     where, values = _filters(question)
     if question.tokens:
         where.append("list_has_any(list_transform(subjects, lambda s: s.token), $tokens)")
@@ -128,9 +132,11 @@ def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
     where: list[str] = []
     values: dict[str, Any] = {}
     if question.actor is not None:
+        require_utf8(question.actor, "actor")
         where.append("(session_user_id = $actor OR lower(session_email) = lower($actor))")
         values["actor"] = question.actor
     if question.table is not None:
+        require_utf8(question.table, "table")
         where.append("list_contains(affected_tables, $table)")
         name = question.table
         values["table"] = name if "." in name else f"public.{name}"

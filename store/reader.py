@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from scalple.ingest.errors import ConfigError
+from scalple.ingest.errors import ConfigError, StoreError
 from scalple.store.chain import Chain, read_object, read_settled
 from scalple.store.keys import read_public_keys
 from scalple.store.layout import OriginLayout, existing_origins, origin_layout
@@ -59,7 +59,19 @@ class StoreReader:
         Raises:
             ConfigError: there is no store, or no such origin in it.
             VerificationError: a head or a chain isn't intact.
+            StoreError: it may not be read.
         """
+        try:
+            return cls._open(store_dir, origin, verified)
+        except OSError as error:
+            raise StoreError(
+                f"can't be read: {error.strerror}",
+                place=str(error.filename or store_dir),
+                hint="check --store, and who may read it",
+            ) from error
+
+    @classmethod
+    def _open(cls, store_dir: Path, origin: str | None, verified: VerifiedFiles | None) -> Self:
         origins = existing_origins(store_dir)
         if origin is not None:
             layout = origin_layout(store_dir, origin)

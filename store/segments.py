@@ -22,6 +22,8 @@ SEGMENT_ROWS_MAX = 1 << 20
 ROW_GROUP_ROWS = 100_000
 
 _SALT_KEY = b"scalple.salt_key"
+_RANGED = ("seq", "log_time", "ts")
+"""Columns that questions cut by range; statistics of the others cost time and prune nothing."""
 _KIND = b"scalple.kind"
 
 
@@ -44,6 +46,7 @@ def to_parquet(segment: Segment) -> bytes:
         compression="zstd",
         compression_level=1,
         store_schema=False,
+        write_statistics=[name for name in _RANGED if name in table.column_names],
         **_encodings(table.schema),
     ) as writer:
         writer.add_key_value_metadata({_KIND: segment.kind, _SALT_KEY: segment.salt_key.hex()})

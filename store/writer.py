@@ -10,7 +10,6 @@ It doesn't decide what a batch is, and never deletes or rewrites what a manifest
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,7 +36,7 @@ from scalple.store.manifest import (
     sha256_hex,
 )
 from scalple.store.note import VerifierKey
-from scalple.store.rowtree import SALT_KEY_BYTES, RowHasher
+from scalple.store.sealing import Sealer
 
 PREPARED_MAX = 4
 """How many batches may be prepared and not yet committed."""
@@ -76,8 +75,7 @@ class StoreWriter:
         self._next_seq = dict(chain.next_seq)
         self._next_n = chain.tree.size
         self._usable = True
-        self._parquet = ThreadPoolExecutor(1, "scalple-parquet")
-        self._hasher = RowHasher()
+        self._sealer = Sealer()
 
     @classmethod
     def open(
@@ -118,8 +116,7 @@ class StoreWriter:
     def close(self) -> None:
         """Gives the lock back. What was prepared and not committed is gone at the next opening."""
         self._usable = False
-        self._parquet.shutdown()
-        self._hasher.close()
+        self._sealer.close()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -233,11 +230,8 @@ class StoreWriter:
 
     def _write(self, kind: str, table: pa.Table) -> Iterator[SegmentRecord]:
         """Writes one segment, or several when one would be too large."""
-        salt_key = secrets.token_bytes(SALT_KEY_BYTES)
-        segment = segments.Segment(kind, table, salt_key)
-        parquet = self._parquet.submit(segments.to_parquet, segment)  # while the rows are hashed
-        rows_root = self._hasher.root(table, salt_key)
-        data = parquet.result()
+        sealed = self._sealer.seal(kind, table)
+        data = sealed.data
         if len(data) > segments.SEGMENT_BYTES_MAX:
             if table.num_rows == 1:
                 raise StoreError(f"a single row of {kind} is larger than a segment may be")
@@ -255,7 +249,7 @@ class StoreWriter:
             file=path.name,
             first_seq=table["seq"][0].as_py(),
             rows=table.num_rows,
-            rows_root=rows_root.hex(),
+            rows_root=sealed.rows_root.hex(),
             sha256=sha256,
             bytes=len(data),
         )
