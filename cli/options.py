@@ -9,7 +9,11 @@ from typing import Any
 import click
 
 from scalple.cli.config import Config, load
-from scalple.ingest.errors import ConfigError, InputError
+from scalple.ingest.errors import ConfigError, InputError, StoreError
+from scalple.store.layout import existing_origins
+
+SHOWN_NAME = 100
+"""So much of a name that is too long is repeated in its error."""
 
 store_option = click.option("--store", "store_dir", metavar="DIR", help="The store's directory.")
 config_option = click.option(
@@ -37,6 +41,7 @@ def store_path(option: str | None, config: Config) -> Path:
 
     Raises:
         ConfigError: neither does, or it isn't a local directory.
+        StoreError: it may not be read.
     """
     name = option or config.store
     if not name:
@@ -44,9 +49,32 @@ def store_path(option: str | None, config: Config) -> Path:
     if "://" in name:
         raise ConfigError(f"{name}: only local stores can be used so far", hint="give a directory")
     path = Path(name)
-    if path.exists() and not path.is_dir():
-        raise ConfigError("is a file, not a store", place=str(path), hint="give a directory")
+    if not _is_utf8(name):
+        raise ConfigError("the name isn't valid UTF-8", place=repr(name), hint="rename it")
+    try:
+        if path.exists() and not path.is_dir():
+            raise ConfigError("is a file, not a store", place=str(path), hint="give a directory")
+        for origin in existing_origins(path):
+            next((path / origin).iterdir(), None)
+    except PermissionError as error:
+        raise StoreError(
+            "can't be read: permission denied",
+            place=str(error.filename or path),
+            hint="check --store, and who may read it",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"can't be a store: {error.strerror}", place=_shortened(name), hint="check --store"
+        ) from error
     return path
+
+
+def _is_utf8(name: str) -> bool:
+    return name == name.encode(errors="replace").decode()
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= SHOWN_NAME else f"{name[:SHOWN_NAME]}…"
 
 
 def moment(text: str | None, option: str) -> dt.datetime | None:
@@ -72,11 +100,20 @@ def files(patterns: Sequence[str]) -> tuple[Path, ...]:
     """Files that paths and patterns name, each once.
 
     Raises:
-        InputError: a pattern matches nothing.
+        InputError: a pattern matches nothing, or can't be a name.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
-        if Path(pattern).exists() or not glob.has_magic(pattern):
+        if not _is_utf8(pattern):
+            raise InputError("the name isn't valid UTF-8", place=repr(pattern), hint="rename it")
+        try:
+            is_there = Path(pattern).exists()
+        except OSError as error:
+            raise InputError(
+                f"can't be read: {(error.strerror or str(error)).lower()}",
+                place=_shortened(pattern),
+            ) from error
+        if is_there or not glob.has_magic(pattern):
             found[Path(pattern)] = None
             continue
         matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (absolute patterns)

@@ -28,6 +28,7 @@ from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import keys
 from scalple.store import query as questions
+from scalple.store.guard import require_utf8
 from scalple.store.layout import keys_directory
 from scalple.store.query import Period, Question
 from scalple.store.reader import StoreReader
@@ -156,10 +157,11 @@ def _identifiers(given: tuple[str, ...], rules: Rules) -> list[tuple[str, str]]:
     """(identifier, value) of each NAME=VALUE; a column stands for the identifiers it holds.
 
     Raises:
-        InputError: no such identifier; names the known ones.
+        InputError: no such identifier (names the known ones), or the text isn't valid UTF-8.
     """
     found = []
     for text in given:
+        require_utf8(text, "--subject")
         name, equals, value = text.partition("=")
         if not equals or not value:
             raise InputError(f"{text!r} is not NAME=VALUE", place="--subject")

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
+import duckdb
 import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
@@ -25,8 +26,9 @@ TABLE_WIDTH = 120
 
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: times as RFC 3339 in UTC, bytes as base64."""
-    if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, dt.datetime):  # one without a zone is UTC, as everywhere in the store
+        in_utc = value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
+        return in_utc.isoformat(timespec="microseconds") + "Z"
     if isinstance(value, dt.date | dt.time | dt.timedelta):
         return str(value)
     if isinstance(value, bytes):
@@ -44,7 +46,28 @@ def plain(value: Any) -> Any:
 
 def items(table: pa.Table) -> list[dict[str, Any]]:
     """Rows as JSON objects; of columns with one name the later ones get a number."""
-    return [plain(row) for row in table.rename_columns(column_names(table)).to_pylist()]
+    names = column_names(table)
+    columns = [_values(column) for column in table.columns]
+    return [plain(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """Python's values; those that Python has none for (`infinity`, nanoseconds) as DuckDB's text."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):
+        with duckdb.connect() as con:
+            con.execute("SET TimeZone = 'UTC'")
+            found = con.from_arrow(pa.table({"v": column})).project("v::VARCHAR").fetchall()
+        return [_value(one, text) for one, (text,) in zip(column, found, strict=True)]
+    return values
+
+
+def _value(scalar: pa.Scalar, text: str | None) -> Any:
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return text
 
 
 def column_names(table: pa.Table) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.commandline import (
     scalple_as_nobody,
 )
 
-INPUT, CONFIG, STORE = 3, 4, 5
+INPUT, CONFIG, STORE, DAMAGED = 3, 4, 5, 7
 STDERR_LOG = (
     "2026-03-14 11:22:08.123 UTC [8841] app_user@app LOG:  AUDIT: SESSION,1,1,READ,SELECT,TABLE,"
     'public.users,"SELECT 1",<none>\n'
@@ -270,6 +271,67 @@ def call(verb: str, store: Path | None) -> Said:
     return scalple(verb, *where, *more.get(verb, []))
 
 
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "verify", "reprocess"])
+@pytest.mark.parametrize("name", ["s" * 300, os.fsdecode(b"/tmp/\xff")], ids=["long", "no text"])
+def test_a_name_that_no_store_can_have_is_refused(verb: str, name: str) -> None:
+    assert_refused(call(verb, Path(name)), CONFIG)
+
+
+@pytest.mark.parametrize("name", ["s" * 300, os.fsdecode(b"/tmp/\xff")], ids=["long", "no text"])
+def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    for option in ("--postgres-log", "--pgbouncer-log", "--identity-events"):
+        assert_refused(scalple("reprocess", "--store", tmp_path / "s", option, name), INPUT)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "reprocess"])
+@pytest.mark.parametrize("locked", [".", "sample"])
+def test_a_store_that_may_not_be_read_is_refused(verb: str, locked: str, intact: Path) -> None:
+    shared = Path(tempfile.mkdtemp(prefix="scalple-unreadable-", dir="/tmp"))
+    try:
+        shared.chmod(0o755)
+        log = shutil.copy(SAMPLE / "postgresql.csv", shared)
+        shutil.copytree(intact, shared / "store")
+        (shared / "store" / locked).chmod(0o000)
+        more: dict[str, list[str | Path]] = {
+            "query": ["--actor", "x"],
+            "sql": ["SELECT 1"],
+            "reprocess": ["--postgres-log", log],
+        }
+        said = scalple_as_nobody(verb, "--store", shared / "store", *more.get(verb, []))
+        assert_refused(said, STORE, "can't be read", "ermission denied")
+    finally:
+        (shared / "store" / locked).chmod(0o755)
+        shutil.rmtree(shared)
+
+
+@pytest.mark.parametrize("verb", ["query", "verify"])
+def test_declarations_that_were_changed_are_not_used(verb: str, store: Path) -> None:
+    (rules,) = (
+        path for path in store.glob("*/objects/*") if path.read_bytes().startswith(b'{"actors"')
+    )
+    rules.chmod(0o644)
+    rules.write_bytes(
+        rules.read_bytes().replace(b"public.orders.user_id", b"public.orders.user_ix")
+    )
+    said = call(verb, store)
+    assert said.code == DAMAGED
+    assert "object differs" in said.err + said.out or rules.name in said.err + said.out
+
+
+def test_what_nobody_foresaw_is_one_line(intact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr("scalple.cli.sql.connect", fail)
+    monkeypatch.delenv("SCALPLE_DEBUG", raising=False)
+    said = call("sql", intact)
+    assert_refused(said, 1, "unexpected RuntimeError: first second", "please report")
+    monkeypatch.setenv("SCALPLE_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="first"):
+        call("sql", intact)
+
+
 def test_a_store_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path / "file", "in the way")
     said = reprocess_sample(file / "store")
@@ -355,6 +417,52 @@ def test_a_subject_is_not_looked_up_without_its_key(store: Path) -> None:
     said = scalple("query", "--store", store, "--subject", "customer_id=4711")
     assert_refused(said, CONFIG, "subject.key", "[keys]")
     assert not store.with_name("store.keys").exists()
+
+
+NOT_UTF8 = os.fsdecode(b"a\xff")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["sql", f"SELECT '{NOT_UTF8}'"], "sql"),
+        (["query", "--actor", NOT_UTF8], "actor"),
+        (["query", "--table", NOT_UTF8], "table"),
+        (["query", "--subject", f"customer_id={NOT_UTF8}"], "--subject"),
+        (["query", "--subject", f"{NOT_UTF8}=1"], "--subject"),
+    ],
+)
+def test_a_question_that_is_no_text_is_refused(
+    arguments: list[str], place: str, intact: Path
+) -> None:
+    said = scalple(arguments[0], "--store", intact, *arguments[1:])
+    assert_refused(said, INPUT, place, "isn't valid UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("TIMESTAMPTZ 'infinity'", "infinity"),
+        ("DATE '-infinity'", "-infinity"),
+        ("TIMESTAMP '290000-01-01'", "290000-01-01 00:00:00"),
+        ("TIMESTAMP_S '290000-01-01'", "290000-01-01 00:00:00"),
+        ("TIMESTAMP '0044-03-15 (BC)'", "0044-03-15 (BC) 00:00:00"),
+        ("TIMESTAMP_NS '2026-03-14 11:22:08.123456789'", "2026-03-14 11:22:08.123456789"),
+        ("[DATE 'infinity']", "[infinity]"),
+        ("{'a': TIMESTAMP 'infinity'}", "{'a': infinity}"),
+        ("TIMESTAMP '2026-03-14'", "2026-03-14T00:00:00.000000Z"),
+        ("TIMESTAMPTZ '0044-03-15 00:00:00+00'", "0044-03-15T00:00:00.000000Z"),
+    ],
+)
+def test_times_that_python_cannot_hold_are_text(value: str, shown: str, intact: Path) -> None:
+    question = f"SELECT v FROM (VALUES (NULL), ({value})) AS t(v)"
+    said = scalple("sql", "--store", intact, "--format", "json", question)
+    assert said.code == 0, said.err
+    assert said.json() == [{"v": None}, {"v": shown}]
+    for form in ("table", "csv", "jsonl"):
+        said = scalple("sql", "--store", intact, "--format", form, question)
+        assert said.code == 0, said.err
+        assert shown in said.out
 
 
 def test_wrong_usage_is_code_2(intact: Path) -> None:
