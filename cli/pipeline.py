@@ -157,7 +157,13 @@ class Pipeline:
         with Committer(self._writer, plan.objects, self.outcome) as committer:
             begun = self._begin(sources.logs)
             events = self._read_evidence(sources, committer)
-            correlator = Correlator(plan.origin, plan.rules, Evidence(events, plan.rules))
+            evidence = Evidence(events, plan.rules)
+            if evidence.identity_holes:
+                self.outcome.warnings.append(
+                    f"identity events are missing in {evidence.identity_holes:,} places (`seq` "
+                    "skips numbers): who was on a connection open then isn't known from there on"
+                )
+            correlator = Correlator(plan.origin, plan.rules, evidence)
             enricher = Enricher(plan.rules, plan.schema_sql, plan.subject_key)
             builder = BatchBuilder(self._numbers, correlator, enricher)
             warmup = WarmUp(correlator, self._stored, plan.timezone)

@@ -36,12 +36,24 @@ WITH named AS (
   FROM pooler_clients c
   WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
   UNION ALL BY NAME
-  -- What the sidecar said ended before the connection did: somebody is there, unidentified.
+  -- What the sidecar said ended before the connection did, or before its next word: somebody is
+  -- there, unidentified.
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
-         n.named_until + INTERVAL 1 MICROSECOND AS since, c.until
+         n.named_until + INTERVAL 1 MICROSECOND AS since,
+         coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until) AS until
   FROM pooler_clients c
-  JOIN (SELECT pooler_seq, max(until) AS named_until FROM named GROUP BY pooler_seq) n
-    ON n.pooler_seq = c.seq AND n.named_until < c.until
+  JOIN (SELECT pooler_seq, max(until) OVER w AS named_until, lead(since) OVER w AS next_since
+        FROM named
+        WINDOW w AS (PARTITION BY pooler_seq ORDER BY since, until, identity_seq
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) n
+    ON n.pooler_seq = c.seq
+   AND n.named_until < coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until)
+  UNION ALL BY NAME
+  SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
+         c.since, n.named_since - INTERVAL 1 MICROSECOND AS until
+  FROM pooler_clients c
+  JOIN (SELECT pooler_seq, min(since) AS named_since FROM named GROUP BY pooler_seq) n
+    ON n.pooler_seq = c.seq AND n.named_since > c.since
 ), with_roles AS (
   SELECT a.* EXCLUDE (actor, authn),
          coalesce(a.actor, r.actor) AS actor,

@@ -67,6 +67,8 @@ class Evidence:
             "SELECT count(*) > 0 FROM events WHERE event = 'server-connect' AND client_port IS NULL"
         ).fetchall()[0][0]
         """The pooler reaches PostgreSQL through a unix socket, at least at times."""
+        self.identity_holes: int = con.sql("SELECT count(*) FROM identity_holes").fetchall()[0][0]
+        """In how many places a sidecar's numbering shows that events are missing."""
         self._read_coverage(con)
         con.close()
         self._number_endpoints()

@@ -15,6 +15,16 @@ SELECT *, count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY 
           AS life
 FROM identity_events;
 
+-- Where events are missing: what was said before may have been changed by one of those.
+CREATE OR REPLACE TEMP TABLE identity_holes AS
+WITH numbered AS (
+  SELECT sidecar, sidecar_seq, lag(life) OVER w AS life, lag(sidecar_seq) OVER w AS last_seq,
+         lag(ts) OVER w AS known_until
+  FROM identity_events
+  WINDOW w AS (PARTITION BY sidecar ORDER BY life, sidecar_seq, ts)
+)
+SELECT sidecar, life, last_seq, known_until FROM numbered WHERE sidecar_seq - last_seq > 1;
+
 CREATE OR REPLACE TEMP TABLE process_ups AS
 SELECT ts, detail AS version FROM events WHERE source = 'pgbouncer' AND event = 'process-up';
 
@@ -47,7 +57,7 @@ WITH opens AS (
          END AS next_open
   FROM identity_events WHERE event = 'open'
 ), words AS (
-  SELECT w.seq, w.event, w.ts, w.sidecar, o.seq AS open_seq, o.ts AS opened,
+  SELECT w.seq, w.event, w.ts, w.sidecar, w.life, w.sidecar_seq, o.seq AS open_seq, o.ts AS opened,
          o.client_addr, o.client_port, o.next_open, o.database, o.db_role, o.application_name,
          coalesce(w.peer_addr, o.peer_addr) AS peer_addr,
          coalesce(w.peer_port, o.peer_port) AS peer_port,
@@ -62,19 +72,23 @@ WITH opens AS (
    AND w.sidecar_seq >= o.sidecar_seq
   WHERE w.event IN ('open', 'identify', 'close')
 ), bounded AS (
-  SELECT w.*,
+  SELECT w.*, h.known_until,
          (SELECT min(e.ends_at) FROM sidecar_ends e
           WHERE e.sidecar = w.sidecar AND e.ends_at > w.ts) AS sidecar_end,
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > w.ts) AS pooler_up
-  FROM words w WHERE w.event <> 'close'
+  FROM words w
+  ASOF LEFT JOIN identity_holes h
+    ON w.sidecar = h.sidecar AND w.life = h.life AND w.sidecar_seq <= h.last_seq
+  WHERE w.event <> 'close'
 )
-SELECT * EXCLUDE (next_word, next_event, next_open, sidecar_end, pooler_up),
+SELECT * EXCLUDE (next_word, next_event, next_open, known_until, sidecar_end, pooler_up, life,
+                  sidecar_seq),
        date_trunc('millisecond', ts) AS since,
-       least(next_word, next_open, sidecar_end) AS until,
+       least(next_word, next_open, known_until, sidecar_end) AS until,
        -- Behind a pooler, its own word on when a connection closed is the better one: what the
        -- client sent last may be logged after the sidecar saw it leave.
        least(CASE WHEN next_event <> 'close' THEN next_word END,
-             next_open, CASE WHEN next_event = 'close' THEN NULL ELSE sidecar_end END,
+             next_open, known_until, CASE WHEN next_event = 'close' THEN NULL ELSE sidecar_end END,
              pooler_up) AS pooled_until
 FROM bounded;
 

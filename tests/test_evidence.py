@@ -71,8 +71,25 @@ def closed(seconds: float, port: int = ALICE, pointer: str = "0x1", why: str = "
     return pooler("client-close", seconds, port, connection=pointer, detail=why)
 
 
+def counted(events: tuple[Event, ...]) -> list[Event]:
+    """The same events, counted without a hole in each life of the sidecar, as a writer does."""
+    done, count = [], 0
+    for event in sorted(events, key=lambda one: one["ts"]):
+        if event["source"] == "identity":
+            count = 1 if event["event"] == "start" else count + 1
+            done.append(event | {"sidecar_seq": count})
+        else:
+            done.append(event)
+    return done
+
+
 def evidence(*events: Event) -> Evidence:
-    """What follows from these events."""
+    """What follows from these events when none is missing."""
+    return as_numbered(*counted(events))
+
+
+def as_numbered(*events: Event) -> Evidence:
+    """What follows from these events with the numbers that they have."""
     return Evidence(numbered([pa.Table.from_pylist(list(events), schema=EVENT_SCHEMA)]), Rules())
 
 
@@ -228,6 +245,59 @@ def test_clients_of_one_process_over_a_unix_socket_live_side_by_side() -> None:
         and known.client_pool[n] >= 0
     ]
     assert sorted(map(str, alive)) == ["alice", "bob"]
+
+
+IDENTIFIED = (
+    START_EVENT,
+    opened(5, 2),
+    opened(5, 3, port=BOB, actor="bob"),
+    login(5.1),
+    login(5.1, port=BOB, pointer="0x2"),
+    said("heartbeat", 7, 4),
+    said("identify", 8, 5, connection="c2", actor="carol"),
+    said("heartbeat", 9, 6),
+    said("identify", 11, 7, connection="c2", actor="dora"),
+    said("close", 19, 8, connection="c2"),
+    closed(20),
+    closed(20, port=BOB, pointer="0x2"),
+)
+
+
+def lacking(seq: int) -> Evidence:
+    """The same without the event of that number."""
+    return as_numbered(*(one for one in IDENTIFIED if one.get("sidecar_seq") != seq))
+
+
+@pytest.mark.parametrize("seq", [5, 6])
+def test_a_missing_event_ends_what_was_said_before_it(seq: int) -> None:
+    whole, cut = evidence(*IDENTIFIED), lacking(seq)
+    last = 7 if seq == 5 else 8
+    for known, later in ((whole, ["carol"]), (cut, [None])):
+        assert named(known, last + 1.5, pooled=True) == later
+        assert named(known, 6.9, pooled=True) == ["alice"]
+        assert named(known, 11.1, pooled=True) == ["dora"]
+    assert named(whole, 12, BOB, pooled=True) == ["bob"]
+    assert named(cut, last - 0.1, BOB, pooled=True) == ["bob"]
+    assert named(cut, last + 0.1, BOB, pooled=True) == [None]
+    assert (whole.identity_holes, cut.identity_holes) == (0, 1)
+
+
+def test_a_missing_event_ends_direct_identities_too() -> None:
+    events = [START_EVENT, opened(5, 2), said("heartbeat", 7, 3), said("heartbeat", 9, 5)]
+    known = as_numbered(*events)
+    assert named(known, 6.9, pooled=False) == ["alice"]
+    assert named(known, 7.1, pooled=False) == []
+
+
+def test_repeats_files_in_any_order_and_a_new_count_are_no_holes() -> None:
+    again = (said("start", 30, 1), opened(31, 2, port=BOB + 1, actor="eve"))
+    assert as_numbered(*IDENTIFIED, *again).identity_holes == 0
+    assert as_numbered(*again, *IDENTIFIED[::-1], *IDENTIFIED).identity_holes == 0
+
+
+def test_numbers_of_any_size_are_read() -> None:
+    events = [START_EVENT | {"sidecar_seq": 0}, opened(5, 2) | {"sidecar_seq": 2**63 - 1}]
+    assert as_numbered(*events).identity_holes == 1
 
 
 MOVES = st.lists(
