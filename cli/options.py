@@ -1,8 +1,10 @@
 """What several verbs take: --store, --config, times, and options that several paths may follow."""
 
 import datetime as dt
+import errno
 import glob
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import click
 
 from scalple.cli.config import Config, load
 from scalple.ingest.errors import ConfigError, InputError, StoreError
-from scalple.store.layout import existing_origins
+from scalple.store.layout import existing_origins, origin_layout
 
 SHOWN_NAME = 100
 """So much of a name that is too long is repeated in its error."""
@@ -54,8 +56,9 @@ def store_path(option: str | None, config: Config) -> Path:
     try:
         if path.exists() and not path.is_dir():
             raise ConfigError("is a file, not a store", place=str(path), hint="give a directory")
-        for origin in existing_origins(path):
-            next((path / origin).iterdir(), None)
+        for directory in _directories(path):
+            if not os.access(directory, os.R_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
     except PermissionError as error:
         raise StoreError(
             "can't be read: permission denied",
@@ -67,6 +70,16 @@ def store_path(option: str | None, config: Config) -> Path:
             f"can't be a store: {error.strerror}", place=_shortened(name), hint="check --store"
         ) from error
     return path
+
+
+def _directories(store: Path) -> Iterator[Path]:
+    """What has to be read of a store, each directory before those in it."""
+    yield from (one for one in (store,) if one.exists())
+    for origin in existing_origins(store):
+        layout = origin_layout(store, origin)
+        yield layout.directory
+        inner = (layout.manifests, layout.segments, layout.objects)
+        yield from (directory for directory in inner if directory.exists())
 
 
 def _is_utf8(name: str) -> bool:

@@ -284,8 +284,8 @@ def test_a_name_that_no_file_can_have_is_refused(name: str, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "reprocess"])
-@pytest.mark.parametrize("locked", [".", "sample"])
+@pytest.mark.parametrize("verb", ["query", "sql", "coverage", "verify", "reprocess"])
+@pytest.mark.parametrize("locked", [".", "sample", "sample/objects"])
 def test_a_store_that_may_not_be_read_is_refused(verb: str, locked: str, intact: Path) -> None:
     shared = Path(tempfile.mkdtemp(prefix="scalple-unreadable-", dir="/tmp"))
     try:
