@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from scalple.correlate.correlator import Attributed, Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import dictionary_encoded
+from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import denied_rows, outcomes
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
 from scalple.correlate.sharing import shared
@@ -20,8 +21,10 @@ from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Block, Reject
 
-_TELLING_STATES = ("42501", "42P01", "42703", "42883")
+_TELLING_STATES = ("42501", "42883")
 """Errors whose message names objects only; others may quote what the client wrote."""
+_MISUNDERSTOOD = "42"
+"""Class of the states of statements whose words may mean nothing, except 42501."""
 
 
 @dataclass(slots=True)
@@ -176,18 +179,29 @@ class BatchBuilder:
                 "application_name": _known(refused.column("application_name")),
                 "sqlstate": refused.column("sql_state_code"),
                 "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
-                "query": self._masked(refused.column("query")),
+                "query": self._masked(refused.column("query"), state),
                 "source_file": constant(file, refused.num_rows),
                 "source_offset": refused.column("source_offset"),
             }
         )
         return self.numbers.give("denied", table, DENIED)
 
-    def _masked(self, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    def _masked(self, texts: pa.ChunkedArray, state: pa.ChunkedArray) -> pa.Array:
         nothing = pa.nulls(len(texts), TEXT)
         batch = dict.fromkeys(_STATEMENT_COLUMNS, nothing)
         batch |= {"query": texts.cast(TEXT), "rows_returned": pa.nulls(len(texts), pa.int64())}
-        return self.enricher.enrich(pa.table(batch)).column("query")
+        masked = self.enricher.enrich(pa.table(batch)).column("query")
+        strange = [
+            code is not None and code.startswith(_MISUNDERSTOOD) and code != "42501"
+            for code in state.to_pylist()
+        ]
+        return pa.array(
+            [
+                self.enricher.without_strange_names(text) if text and is_strange else text
+                for text, is_strange in zip(masked.to_pylist(), strange, strict=True)
+            ],
+            TEXT,
+        )
 
 
 _STATEMENT_COLUMNS = (
@@ -251,11 +265,12 @@ def _endpoint(column: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
 
 
 def _known(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """csvlog's quoted empty text says that there is none: NULL."""
+    """Names as clients gave them, scrubbed; csvlog's quoted empty text says that there is none."""
     encoded = dictionary_encoded(column)
-    values = encoded.dictionary
-    values = pc.if_else(pc.equal(values, ""), pa.scalar(None, TEXT), values)
-    return shared(np.asarray(pc.fill_null(encoded.indices, -1)), values)
+    found = encoded.dictionary.to_pylist()
+    values = pa.array([scrub(name) if name else None for name in found], TEXT).dictionary_encode()
+    codes = values.indices.take(encoded.indices)  # two names may look the same now
+    return shared(np.asarray(pc.fill_null(codes, -1)), values.dictionary)
 
 
 def _bad_payloads(data: bytes, base: int, block: Block, rows: np.ndarray) -> list[Reject]:

@@ -7,6 +7,7 @@ batches, bounded. Touches no file; a statement that can't be read never fails a 
 literals and parameters are redacted.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scalple.correlate import parameters, templates
+from scalple.correlate import masking, parameters, templates
 from scalple.correlate.catalog import relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
@@ -38,6 +39,17 @@ COLUMNS = (
 _RELATIONS = {"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE", "TOAST TABLE"}
 
 Ints = NDArray[np.int64]
+
+# Of a masked text: what stays whatever it says (literals, which are masked, the name of a table or
+# function), then names, bare and quoted.
+_WORDS = re.compile(
+    r"""(?P<kept> '(?:[^']|'')*+(?:'|\Z) | \$[0-9]+
+          | (?<!\bdistinct\s)\b(?:from|join|into|update|table)\s++(?:(?:only|if|not|exists)\s++)*+
+            (?:(?:"[^"]*+"|[^\W\d][\w$]*+)\s*+\.\s*+){0,2}(?:"[^"]*+"|[^\W\d][\w$]*+)
+          | [^\W\d][\w$]*+(?=\() )
+      | (?P<name> [^\W\d][\w$]*+ | "[^"]*+(?:"|\Z) | [0-9][\w$]*+ )""",
+    re.IGNORECASE | re.VERBOSE,
+)
 
 
 class Enricher:
@@ -67,6 +79,19 @@ class Enricher:
         bound = values.lists()
         described = self._describe(batch, row_form, forms)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
+
+    def without_strange_names(self, masked: str) -> str:
+        """A masked text that the server didn't understand, without the words nobody knows.
+
+        In such a text a value may stand where a name is expected: `name = Miller`.
+        """
+        return _WORDS.sub(self._veil, masked)
+
+    def _veil(self, word: re.Match[str]) -> str:
+        if word["kept"]:
+            return word[0]
+        known = word["name"] and self._forms.knows(word["name"])
+        return word[0] if known else masking.REDACTED
 
     def _describe(self, batch: pa.Table, row_form: Ints, forms: list[Form]) -> list[pa.Array]:
         """What depends on the form and on the object that pgAudit names."""

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from scalple.correlate import masking, sqltext, statements, templates
-from scalple.correlate.catalog import read_schema
+from scalple.correlate.catalog import Catalog, read_schema
 from scalple.correlate.queries import Binding
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
@@ -77,12 +77,18 @@ class FormReader:
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
         self._identifiers = frozenset(self._names)
+        self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
     def table(self, name: str) -> str:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
         return self._catalog.qualify(bare, schema or None)
+
+    def knows(self, word: str) -> bool:
+        """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
+        name = word.strip('"') if word.startswith('"') else word.lower()
+        return name in self._words or (word[0] != '"' and sqltext.is_keyword(name))
 
     def read(self, skeleton: str) -> Form:
         form = self._forms.get(skeleton)
@@ -107,6 +113,8 @@ class FormReader:
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
+        if not (self._personal.keys() | self._identifiers).isdisjoint(read.carried):
+            self._redact_loose(read, skeleton, markers, (by_slot, parameters))
         for slot in _secret_slots(skeleton):
             by_slot[slot] = REDACT
         accessed = [c for c in read.columns if c in self._personal]
@@ -135,6 +143,24 @@ class FormReader:
                 found[is_parameter][number] = target
         return found
 
+    @staticmethod
+    def _redact_loose(
+        read: statements.Statement,
+        skeleton: str,
+        markers: list[str],
+        targets: tuple[dict[int, Target], dict[int, Target]],
+    ) -> None:
+        """A personal column has its value from a constant that can't be told from the others."""
+        slots = [(False, i) for i, m in enumerate(markers) if m != templates.COMMENT]
+        slots += [(True, number) for number in sqltext.parameters(skeleton)]
+        if read.defining:
+            slots = [(slot.is_parameter, slot.number) for slot in read.defining]
+        owned = {(b.slot.is_parameter, b.slot.number) for b in read.bindings if b.is_value}
+        for is_parameter, number in slots:
+            found = targets[is_parameter]
+            if (is_parameter, number) not in owned and not (number in found and found[number].rule):
+                found[number] = REDACT
+
     def _target(self, bindings: list[Binding]) -> Target:
         columns = [b.column for b in bindings]
         personal = [self._personal[c] for c in columns if c in self._personal]
@@ -154,6 +180,13 @@ class FormReader:
             any(b.slot.is_array for b in bindings),
             any(b.slot.is_negative for b in bindings),
         )
+
+
+def _names(catalog: Catalog) -> frozenset[str]:
+    """Every schema, table, view and column."""
+    found = {part for name in (*catalog.tables, *catalog.views) for part in name.split(".")}
+    of_tables = (table.columns for table in catalog.tables.values())
+    return frozenset(found.union(*of_tables, *(view.columns for view in catalog.views.values())))
 
 
 def _grouped(targets: dict[int, Target]) -> dict[Target, list[int]]:

@@ -6,7 +6,7 @@ views, subqueries, correlation, `*`. Sees no values; doesn't read INSERT and the
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
@@ -33,6 +33,8 @@ class QueryReader:
         self.tables: dict[str, None] = {}
         self.columns: dict[str, None] = {}
         self.bindings: dict[Binding, None] = {}
+        self.carried: dict[str, None] = {}
+        """Columns that meet, or are given, what may be a constant from elsewhere."""
         self.unknown = False
         self.starred = False
         self.catalog = catalog
@@ -68,9 +70,12 @@ class QueryReader:
                 name: Ref(
                     tuple({**dict.fromkeys(a.columns), **dict.fromkeys(b.columns)}),
                     a.is_direct and b.is_direct,
+                    a.carries or b.carries,
                 )
                 for (name, a), b in pairs
             }
+            for ref in columns.values():
+                self.carry(ref.columns, ref.carries)
             return Relation(columns, left.rest + right.rest, worst([left.shape, right.shape]))
         if isinstance(node, exp.Select):
             return self._select(node, outer, is_test)
@@ -149,6 +154,7 @@ class QueryReader:
         if join.args.get("using") or join.method == "NATURAL":
             using = [sqltext.name_of(name) for name in sqltext.listed(join.args.get("using"))]
             inner.links += shared_links(using, list(scope.relations.values()), added)
+            self._carry_shared(using, list(scope.relations.values()))
         # An outer join narrows only the side whose rows may be missing.
         narrowed = {"LEFT": new, "RIGHT": earlier, "FULL": set()}.get(side, earlier | new)
         scope.links += [(a, b) for a, b in inner.links if b in narrowed]
@@ -158,6 +164,13 @@ class QueryReader:
         for home in inner.pinned.keys() & narrowed:
             scope.pinned.setdefault(home, set()).update(inner.pinned[home])
         return added
+
+    def _carry_shared(self, using: list[str], relations: list[Relation]) -> None:
+        for name in using or {name for relation in relations for name in relation.columns}:
+            refs = [relation.columns.get(name) for relation in relations]
+            without = any(not r.columns and not r.rest for r in relations)
+            columns = tuple(c for ref in refs if ref for c in ref.columns)
+            self.carry(columns, without or any(ref.carries for ref in refs if ref))
 
     # SELECT
 
@@ -201,7 +214,8 @@ class QueryReader:
             name = sqltext.name_of(node.args["alias"]) if node.args.get("alias") else ""
             if not name and isinstance(inner, exp.Column):
                 name = sqltext.name_of(inner.this)
-            result.columns[name or f"?{i}"] = Ref(columns, found is not None)
+            is_made = self.is_made(inner, scope)
+            result.columns[name or f"?{i}"] = Ref(columns, found is not None, is_made)
         return result
 
     def star(self, node: exp.Expr, scope: Scope, result: Relation) -> None:
@@ -232,6 +246,8 @@ class QueryReader:
                 is_test = isinstance(node.parent, exp.Exists)
                 relation = self.query(node, scope, is_test=is_test)
                 scope.nested.append(relation.shape)
+                if relation.carries and not is_test:
+                    scope.carriers.add(id(node))
 
     def _resolve(self, node: exp.Column, scope: Scope) -> None:
         found = self._lookup(node, scope)
@@ -267,6 +283,8 @@ class QueryReader:
             if len(open_ended) == 1 and name not in _NO_COLUMNS:
                 ref = open_ended[0].find(name)
                 self.unknown |= ref is None
+                if ref and any(not r.columns and not r.rest for r in level.relations.values()):
+                    ref = replace(ref, is_made=True)  # or it is the function's
                 return (open_ended[0], ref) if ref else None
             if open_ended and name not in _NO_COLUMNS:
                 self.unknown = True
@@ -284,6 +302,24 @@ class QueryReader:
     def _columns_in(self, root: exp.Expr, scope: Scope) -> tuple[str, ...]:
         refs = [scope.refs[id(n)][1] for n in sqltext.own(root) if id(n) in scope.refs]
         return tuple(dict.fromkeys(c for ref in refs for c in ref.columns))
+
+    def is_made(self, root: exp.Expr, scope: Scope) -> bool:
+        """A constant stands below a node, or may come through a name or subquery below it."""
+        return bool(sqltext.slots_in(root)) or self.has_carrier(sqltext.own(root), scope)
+
+    def has_carrier(self, nodes: Iterable[exp.Expr], scope: Scope) -> bool:
+        for node in nodes:
+            if id(node) in scope.carriers:
+                return True
+            if isinstance(node, exp.Column):
+                found = scope.refs.get(id(node))
+                if found[1].carries if found else node.name.lower() not in _NO_COLUMNS:
+                    return True
+        return False
+
+    def carry(self, columns: Iterable[str], is_carried: bool) -> None:
+        if is_carried:
+            self.carried.update(dict.fromkeys(columns))
 
     # Predicates
 
@@ -379,20 +415,33 @@ class QueryReader:
                     self.bindings.setdefault(Binding(slot, column, True))
 
     def _compare_all(self, root: exp.Expr, scope: Scope) -> None:
-        """Literals near a column in a comparison may tell its value."""
+        """Literals near a column in a comparison or an operation may tell its value."""
         done: set[int] = set()
         for node in sqltext.own(root):
             if isinstance(node, exp.Case) and node.this is not None:
                 columns = self._columns_in(node.this, scope)
                 for branch in node.args["ifs"] if columns else ():
                     self.bind_compared(branch.this, columns)
-            elif isinstance(node, sqltext.COMPARISONS) and id(node) not in done:
-                done.update(id(below) for below in sqltext.own(node))
-                if columns := self._columns_in(node, scope):
-                    self.bind_compared(node, columns)
+                    self.carry(columns, self.has_carrier(sqltext.own(branch.this), scope))
+            if id(node) in done:
+                continue
+            if isinstance(node, sqltext.COMPARISONS):
+                nodes = list(sqltext.own(node))
+            elif sqltext.is_operation(node):
+                nodes = sqltext.operands(node)
+            else:
+                continue
+            done.update(map(id, nodes))
+            refs = [scope.refs[id(n)][1] for n in nodes if id(n) in scope.refs]
+            if columns := tuple(dict.fromkeys(c for ref in refs for c in ref.columns)):
+                self._bind(sqltext.slots_among(nodes, node), columns)
+                self.carry(columns, self.has_carrier(nodes, scope))
 
     def bind_compared(self, root: exp.Expr, columns: Iterable[str]) -> None:
-        for slot in sqltext.slots_in(root):
+        self._bind(sqltext.slots_in(root), columns)
+
+    def _bind(self, slots: Iterable[Slot], columns: Iterable[str]) -> None:
+        for slot in slots:
             if (slot.number, slot.is_parameter) not in self.valued:
                 for column in columns:
                     self.bindings.setdefault(Binding(slot, column, False))

@@ -22,6 +22,13 @@ class Ref:
 
     columns: tuple[str, ...]
     is_direct: bool = False
+    is_made: bool = False
+    """A constant of the statement may stand behind the name."""
+
+    @property
+    def carries(self) -> bool:
+        """A constant may come through it."""
+        return self.is_made or not self.columns
 
 
 @dataclass(slots=True)
@@ -40,6 +47,13 @@ class Relation:
 
     def everything(self) -> Ref:
         return Ref(tuple(dict.fromkeys(c for ref in self.columns.values() for c in ref.columns)))
+
+    @property
+    def carries(self) -> bool:
+        """A constant may come through some column; what has no columns at all is a function."""
+        if not self.columns:
+            return not self.rest
+        return any(ref.carries for ref in self.columns.values())
 
     def renamed(self, names: Iterable[str]) -> "Relation":
         """Under the column names of an alias such as `t(a, b)`."""
@@ -79,6 +93,8 @@ class Scope:
     aliases: set[str] = field(default_factory=set)
     refs: dict[int, tuple[int, Ref]] = field(default_factory=dict)
     """Column node -> relation and what it stands for."""
+    carriers: set[int] = field(default_factory=set)
+    """Subqueries through which a constant may come."""
     nested: list[str] = field(default_factory=list)
     """Shapes of subqueries."""
     links: list[tuple[int, int]] = field(default_factory=list)

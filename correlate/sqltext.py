@@ -8,7 +8,7 @@ nothing of tables, rules or values.
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import sqlglot
@@ -22,6 +22,12 @@ exp = sqlglot.exp  # the classes by which other modules tell nodes apart
 logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 LONGEST = 200_000
+_KEYWORDS = frozenset(
+    part.lower()
+    for keyword in sqlglot.Dialect.get_or_raise("postgres").tokenizer_class.KEYWORDS
+    for part in keyword.split()
+    if part.isalpha()
+)
 _DEEPEST = 60
 _DEEPEST_TYPES = 6
 _TYPE_WORDS = {
@@ -59,6 +65,11 @@ _HARMLESS = re.compile(
 )
 
 
+def is_keyword(word: str) -> bool:
+    """A word of SQL, in lower case."""
+    return word in _KEYWORDS
+
+
 class Unread(Exception):
     """The statement can't be analysed; the message says why."""
 
@@ -66,6 +77,11 @@ class Unread(Exception):
 def is_harmless(skeleton: str) -> bool:
     """The statement touches no row, whether it can be parsed or not."""
     return _HARMLESS.match(skeleton) is not None
+
+
+def parameters(skeleton: str) -> list[int]:
+    """Numbers of the bind parameters that a skeleton mentions."""
+    return sorted({int(m[2]) for m in _DOLLAR.finditer(skeleton) if m[2]})
 
 
 def parse_skeleton(skeleton: str) -> tuple[list[exp.Expr], bool]:
@@ -125,6 +141,9 @@ def parse(text: str) -> list[exp.Expr]:
 # Around a column or constant, these leave it the same value as far as naming a subject goes.
 WRAPPERS = (exp.Paren, exp.Cast, exp.Lower, exp.Upper, exp.Trim, exp.Collate)
 COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
+_OPERATIONS = (exp.Func, exp.Binary)
+_SEPARATE = (*COMPARISONS, exp.Connector, exp.Not, exp.Count)  # not the value of an operand
+_KEYED = {"json_build_object", "jsonb_build_object"}
 _TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
@@ -158,6 +177,22 @@ def own(root: exp.Expr) -> Iterator[exp.Expr]:
         yield node
         if not isinstance(node, exp.Query):
             stack.extend(reversed(list(node.iter_expressions())))
+
+
+def is_operation(node: exp.Expr) -> bool:
+    """A function, operator or CASE that makes a value of its operands."""
+    return isinstance(node, _OPERATIONS) and not isinstance(node, _SEPARATE)
+
+
+def operands(root: exp.Expr) -> list[exp.Expr]:
+    """The nodes of an operation, but not of the conditions and counts in it."""
+    found, stack = [], [root]
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        if not isinstance(node, exp.Query):
+            stack.extend(n for n in node.iter_expressions() if not isinstance(n, _SEPARATE))
+    return found
 
 
 def leaves(root: exp.Expr) -> Iterator[exp.Expr]:
@@ -231,8 +266,12 @@ def constants(node: exp.Expr) -> list[Slot] | None:
 
 def slots_in(root: exp.Expr) -> list[Slot]:
     """Slots below a node that may tell a value: not numbers that only steer a function."""
+    return slots_among(own(root), root)
+
+
+def slots_among(nodes: Iterable[exp.Expr], root: exp.Expr) -> list[Slot]:
     found = []
-    for node in own(root):
+    for node in nodes:
         slot = _slot(node)
         if slot and _tells(node, root):
             arrays = (exp.Any, exp.ArrayContainsAll, exp.ArrayOverlaps)
@@ -267,5 +306,8 @@ def _tells(node: exp.Expr, root: exp.Expr) -> bool:
             return False
         if is_number and isinstance(parent, exp.Func) and not isinstance(parent, _TRANSPARENT):
             return False
+        is_keyed = isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEYED
+        if is_keyed and child is node and (child.index or 0) % 2 == 0:
+            return False  # a key
         child = parent
     return True

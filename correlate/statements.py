@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
 from scalple.correlate.queries import Binding, QueryReader
-from scalple.correlate.relations import Ref, Relation, Scope, worst
+from scalple.correlate.relations import Ref, Relation, Scope, Slot, worst
 from scalple.correlate.sqltext import Unread, exp
 
 
@@ -20,6 +20,10 @@ class Statement:
     basis: str
     shape: str
     bindings: tuple[Binding, ...]
+    carried: tuple[str, ...] = ()
+    """Columns that meet, or are given, what may be a constant from anywhere in the statement."""
+    defining: tuple[Slot, ...] = ()
+    """Of a definition, the constants that may belong to the columns carried."""
 
 
 def analyse(skeleton: str, catalog: Catalog, identifiers: frozenset[str]) -> Statement:
@@ -40,11 +44,17 @@ def analyse(skeleton: str, catalog: Catalog, identifiers: frozenset[str]) -> Sta
         "unknown" if reader.unknown else "star-expanded" if reader.starred else "parsed",
         "export" if is_cursor else shape,
         tuple(reader.bindings),
+        tuple(reader.carried),
+        tuple(reader.defining) if len(trees) == 1 else (),
     )
 
 
 class _StatementReader(QueryReader):
     """Reads whole statements."""
+
+    def __init__(self, catalog: Catalog, identifiers: frozenset[str]) -> None:
+        super().__init__(catalog, identifiers)
+        self.defining: dict[Slot, None] = {}
 
     def statement(self, node: exp.Expr) -> str:
         """Read one statement; returns its shape."""
@@ -55,18 +65,27 @@ class _StatementReader(QueryReader):
             return self.write(node, scope).shape
         if isinstance(node, exp.Copy):
             return self._copy(node, scope)
-        if isinstance(node, exp.Command):
+        is_routine = node.args.get("kind") in ("FUNCTION", "PROCEDURE")
+        if isinstance(node, exp.Command) or (isinstance(node, exp.Create) and is_routine):
             raise Unread("not parsed")
         tables = [node.this] if isinstance(node, exp.Create) else node.find_all(exp.Table)
         for table in tables:
             if found := table.find(exp.Table):
-                self.stored(found)
+                self._define(node, self.stored(found))
         if isinstance(node, exp.Create) and isinstance(node.expression, exp.Query):
             shape = self.query(node.expression, scope).shape
             is_view = node.args.get("kind") == "VIEW" and not node.find(exp.MaterializedProperty)
             return "none" if is_view else shape  # a view reads when it is read
         is_loss = isinstance(node, exp.Drop) and node.args.get("kind") == "TABLE"
         return "write" if is_loss or isinstance(node, exp.TruncateTable) else "none"
+
+    def _define(self, node: exp.Expr, relation: Relation) -> None:
+        """Defaults and conditions of definitions hold constants of the columns they name."""
+        if slots := sqltext.slots_in(node):
+            named = {sqltext.name_of(n) for n in node.find_all(exp.Identifier)}
+            columns = [c for n, ref in relation.columns.items() if n in named for c in ref.columns]
+            self.carry(columns, True)
+            self.defining.update(dict.fromkeys(slots))
 
     def write(self, node: exp.Expr, outer: Scope) -> Relation:
         """INSERT, UPDATE, DELETE or MERGE; returns what RETURNING gives."""
@@ -117,10 +136,16 @@ class _StatementReader(QueryReader):
             for row in source.expressions:
                 self._values(columns, row.expressions, scope)
         elif source is not None:
-            self.query(source, scope.outer or scope)
-            if isinstance(source, exp.Select):
-                for column, value in zip(columns, source.expressions, strict=False):
-                    self._bind_written(column, value.unalias())
+            given = list(self.query(source, scope.outer or scope).columns.values())
+            values = source.expressions if isinstance(source, exp.Select) else []
+            for column, value in zip(columns, values, strict=False):
+                self._bind_written(column, value.unalias())
+            if len(given) == len(columns):
+                for i, (column, ref) in enumerate(zip(columns, given, strict=True)):
+                    is_bound = len(values) == len(given) and sqltext.constants(values[i].unalias())
+                    self.carry([column], ref.carries and not is_bound)
+            else:
+                self.carry(columns, True)
         if conflict := node.args.get("conflict"):
             scope.hidden["excluded"] = relation
             self._assignments(conflict.expressions, scope, table)
@@ -147,12 +172,16 @@ class _StatementReader(QueryReader):
                 targets = sqltext.row_of(node.this) or [node.this]
                 columns = [f"{table}.{sqltext.name_of(t.this)}" for t in targets]
                 self.touch_columns(Ref(tuple(columns)))
-                self._values(columns, sqltext.row_of(node.expression) or [node.expression], scope)
+                values = sqltext.row_of(node.expression) or [node.expression]
+                self._values(columns, values, scope)
+                if len(values) < len(columns):
+                    self.carry(columns, self.has_carrier(sqltext.own(node.expression), scope))
 
     def _values(self, columns: list[str], values: list[exp.Expr], scope: Scope) -> None:
         for column, value in zip(columns, values, strict=False):
             self.expression(value, scope)
             self._bind_written(column, value)
+            self.carry([column], self.has_carrier(sqltext.own(value), scope))
         for value in values[len(columns) :]:
             self.expression(value, scope)
 

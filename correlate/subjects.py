@@ -9,7 +9,8 @@ same token and same ciphertext; without the key neither can be made nor read. Ke
              associated data: name, plaintext: canonical value)
 
 Canonical values are free of types, so that who asks needs no schema: blanks at the ends go;
-digits with an optional sign lose plus and leading zeros; e-mail addresses and UUIDs are lower
+integers, however SQL may write them (`+4711`, `04711`, `4_711`, `4711.0`, `0x1267`), are decimal
+digits with a minus if below zero; e-mail addresses and UUIDs are lower
 case, UUIDs with hyphens; any other text stays as it is.
 """
 
@@ -27,7 +28,8 @@ from scalple.ingest.errors import ConfigError
 SEAL_INFO = b"scalple subject seal v1"
 _REMEMBERED = 1 << 17  # values; then the memory starts anew
 
-_INTEGER = re.compile(r"([+-]?)0*([0-9]+)\Z")
+_INTEGER = re.compile(r"([+-]?)0*([0-9]+(?:_[0-9]+)*)(?:\.0*)?\Z")
+_BASED = re.compile(r"([+-]?)(0x(?:_?[0-9a-f]){1,999}|0o(?:_?[0-7]){1,999}|0b(?:_?[01]){1,999})\Z")
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\Z")
 _UUID = re.compile(
     r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?\Z"
@@ -40,8 +42,11 @@ def canonical(value: str) -> str:
         return value
     value = value.strip()
     if match := _INTEGER.match(value):
-        sign = "-" if match[1] == "-" and match[2] != "0" else ""
-        return sign + match[2]
+        digits = match[2].replace("_", "").lstrip("0") or "0"
+        return ("-" if match[1] == "-" and digits != "0" else "") + digits
+    if match := _BASED.match(value.lower()):
+        number = int(match[2], 0)
+        return f"-{number}" if match[1] == "-" and number else str(number)
     if match := _UUID.match(value.lower()):
         return "-".join(match.groups())
     return value.lower() if _EMAIL.match(value) else value
