@@ -168,7 +168,7 @@ class Pipeline:
             builder = BatchBuilder(self._numbers, correlator, enricher)
             warmup = WarmUp(correlator, self._stored, plan.timezone)
             for log in sources.logs:
-                if has_news(log):
+                if log in begun or has_news(log):
                     if log not in begun:
                         warmup.catch_up(log)
                     pieces = begun.get(log) or ahead(self._pieces(log))
