@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from scalple.ingest.errors import ConfigError
 
 SEAL_INFO = b"scalple subject seal v1"
-_REMEMBERED = 1 << 17  # values; then the memory starts anew
+_REMEMBERED = 1 << 18  # values; then the memory starts anew
 
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+(?:_[0-9]+)*)(?:\.0*)?\Z")
 _BASED = re.compile(r"([+-]?)(0x(?:_?[0-9a-f]){1,999}|0o(?:_?[0-7]){1,999}|0b(?:_?[01]){1,999})\Z")

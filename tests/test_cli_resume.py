@@ -59,10 +59,34 @@ def record_end(near: int) -> int:
     return POSTGRES.index(b"\n2026-", near) + 1
 
 
+WHO = {
+    "session_user_id",
+    "session_email",
+    "actor_kind",
+    "on_behalf_of",
+    "peer_addr",
+    "peer_port",
+    "session_authn",
+    "attribution_grade",
+    "attribution_method",
+    "attribution_reason",
+    "attribution_evidence",
+    "attribution_candidates",
+}
+
+
 def known(store: Path) -> list[dict[str, Any]]:
-    """What is comparable between stores with keys of their own."""
+    """What is comparable between stores with keys of their own.
+
+    Who a parallel worker served is known from its leader's next record only; where reading stopped
+    between the two, the worker's row stays without a name (docs/LIMITS.md).
+    """
     return [
-        {name: value for name, value in row.items() if name not in ELSEWHERE}
+        {
+            name: value
+            for name, value in row.items()
+            if name not in ELSEWHERE and (row["db_role"] is not None or name not in WHO)
+        }
         for row in rows(store, EVERYTHING)
     ]
 
