@@ -36,6 +36,8 @@ from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
 
 TAIL_BYTES_MAX = 1 << 20
+BATCHES_WAITING = 2
+"""How many batches may wait for their commit, the one that is being written included."""
 PIECES_AHEAD = 3
 """How many blocks may be parsed and not yet attributed; each holds some memory."""
 
@@ -77,14 +79,14 @@ class Outcome:
 
 
 class Committer:
-    """Commits batches in order, on a thread of its own, one at a time."""
+    """Commits batches in order, one at a time, on a thread of its own."""
 
     def __init__(self, writer: StoreWriter, objects: dict[str, bytes], outcome: Outcome) -> None:
         self._writer = writer
         self._objects = objects
         self._outcome = outcome
         self._pool = ThreadPoolExecutor(1, "commit")
-        self._pending: Future[None] | None = None
+        self._pending: deque[Future[None]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -95,15 +97,14 @@ class Committer:
         self._pool.shutdown(wait=True)
 
     def submit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
-        """Commit after the batch before; returns while this one is being written."""
-        self.wait()
-        self._pending = self._pool.submit(self._commit, tables, positions)
+        """Commit after the batches before; returns once few enough are waiting."""
+        self.wait(BATCHES_WAITING - 1)
+        self._pending.append(self._pool.submit(self._commit, tables, positions))
 
-    def wait(self) -> None:
-        """Until everything submitted is durable; raises what went wrong."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+    def wait(self, waiting: int = 0) -> None:
+        """Until no more than that many batches aren't durable; raises what went wrong."""
+        while len(self._pending) > waiting:
+            self._pending.popleft().result()
 
     def _commit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
         kept = {kind: table for kind, table in tables.items() if table.num_rows}

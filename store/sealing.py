@@ -23,7 +23,7 @@ from scalple.store.allocator import keep_memory
 from scalple.store.rowtree import SALT_KEY_BYTES, row_hashes
 from scalple.store.segments import Segment, to_parquet
 
-PROCESS_ROWS_MIN = 10_000
+PROCESS_ROWS_MIN = 30_000
 """From so many rows on, the other process is worth its start."""
 
 
