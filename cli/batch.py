@@ -68,6 +68,36 @@ def reject_rows(numbers: RowNumbers, rejects: list[Reject], file: str) -> pa.Tab
     return numbers.give("unparsed", table, UNPARSED)
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What one block held, with pgAudit's payloads split; nothing is decided yet."""
+
+    log: pa.Table
+    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
+    """Positions in `log` of the well-formed pgAudit records."""
+    payload: pa.Table
+    rejects: list[Reject]
+
+
+def read_records(data: bytes, begin: int, block: Block) -> Records:
+    """Split the payloads of a block; needs no state, so that it can run ahead.
+
+    Args:
+        data: the bytes that were parsed.
+        begin: where they begin in the file.
+        block: what they held.
+    """
+    log = block.table.combine_chunks()
+    messages = log.column("message").combine_chunks()
+    marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
+    if len(marked) < len(messages):
+        messages = messages.take(pa.array(marked))
+    payload, ok = pgaudit.split_payloads(messages)
+    good = np.asarray(ok)
+    bad = _bad_payloads(data, begin, block, marked[~good])
+    return Records(log, marked[good], payload.combine_chunks(), block.rejects + bad)
+
+
 @dataclass(slots=True)
 class BatchBuilder:
     """Builds batches in the order in which they were logged."""
@@ -76,28 +106,12 @@ class BatchBuilder:
     correlator: Correlator
     enricher: Enricher
 
-    def build(self, data: bytes, base: int, block: Block, file: str) -> dict[str, pa.Table]:
-        """The tables of one block.
-
-        Args:
-            data: the bytes that were parsed.
-            base: where they begin in the file.
-            block: what they held.
-            file: name of the file, as it is recorded.
-        """
-        log = block.table.combine_chunks()
-        messages = log.column("message").combine_chunks()
-        marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
-        if len(marked) < len(messages):
-            messages = messages.take(pa.array(marked))
-        payload, ok = pgaudit.split_payloads(messages)
-        good = np.asarray(ok)
-        rows = marked[good]
-        payload = payload.combine_chunks()
+    def build(self, records: Records, file: str) -> dict[str, pa.Table]:
+        """The tables of one block; `file` is the file's name as it is recorded."""
+        log, rows, payload = records.log, records.rows, records.payload
         attributed = self.correlator.attribute(
             log, rows, payload, self.numbers.next_seq["evidence"]
         )
-        rejects = block.rejects + _bad_payloads(data, base, block, marked[~good])
         return {
             "evidence": self.numbers.give(
                 "evidence", _with_file(attributed.sessions, file), EVIDENCE
@@ -105,7 +119,7 @@ class BatchBuilder:
             "audit": self._audit(log, rows, payload, attributed, file),
             "denied": self._denied(log, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
-            "unparsed": reject_rows(self.numbers, rejects, file),
+            "unparsed": reject_rows(self.numbers, records.rejects, file),
         }
 
     def _audit(

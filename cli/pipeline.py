@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
+from scalple.cli.batch import BatchBuilder, Records, RowNumbers, read_records, reject_rows
 from scalple.cli.sources import Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
@@ -34,6 +34,8 @@ from scalple.ingest.rejects import Block
 from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
+
+_T = TypeVar("_T")
 
 TAIL_BYTES_MAX = 1 << 20
 BATCHES_WAITING = 2
@@ -223,15 +225,18 @@ class Pipeline:
 
     # -- statements ---------------------------------------------------------------------------
 
-    def _pieces(self, file: SourceFile) -> Iterator[Piece]:
+    def _pieces(self, file: SourceFile) -> Iterator[tuple[Piece, Records]]:
         times = LogTimes(self._plan.timezone, str(file.path))
 
         def parse(data: bytes, offset: int, final: bool) -> Block:
             return csvlog.parse_block(data, offset, times, final=final)
 
-        return file.pieces(parse)
+        return (
+            (piece, read_records(piece.data, piece.begin, piece.block))
+            for piece in file.pieces(parse)
+        )
 
-    def _begin(self, logs: list[SourceFile]) -> dict[SourceFile, Iterator[Piece]]:
+    def _begin(self, logs: list[SourceFile]) -> dict[SourceFile, Iterator[tuple[Piece, Records]]]:
         """Parse the first log while the evidence is read: its size has been noted already.
 
         Only if it is new: otherwise what was read of it before has to come first.
@@ -244,13 +249,13 @@ class Pipeline:
     def _read_log(
         self,
         file: SourceFile,
-        pieces: Iterator[Piece],
+        pieces: Iterator[tuple[Piece, Records]],
         builder: BatchBuilder,
         committer: Committer,
     ) -> None:
         self.outcome.files_read += 1
-        for piece in pieces:
-            tables = builder.build(piece.data, piece.begin, piece.block, file.path.name)
+        for piece, records in pieces:
+            tables = builder.build(records, file.path.name)
             committer.submit(tables, [_position("postgres", file, piece)])
             self._progress(piece.block.consumed, tables["audit"].num_rows)
         if file.rest(TAIL_BYTES_MAX).strip():
@@ -264,12 +269,12 @@ def _identity_parser(file: SourceFile) -> Callable[[bytes, int, bool], Block]:
     return lambda data, offset, _: identity.parse_events(data, offset, file.path.name)
 
 
-def ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+def ahead(pieces: Iterator[_T]) -> Iterator[_T]:
     """The same pieces; the next ones are parsed from now on, while others are worked on."""
     pool = ThreadPoolExecutor(1, "parse")
     upcoming = deque(pool.submit(next, pieces, None) for _ in range(PIECES_AHEAD))
 
-    def taken() -> Iterator[Piece]:
+    def taken() -> Iterator[_T]:
         with pool:
             while (piece := upcoming.popleft().result()) is not None:
                 upcoming.append(pool.submit(next, pieces, None))
