@@ -1,6 +1,6 @@
 """One block of log records -> the tables that are committed for it.
 
-Enters: a parsed block. Leaves: tables of the kinds that have rows, numbered. Joins the results of
+Enters: the records of a block, read. Leaves: tables of the kinds that have rows, numbered. Joins the results of
 attribution, enrichment and outcome; decides nothing itself.
 """
 
@@ -10,21 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli.reading import Records
 from scalple.correlate.correlator import Attributed, Correlator
-from scalple.correlate.enrichment import Enricher
-from scalple.correlate.logbatch import dictionary_encoded
+from scalple.correlate.logbatch import Bools, dictionary_encoded, where_true
 from scalple.correlate.masking import scrub
-from scalple.correlate.outcome import denied_rows, outcomes
+from scalple.correlate.outcome import outcomes
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
 from scalple.correlate.sharing import shared
 from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
-from scalple.ingest.rejects import Block, Reject
+from scalple.ingest.rejects import Reject
 
 _TELLING_STATES = ("42501", "42883")
 """Errors whose message names objects only; others may quote what the client wrote."""
-_MISUNDERSTOOD = "42"
-"""Class of the states of statements whose words may mean nothing, except 42501."""
 
 
 @dataclass(slots=True)
@@ -68,43 +66,12 @@ def reject_rows(numbers: RowNumbers, rejects: list[Reject], file: str) -> pa.Tab
     return numbers.give("unparsed", table, UNPARSED)
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """What one block held, with pgAudit's payloads split; nothing is decided yet."""
-
-    log: pa.Table
-    rows: "np.ndarray[tuple[int], np.dtype[np.int64]]"
-    """Positions in `log` of the well-formed pgAudit records."""
-    payload: pa.Table
-    rejects: list[Reject]
-
-
-def read_records(data: bytes, begin: int, block: Block) -> Records:
-    """Split the payloads of a block; needs no state, so that it can run ahead.
-
-    Args:
-        data: the bytes that were parsed.
-        begin: where they begin in the file.
-        block: what they held.
-    """
-    log = block.table.combine_chunks()
-    messages = log.column("message").combine_chunks()
-    marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
-    if len(marked) < len(messages):
-        messages = messages.take(pa.array(marked))
-    payload, ok = pgaudit.split_payloads(messages)
-    good = np.asarray(ok)
-    bad = _bad_payloads(data, begin, block, marked[~good])
-    return Records(log, marked[good], payload.combine_chunks(), block.rejects + bad)
-
-
 @dataclass(slots=True)
 class BatchBuilder:
     """Builds batches in the order in which they were logged."""
 
     numbers: RowNumbers
     correlator: Correlator
-    enricher: Enricher
 
     def build(self, records: Records, file: str) -> dict[str, pa.Table]:
         """The tables of one block; `file` is the file's name as it is recorded."""
@@ -116,24 +83,19 @@ class BatchBuilder:
             "evidence": self.numbers.give(
                 "evidence", _with_file(attributed.sessions, file), EVIDENCE
             ),
-            "audit": self._audit(log, rows, payload, attributed, file),
-            "denied": self._denied(log, file),
+            "audit": self._audit(records, attributed, file),
+            "denied": self._denied(records, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
             "unparsed": reject_rows(self.numbers, records.rejects, file),
         }
 
-    def _audit(
-        self, log: pa.Table, rows: np.ndarray, payload: pa.Table, attributed: Attributed, file: str
-    ) -> pa.Table:
+    def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
+        log, rows, payload, enriched = records.log, records.rows, records.payload, records.enriched
         said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
         address, port = _endpoint(said.column("connection_from"))
-        enriched = self.enricher.enrich(_statements(payload))
         success, sqlstate = outcomes(log, rows, payload)
-        none_given = pc.equal(payload.column("parameter"), pgaudit.NO_PARAMETERS)
-        parameters = enriched.column("parameters").combine_chunks()
-        if pc.any(none_given).as_py():
-            empty = pa.scalar([], TEXTS)
-            parameters = pc.if_else(pc.fill_null(none_given, False), empty, parameters)
+        none_given = where_true(pc.equal(payload.column("parameter"), pgaudit.NO_PARAMETERS))
+        parameters = _with_empty(enriched.column("parameters").combine_chunks(), none_given)
         columns = {
             **{
                 name: said.column(name)
@@ -173,9 +135,8 @@ class BatchBuilder:
         }
         return self.numbers.give("audit", pa.table(columns), AUDIT)
 
-    def _denied(self, log: pa.Table, file: str) -> pa.Table:
-        at = pa.array(denied_rows(log))
-        refused = log.take(at).combine_chunks()
+    def _denied(self, records: Records, file: str) -> pa.Table:
+        refused = records.log.take(pa.array(records.refused)).combine_chunks()
         address, port = _endpoint(refused.column("connection_from"))
         state = refused.column("sql_state_code").cast(TEXT)
         telling = pc.is_in(state, pa.array(_TELLING_STATES))
@@ -193,66 +154,18 @@ class BatchBuilder:
                 "application_name": _known(refused.column("application_name")),
                 "sqlstate": refused.column("sql_state_code"),
                 "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
-                "query": self._masked(refused.column("query"), state),
+                "query": records.refused_queries,
                 "source_file": constant(file, refused.num_rows),
                 "source_offset": refused.column("source_offset"),
             }
         )
         return self.numbers.give("denied", table, DENIED)
 
-    def _masked(self, texts: pa.ChunkedArray, state: pa.ChunkedArray) -> pa.Array:
-        nothing = pa.nulls(len(texts), TEXT)
-        batch = dict.fromkeys(_STATEMENT_COLUMNS, nothing)
-        batch |= {"query": texts.cast(TEXT), "rows_returned": pa.nulls(len(texts), pa.int64())}
-        masked = self.enricher.enrich(pa.table(batch)).column("query")
-        strange = [
-            code is not None and code.startswith(_MISUNDERSTOOD) and code != "42501"
-            for code in state.to_pylist()
-        ]
-        return pa.array(
-            [
-                self.enricher.without_strange_names(text) if text and is_strange else text
-                for text, is_strange in zip(masked.to_pylist(), strange, strict=True)
-            ],
-            TEXT,
-        )
 
-
-_STATEMENT_COLUMNS = (
-    "query",
-    "parameters",
-    "audit_type",
-    "class",
-    "command",
-    "object_type",
-    "object_name",
-    "rows_returned",
-)
-
-
-def _statements(payload: pa.Table) -> pa.Table:
-    """What the enricher reads; pgAudit's placeholders become NULL."""
-    statement = payload.column("statement")
-    parameter = payload.column("parameter")
-    unlogged = pc.is_in(parameter, pa.array([pgaudit.NOT_LOGGED, pgaudit.PREVIOUSLY_LOGGED], TEXT))
-    # Only both placeholders together mean that the text wasn't logged: a client may write them.
-    no_text = pc.and_(
-        unlogged,
-        pc.is_in(
-            statement.cast(TEXT), pa.array([pgaudit.NOT_LOGGED, pgaudit.PREVIOUSLY_LOGGED], TEXT)
-        ),
-    )
-    if pc.any(no_text).as_py():
-        statement = pc.if_else(no_text, pa.scalar(None, TEXT), statement.cast(TEXT))
-    absent = pc.or_kleene(unlogged, pc.equal(parameter, pgaudit.NO_PARAMETERS))
-    return pa.table(
-        {
-            "query": statement,
-            "parameters": pc.if_else(absent, pa.scalar(None, TEXT), parameter),
-            **{name: payload.column(name) for name in _STATEMENT_COLUMNS[2:-1]},
-            "rows_returned": payload.column("rows"),
-        }
-    )
+def _with_empty(lists: pa.ListArray, where: Bools) -> pa.ListArray:
+    """The lists, empty instead of NULL where it says so; a NULL list has no elements to drop."""
+    absent = np.asarray(pc.is_null(lists).to_numpy(zero_copy_only=False), bool) & ~where
+    return pa.ListArray.from_arrays(lists.offsets, lists.values, type=TEXTS, mask=pa.array(absent))
 
 
 def _with_file(table: pa.Table, file: str) -> pa.Table:
@@ -285,22 +198,3 @@ def _known(column: pa.ChunkedArray) -> pa.DictionaryArray:
     values = pa.array([scrub(name) if name else None for name in found], TEXT).dictionary_encode()
     codes = values.indices.take(encoded.indices)  # two names may look the same now
     return shared(np.asarray(pc.fill_null(codes, -1)), values.dictionary)
-
-
-def _bad_payloads(data: bytes, base: int, block: Block, rows: np.ndarray) -> list[Reject]:
-    """Records that begin like pgAudit's but aren't well formed, with all their bytes."""
-    if not len(rows):
-        return []
-    offsets = block.table.column("source_offset").to_numpy()
-    ends = np.sort(
-        np.concatenate(
-            [offsets, [one.offset for one in block.rejects], [base + block.consumed]]
-        ).astype(np.uint64)
-    )
-    found = []
-    for row in rows.tolist():
-        begin = int(offsets[row])
-        end = int(ends[np.searchsorted(ends, begin, side="right")])
-        raw = data[begin - base : end - base]
-        found.append(Reject(begin, raw, "not a well-formed pgAudit payload"))
-    return found

@@ -4,7 +4,7 @@ Enters: a plan of what to read and an open store. Leaves: manifests. Order matte
 the server logs are noted first, then identity events and pooler logs are read to their ends, then
 the server logs up to the noted sizes; every statement's naming evidence has then been read.
 
-Three threads hold one batch each: one parses the next, one attributes and enriches, one encodes,
+Three threads hold one batch each: one parses and enriches the next, one attributes, one encodes,
 hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
@@ -19,7 +19,8 @@ from typing import Self, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.cli.batch import BatchBuilder, Records, RowNumbers, read_records, reject_rows
+from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
+from scalple.cli.reading import RecordReader, Records
 from scalple.cli.sources import Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
@@ -139,6 +140,7 @@ class Pipeline:
         self._newest = newest
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
+        self._reader = RecordReader(Enricher(plan.rules, plan.schema_sql, plan.subject_key))
         self.outcome = Outcome()
 
     def _progress(self, length: int, statements: int) -> None:
@@ -167,8 +169,7 @@ class Pipeline:
                     "skips numbers): who was on a connection open then isn't known from there on"
                 )
             correlator = Correlator(plan.origin, plan.rules, evidence)
-            enricher = Enricher(plan.rules, plan.schema_sql, plan.subject_key)
-            builder = BatchBuilder(self._numbers, correlator, enricher)
+            builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored, plan.timezone)
             for log in sources.logs:
                 if log in begun or has_news(log):
@@ -232,7 +233,7 @@ class Pipeline:
             return csvlog.parse_block(data, offset, times, final=final)
 
         return (
-            (piece, read_records(piece.data, piece.begin, piece.block))
+            (piece, self._reader.read(piece.data, piece.begin, piece.block))
             for piece in file.pieces(parse)
         )
 

@@ -119,7 +119,7 @@ class Correlator:
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
         gaps = self._gaps(batch, runs)
-        texts = dictionary_encoded(payload.column("statement").cast(TEXT))
+        texts = dictionary_encoded(payload.column("statement"))
         logged = np.array([one not in UNTOLD for one in texts.dictionary.to_pylist()] or [False])
         text = codes_of(texts)
         text_of = batch.spread(np.where(logged[text], text, -1), -1)
@@ -243,7 +243,7 @@ class Correlator:
         method = np.full(len(rows), -1, np.int64)
         if self._rules.pooler.kind == "none":
             return method
-        encoded = dictionary_encoded(batch.payload.column("statement").cast(TEXT))
+        encoded = dictionary_encoded(batch.payload.column("statement"))
         texts = encoded.dictionary.to_pylist()
         index = codes_of(encoded, null=len(texts))
 

@@ -16,6 +16,7 @@ from scalple.correlate.logbatch import (
     LogBatch,
     codes_of,
     dictionary_encoded,
+    where_in,
     where_true,
 )
 from scalple.correlate.poolertext import (
@@ -91,9 +92,9 @@ class Labels:
 
     def number(self, column: pa.ChunkedArray) -> Ints:
         """A code for each record's name."""
-        encoded = dictionary_encoded(pc.fill_null(column.cast(TEXT), ""))
-        codes = np.array([self._name(one) for one in encoded.dictionary.to_pylist()], np.int64)
-        return codes[codes_of(encoded)] if len(codes) else np.empty(0, np.int64)
+        encoded = dictionary_encoded(column)
+        names = [self._name(one or "") for one in encoded.dictionary.to_pylist()]
+        return np.array([*names, EMPTY_NAME], np.int64)[codes_of(encoded)]
 
     def _name(self, text: str) -> int:
         code = self._names.get(text)
@@ -187,9 +188,8 @@ class Labels:
 
 def _texts_of_settings(batch: LogBatch) -> tuple[Ints, pa.DictionaryArray]:
     """Rows whose statement may change the name, and their texts."""
-    commands = batch.payload.column("command").cast(TEXT)
     texts = batch.payload.column("statement")
-    chosen = where_true(pc.is_in(commands, _SETTING_COMMANDS))
+    chosen = where_in(batch.payload.column("command"), _SETTING_COMMANDS)
     chosen |= _calls_set_config(texts)
     chosen &= ~batch.forged
     encoded = dictionary_encoded(texts.cast(TEXT).filter(pa.array(chosen)))

@@ -57,6 +57,12 @@ def where_true(column: pa.Array | pa.ChunkedArray) -> Bools:
     return np.asarray(filled.to_numpy(zero_copy_only=False), bool)
 
 
+def where_in(column: pa.Array | pa.ChunkedArray, wanted: pa.Array) -> Bools:
+    """Which texts are one of `wanted`, looked at once per distinct text."""
+    encoded = dictionary_encoded(column)
+    return np.append(where_true(pc.is_in(encoded.dictionary, wanted)), False)[codes_of(encoded)]
+
+
 def dictionary_encoded(column: pa.Array | pa.ChunkedArray) -> pa.DictionaryArray:
     """One array over one dictionary."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

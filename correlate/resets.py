@@ -34,6 +34,7 @@ class PoolDoubts:
 
     evidence: Evidence
     _until_us: dict[int, int] = field(default_factory=dict)
+    _overlong_of: dict[int, list[int]] = field(default_factory=dict)
 
     def apply(
         self, rows: Ints, pool: Ints, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
@@ -85,6 +86,11 @@ class PoolDoubts:
         return doubt
 
     def _overlong_clients(self, pool: int) -> list[int]:
+        if pool not in self._overlong_of:
+            self._overlong_of[pool] = self._find_overlong(pool)
+        return self._overlong_of[pool]
+
+    def _find_overlong(self, pool: int) -> list[int]:
         clients = self.evidence.clients
         names = clients.column("application_name").to_pylist()
         addresses = clients.column("client_addr").to_pylist()

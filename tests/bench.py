@@ -118,7 +118,7 @@ def main() -> None:
     """Record what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("bench"))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     single = ensure(options.out, "extended", 350)
     double = ensure(options.out, "extended", 700, source=single)
