@@ -84,16 +84,21 @@ class BatchBuilder:
                 "evidence", _with_file(attributed.sessions, file), EVIDENCE
             ),
             "audit": self._audit(records, attributed, file),
-            "denied": self._denied(records, file),
+            "denied": self._denied(records, attributed.log, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
             "unparsed": reject_rows(self.numbers, records.rejects, file),
         }
 
     def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
-        log, rows, payload, enriched = records.log, records.rows, records.payload, records.enriched
+        log, rows, payload, enriched = (
+            attributed.log,
+            records.rows,
+            records.payload,
+            records.enriched,
+        )
         said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
         address, port = _endpoint(said.column("connection_from"))
-        success, sqlstate = outcomes(log, rows, payload)
+        success, sqlstate = outcomes(log, attributed.session, rows, payload)
         none_given = where_true(pc.equal(payload.column("parameter"), pgaudit.NO_PARAMETERS))
         parameters = _with_empty(enriched.column("parameters").combine_chunks(), none_given)
         columns = {
@@ -135,8 +140,8 @@ class BatchBuilder:
         }
         return self.numbers.give("audit", pa.table(columns), AUDIT)
 
-    def _denied(self, records: Records, file: str) -> pa.Table:
-        refused = records.log.take(pa.array(records.refused)).combine_chunks()
+    def _denied(self, records: Records, log: pa.Table, file: str) -> pa.Table:
+        refused = log.take(pa.array(records.refused)).combine_chunks()
         address, port = _endpoint(refused.column("connection_from"))
         state = refused.column("sql_state_code").cast(TEXT)
         telling = pc.is_in(state, pa.array(_TELLING_STATES))

@@ -30,6 +30,8 @@ class Sources(_Section):
     postgres: tuple[str, ...] = ()
     pgbouncer: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
+    log_line_prefix: str | None = None
+    """Of stderr logs, as in postgresql.conf; recognised from the file where it isn't stated."""
     timezone: str | None = None
     """PostgreSQL's log_timezone; needed only where it is not UTC."""
     schema_files: Annotated[tuple[str, ...], Field(alias="schema")] = ()

@@ -51,7 +51,7 @@ def demo(samples: Path) -> None:
     store = Path(config.store)
     out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110, highlight=False)
     _say(out, "1. Logs into a store", "PostgreSQL behind PgBouncer, one shared role, nine people.")
-    plan = reading.plan(config, store, config.origin)
+    plan = reading.plan(config, config.origin)
     sys.stdout.flush()
     reading.report(reading.run(plan, store, config), store)
     row = _statement(store)

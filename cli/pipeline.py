@@ -21,17 +21,17 @@ import pyarrow.compute as pc
 
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.reading import RecordReader, Records
-from scalple.cli.sources import Sources, has_news, open_sources
+from scalple.cli.sources import Opened, Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
-from scalple.ingest import csvlog, identity, pgbouncer
-from scalple.ingest.logtime import LogTimes
+from scalple.ingest import stderrlog
+from scalple.ingest.container import ReadOptions
 from scalple.ingest.records import TIME
-from scalple.ingest.rejects import Block
+from scalple.ingest.rejects import Reject
 from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
@@ -41,6 +41,8 @@ _T = TypeVar("_T")
 TAIL_BYTES_MAX = 1 << 20
 BATCHES_WAITING = 2
 """How many batches may wait for their commit, the one that is being written included."""
+FOREIGN_KEPT = 200
+"""So many lines of unknown form are looked at, to say what they may be."""
 PIECES_AHEAD = 3
 """How many blocks may be parsed and not yet attributed; each holds some memory."""
 
@@ -54,7 +56,7 @@ class Plan:
     postgres: tuple[Path, ...]
     pgbouncer: tuple[Path, ...]
     identity: tuple[Path, ...]
-    timezone: str | None
+    options: ReadOptions
     schema_sql: str | None
     objects: dict[str, bytes]
     """Declarations in force, recorded in the store with the rows they shaped."""
@@ -170,13 +172,13 @@ class Pipeline:
                 )
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
-            warmup = WarmUp(correlator, self._stored, plan.timezone)
+            warmup = WarmUp(correlator, self._stored)
             for log in sources.logs:
                 if log in begun or has_news(log):
                     if log not in begun:
                         warmup.catch_up(log)
                     pieces = begun.get(log) or ahead(self._pieces(log))
-                    self._read_log(log, pieces, builder, committer)
+                    self._read_log(log.file, pieces, builder, committer)
                 else:
                     warmup.note(log)
         return self.outcome
@@ -186,28 +188,16 @@ class Pipeline:
     def _read_evidence(self, sources: Sources, committer: Committer) -> pa.Table:
         """All events known: those of earlier runs, and the new ones, which are committed."""
         parts = [self._stored]
-        for file in sources.poolers:
-            parts += self._read_events("pgbouncer", file, self._pooler_parser(file), committer)
-        for file in sources.people:
-            parts += self._read_events("identity", file, _identity_parser(file), committer)
+        for one in sources.poolers:
+            parts += self._read_events("pgbouncer", one, committer)
+        for one in sources.people:
+            parts += self._read_events("identity", one, committer)
         return pa.concat_tables([part.cast(EVIDENCE) for part in parts])
 
-    def _pooler_parser(self, file: SourceFile) -> Callable[[bytes, int, bool], Block]:
-        times = LogTimes(self._plan.timezone, str(file.path))
-        name = file.path.name
-        return lambda data, offset, final: pgbouncer.parse_log(
-            data, offset, name, times, final=final
-        )
-
-    def _read_events(
-        self,
-        source: str,
-        file: SourceFile,
-        parse: Callable[[bytes, int, bool], Block],
-        committer: Committer,
-    ) -> Iterator[pa.Table]:
+    def _read_events(self, source: str, opened: Opened, committer: Committer) -> Iterator[pa.Table]:
         self.outcome.files_read += 1
-        for piece in file.pieces(parse):
+        file = opened.file
+        for piece in file.pieces(opened.parse):
             block = piece.block
             table = self._numbers.give("evidence", block.table, EVIDENCE)
             unparsed = reject_rows(self._numbers, block.rejects, file.path.name)
@@ -226,24 +216,19 @@ class Pipeline:
 
     # -- statements ---------------------------------------------------------------------------
 
-    def _pieces(self, file: SourceFile) -> Iterator[tuple[Piece, Records]]:
-        times = LogTimes(self._plan.timezone, str(file.path))
-
-        def parse(data: bytes, offset: int, final: bool) -> Block:
-            return csvlog.parse_block(data, offset, times, final=final)
-
+    def _pieces(self, opened: Opened) -> Iterator[tuple[Piece, Records]]:
         return (
             (piece, self._reader.read(piece.data, piece.begin, piece.block))
-            for piece in file.pieces(parse)
+            for piece in opened.file.pieces(opened.parse)
         )
 
-    def _begin(self, logs: list[SourceFile]) -> dict[SourceFile, Iterator[tuple[Piece, Records]]]:
+    def _begin(self, logs: list[Opened]) -> dict[Opened, Iterator[tuple[Piece, Records]]]:
         """Parse the first log while the evidence is read: its size has been noted already.
 
         Only if it is new: otherwise what was read of it before has to come first.
         """
         first = logs[0] if logs else None
-        if first is None or first.end:
+        if first is None or first.file.end:
             return {}
         return {first: ahead(self._pieces(first))}
 
@@ -255,10 +240,19 @@ class Pipeline:
         committer: Committer,
     ) -> None:
         self.outcome.files_read += 1
+        foreign = Foreign()
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
             committer.submit(tables, [_position("postgres", file, piece)])
             self._progress(piece.block.consumed, tables["audit"].num_rows)
+            foreign.add(records.rejects)
+        if foreign.count:
+            self.outcome.warnings.append(f"{file.path}: {foreign.described()}")
+        if file.damage is not None:
+            self.outcome.warnings.append(
+                f"{file.path}: the compressed file is cut short or damaged ({file.damage}); what "
+                "could be read was"
+            )
         if file.rest(TAIL_BYTES_MAX).strip():
             self.outcome.warnings.append(
                 f"{file.path}: its last {file.size - file.end:,} bytes are no complete record; "
@@ -266,8 +260,34 @@ class Pipeline:
             )
 
 
-def _identity_parser(file: SourceFile) -> Callable[[bytes, int, bool], Block]:
-    return lambda data, offset, _: identity.parse_events(data, offset, file.path.name)
+@dataclass(slots=True)
+class Foreign:
+    """Lines of one file that begin with none of the prefixes it was read with."""
+
+    count: int = 0
+    first: int = 0
+    """Offset of the first, in bytes."""
+    sample: list[Reject] = field(default_factory=list)
+
+    def add(self, rejects: list[Reject]) -> None:
+        """Those among a block's rejects."""
+        mine = [one for one in rejects if one.reason == stderrlog.WITHOUT_PREFIX]
+        if mine and not self.count:
+            self.first = mine[0].offset
+        self.count += len(mine)
+        self.sample += mine[: FOREIGN_KEPT - len(self.sample)]
+
+    def described(self) -> str:
+        """How many, where, and what prefix they seem to have."""
+        lines = [line for one in self.sample for line in one.raw.split(b"\n")]
+        seems = stderrlog.seems_stderr(b"\n".join(lines) + b"\n")
+        what = (
+            f"{self.count:,} piece(s), the first at byte {self.first:,}, don't begin with "
+            "log_line_prefix"
+        )
+        if seems is None:
+            return f"{what} and look like nothing of PostgreSQL's; they are kept as unparsed"
+        return f"{what}; they seem to have {seems!r}: --log-line-prefix {seems!r}"
 
 
 def ahead(pieces: Iterator[_T]) -> Iterator[_T]:
@@ -300,4 +320,4 @@ def _position(source: str, file: SourceFile, piece: Piece) -> Position:
 
 def open_plan(plan: Plan, positions: Iterable[Position]) -> Sources:
     """The files of a plan, opened and recognised; raises as `open_sources`."""
-    return open_sources(plan.postgres, plan.pgbouncer, plan.identity, plan.timezone, positions)
+    return open_sources(plan.postgres, plan.pgbouncer, plan.identity, plan.options, positions)

@@ -18,6 +18,7 @@ from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
 from scalple.correlate.record import EVIDENCE
+from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
 from scalple.store.layout import existing_origins, origin_layout
@@ -33,10 +34,16 @@ DEFAULT_ORIGIN = "default"
 @command("reprocess")
 @store_option
 @click.option("--origin", metavar="NAME", help="Name of the log: one per PostgreSQL cluster.")
-@click.option("--postgres-log", multiple=True, metavar="PATH…", help="csvlog files or patterns.")
+@click.option(
+    "--postgres-log",
+    multiple=True,
+    metavar="PATH…",
+    help="csvlog, jsonlog or stderr files, compressed or not.",
+)
 @click.option("--pgbouncer-log", multiple=True, metavar="PATH…", help="PgBouncer's log files.")
 @click.option("--identity-events", multiple=True, metavar="PATH…", help="JSON Lines files.")
 @config_option
+@click.option("--log-line-prefix", metavar="S", help="Of stderr logs, as in postgresql.conf.")
 @click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
 @click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
@@ -48,6 +55,7 @@ def reprocess(
     pgbouncer_log: tuple[str, ...],
     identity_events: tuple[str, ...],
     config_path: Path | None,
+    log_line_prefix: str | None,
     timezone: str | None,
     schema: tuple[str, ...],
     workers: int | None,
@@ -68,9 +76,8 @@ def reprocess(
     name = _origin(directory, origin or config.origin, new_origin)
     if workers is not None:
         pa.set_cpu_count(workers)
-    todo = plan(
-        config, directory, name, postgres_log, pgbouncer_log, identity_events, timezone, schema
-    )
+    options = ReadOptions(timezone, log_line_prefix)
+    todo = plan(config, name, postgres_log, pgbouncer_log, identity_events, options, schema)
     report(run(todo, directory, config), directory)
 
 
@@ -88,12 +95,11 @@ def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
 
 def plan(
     config: Config,
-    directory: Path,
     origin: str,
     postgres: tuple[str, ...] = (),
     pgbouncer: tuple[str, ...] = (),
     identity: tuple[str, ...] = (),
-    timezone: str | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (immutable)
     schema: tuple[str, ...] = (),
 ) -> Plan:
     """What to read: options replace the configuration's sources, kind by kind."""
@@ -113,7 +119,10 @@ def plan(
         postgres=logs,
         pgbouncer=poolers,
         identity=events,
-        timezone=timezone or sources.timezone,
+        options=ReadOptions(
+            options.timezone or sources.timezone,
+            sources.log_line_prefix if options.log_line_prefix is None else options.log_line_prefix,
+        ),
         schema_sql=schema_sql,
         objects=declarations.to_objects(rules, schema_sql),
     )
@@ -144,9 +153,9 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     ):
         for note in writer.notes:
             _warn(note)
-        task = progress.add_task(
-            "reading", total=sum(file.size - file.end for file in found.fresh), statements=0
-        )
+        measured = not any(file.is_compressed for file in found.fresh)
+        total = sum(file.size - file.end for file in found.fresh) if measured else None
+        task = progress.add_task("reading", total=total, statements=0)
 
         def advance(length: int, statements: int) -> None:
             done = progress.tasks[task].fields["statements"] + statements

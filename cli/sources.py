@@ -6,13 +6,17 @@ store's already, or a copy of another one given, is counted and not read. Says o
 kind what it seems to be.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from scalple.ingest import csvlog, identity, pgbouncer
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.ingest import identity, pgbouncer, stderrlog
+from scalple.ingest.container import RECORD_BYTES_MAX, LogReader, ReadOptions
+from scalple.ingest.containers import recognised
 from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block
@@ -23,14 +27,28 @@ _SAMPLE_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 20
 
 
+Parse = Callable[[bytes, int, bool], Block]
+"""(bytes, offset, whether the file ends there) -> what they hold."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A file and how it is read."""
+
+    file: SourceFile
+    parse: Parse
+    reader: LogReader | None = None
+    """Of server logs."""
+
+
 @dataclass(slots=True)
 class Sources:
     """What a run has to read."""
 
-    logs: list[SourceFile] = field(default_factory=list)
+    logs: list[Opened] = field(default_factory=list)
     """Server logs, those included that hold nothing new: what they held last is context."""
-    poolers: list[SourceFile] = field(default_factory=list)
-    people: list[SourceFile] = field(default_factory=list)
+    poolers: list[Opened] = field(default_factory=list)
+    people: list[Opened] = field(default_factory=list)
     given: int = 0
     known: int = 0
     """Files that hold nothing new."""
@@ -39,35 +57,39 @@ class Sources:
     @property
     def fresh(self) -> list[SourceFile]:
         """Files that hold something new."""
-        return [file for file in (*self.logs, *self.poolers, *self.people) if has_news(file)]
+        every = (*self.logs, *self.poolers, *self.people)
+        return [one.file for one in every if has_news(one)]
 
 
-def has_news(file: SourceFile) -> bool:
+def has_news(one: Opened) -> bool:
     """Whether bytes follow those that the store has."""
-    return file.end < file.size
+    return one.file.end < one.file.size
 
 
 def open_sources(
     postgres: Sequence[Path],
     poolers: Sequence[Path],
     people: Sequence[Path],
-    timezone: str | None,
+    options: ReadOptions,
     positions: Iterable[Position],
 ) -> Sources:
     """Open and recognise everything.
 
     Raises:
         InputError: a file can't be read, isn't what it was given for, or differs from what the
-            store knows of it; or there is nothing in any of them.
-        ConfigError: there is no such time zone.
+            store knows of it; two hold the same records in different forms; or there is nothing
+            in any of them.
+        ConfigError: there is no such time zone, or no such prefix.
     """
     found = Sources(given=len(postgres) + len(poolers) + len(people))
     reached = list(positions)
-    found.logs = _open("postgres", postgres, timezone, reached, found)
+    found.logs = _open("postgres", postgres, options, reached, found)
     found.poolers = [
-        f for f in _open("pgbouncer", poolers, timezone, reached, found) if has_news(f)
+        one for one in _open("pgbouncer", poolers, options, reached, found) if has_news(one)
     ]
-    found.people = [f for f in _open("identity", people, timezone, reached, found) if has_news(f)]
+    found.people = [
+        one for one in _open("identity", people, options, reached, found) if has_news(one)
+    ]
     if not found.fresh and not found.known:
         raise InputError("nothing to read", place="; ".join(found.warnings) or None)
     return found
@@ -76,63 +98,102 @@ def open_sources(
 def _open(
     source: str,
     paths: Sequence[Path],
-    timezone: str | None,
+    options: ReadOptions,
     positions: list[Position],
     found: Sources,
-) -> list[SourceFile]:
+) -> list[Opened]:
     kind = _KINDS[source]
     anchors = [_anchors(one) for one in positions if one.source == source]
-    files: list[tuple[bytes, SourceFile]] = []
+    samples: list[_Sample] = []
     for path in paths:
         file = SourceFile(path)
-        if file.size == 0:
+        if file.size == 0 and file.damage is None:
             found.warnings.append(f"{path}: is empty")
             continue
-        if not file.resume(anchors):
-            _recognise(file, kind)
-        if has_news(file) and not _holds_record(file, kind, LogTimes(timezone, str(path)), found):
-            continue
-        files.append((file.read(0, 64), file))
-    # Every container here begins its records with the time, in a form that sorts.
-    files.sort(key=lambda pair: pair[0])
+        file.resume(anchors)
+        sample = _sample(kind.open(file, options))
+        if sample.holds_record or file.end:
+            samples.append(sample)
+        elif file.end < file.size:
+            found.warnings.append(f"{path}: holds no complete record yet ({file.size} bytes)")
+    _refuse_other_forms(samples)
+    samples.sort(key=lambda one: one.order)
     kept = [
         one
-        for _, alike in groupby(files, key=lambda pair: pair[0])
-        for one in _distinct([file for _, file in alike], found)
+        for _, alike in groupby(samples, key=lambda one: one.order)
+        for one in _distinct([sample.opened for sample in alike], found)
     ]
-    found.known += sum(not has_news(file) for file in kept)
+    found.known += sum(not has_news(one) for one in kept)
     return kept
 
 
-def _recognise(file: SourceFile, kind: "_Kind") -> None:
-    head = file.head()
-    packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
-    if packed is None and kind.recognise(head):
-        return
-    seems, hint = (f"compressed with {packed}", "decompress it first") if packed else _seems(head)
-    raise InputError(
-        f"isn't {kind.name}" + (f": it seems to be {seems}" if seems else ""),
-        place=str(file.path),
-        hint=hint or kind.hint,
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What a file begins with."""
+
+    opened: Opened
+    holds_record: bool
+    order: tuple[int, bytes]
+    """Files are read in the order of their first time."""
+    audit: frozenset[tuple[int, int, str]]
+    """(second, process, message) of its first pgAudit records."""
+
+
+def _sample(opened: Opened) -> _Sample:
+    """Look at the first records; also meets what can't be read before any commit."""
+    file = opened.file
+    length = _SAMPLE_BYTES
+    while True:
+        data = file.read(0, length)
+        block = opened.parse(data, 0, len(data) >= file.size)
+        if block.consumed or len(data) >= file.size or length >= RECORD_BYTES_MAX:
+            break
+        length *= 4
+    if file.end:
+        opened.parse(file.read(file.end, _SAMPLE_BYTES), file.end, False)
+    table = block.table
+    if opened.reader is not None:
+        file.settle(opened.reader.record_end)
+    column = "log_time" if opened.reader is not None else "ts"
+    first = pc.min(table.column(column).cast(pa.int64())).as_py() if table.num_rows else None
+    return _Sample(
+        opened,
+        bool(block.consumed) or len(data) < file.size,
+        (first or 0, data[:64]),
+        _first_audit(table) if opened.reader is not None else frozenset(),
     )
 
 
-def _holds_record(file: SourceFile, kind: "_Kind", times: LogTimes, found: Sources) -> bool:
-    """Whether there is anything to commit; also meets what can't be read before any commit."""
-    data = file.read(file.end, _SAMPLE_BYTES)
-    final = file.end + len(data) >= file.size
-    block = kind.parse(data, file.end, file.path.name, times, final)
-    if block.consumed or not final or file.end:
-        return True
-    found.warnings.append(f"{file.path}: holds no complete record yet ({file.size} bytes)")
-    return False
+def _first_audit(table: pa.Table) -> frozenset[tuple[int, int, str]]:
+    audit = table.filter(pc.starts_with(table.column("message"), "AUDIT: ")).slice(0, 200)
+    seconds = pc.divide(audit.column("log_time").cast(pa.int64()), 1_000_000).to_pylist()
+    pids = audit.column("process_id").to_pylist()
+    texts = audit.column("message").to_pylist()
+    return frozenset(zip(seconds, (pid or 0 for pid in pids), texts, strict=True))
 
 
-def _distinct(files: list[SourceFile], found: Sources) -> list[SourceFile]:
+def _refuse_other_forms(samples: list[_Sample]) -> None:
+    """A server may write one log in several forms at once: read twice, it would count twice."""
+    seen: dict[tuple[int, int, str], _Sample] = {}
+    for sample in samples:
+        for record in sample.audit:
+            other = seen.setdefault(record, sample)
+            if other is not sample and type(other.opened.reader) is not type(sample.opened.reader):
+                raise InputError(
+                    f"holds the same records as {other.opened.file.path}, in another form",
+                    place=str(sample.opened.file.path),
+                    hint="give one of them; csvlog and jsonlog say more than stderr",
+                )
+
+
+def _distinct(alike_files: list[Opened], found: Sources) -> list[Opened]:
     """Of copies the longest: one may have been made while the other went on growing."""
-    kept: list[SourceFile] = []
-    for file in sorted(files, key=lambda one: one.size, reverse=True):
-        for other in kept:
+    if len(alike_files) == 1:
+        return alike_files
+    kept: list[Opened] = []
+    for one in sorted(alike_files, key=lambda one: one.file.measure(), reverse=True):
+        file = one.file
+        for other in (before.file for before in kept):
             alike = _common(file, other)
             if alike == file.size:
                 found.warnings.append(f"{file.path}: the same as {other.path}, read once")
@@ -144,7 +205,7 @@ def _distinct(files: list[SourceFile], found: Sources) -> list[SourceFile]:
                     hint="give one of them, whole and unchanged",
                 )
         else:
-            kept.append(file)
+            kept.append(one)
     return kept
 
 
@@ -172,28 +233,49 @@ def _anchors(position: Position) -> Anchors:
 @dataclass(frozen=True, slots=True)
 class _Kind:
     name: str
-    recognise: Callable[[bytes], bool]
-    parse: Callable[[bytes, int, str, LogTimes, bool], Block]
+    opened: Callable[[SourceFile, bytes, ReadOptions], Opened | None]
+    """How a file that begins so is read; None if it isn't of this kind."""
     hint: str
 
+    def open(self, file: SourceFile, options: ReadOptions) -> Opened:
+        """Raises InputError if the file is of another kind."""
+        head = file.head()
+        opened = self.opened(file, head, options)
+        if opened is None:
+            seems, hint = _seems(head, options)
+            if file.damage is not None:
+                seems, hint = f"compressed, and damaged: {file.damage}", "give it whole"
+            raise InputError(
+                f"isn't {self.name}" + (f": it seems to be {seems}" if seems else ""),
+                place=str(file.path),
+                hint=hint or self.hint,
+            )
+        return opened
 
-def _parse_csvlog(data: bytes, at: int, _name: str, times: LogTimes, final: bool) -> Block:
-    return csvlog.parse_block(data, at, times, final=final)
+
+def _open_postgres(file: SourceFile, head: bytes, options: ReadOptions) -> Opened | None:
+    container = recognised(head, options)
+    if container is None or pgbouncer.looks_like_pgbouncer(head.partition(b"\n")[0]):
+        return None
+    reader = container.open(head, str(file.path), options)
+    return Opened(file, lambda data, at, final: reader.parse(data, at, final=final), reader)
 
 
-def _parse_pgbouncer(data: bytes, at: int, name: str, times: LogTimes, _final: bool) -> Block:
-    return pgbouncer.parse_log(data, at, name, times)
+def _open_pgbouncer(file: SourceFile, head: bytes, options: ReadOptions) -> Opened | None:
+    if not pgbouncer.looks_like_pgbouncer(head):
+        return None
+    times, name = LogTimes(options.timezone, str(file.path)), file.path.name
+    return Opened(
+        file,
+        lambda data, at, final: pgbouncer.parse_log(data, at, name, times, final=final),
+    )
 
 
-def _parse_identity(data: bytes, at: int, name: str, _times: LogTimes, _final: bool) -> Block:
-    return identity.parse_events(data, at, name)
-
-
-def _looks_like_csvlog(head: bytes) -> bool:
-    """Lines of PgBouncer and of the stderr log begin alike, and may hold commas too."""
-    first = head.partition(b"\n")[0]
-    other = pgbouncer.looks_like_pgbouncer(first) or _STDERR_LINE.match(first)
-    return csvlog.looks_like_csvlog(head) and not other
+def _open_identity(file: SourceFile, head: bytes, _options: ReadOptions) -> Opened | None:
+    if not _looks_like_events(head):
+        return None
+    name = file.path.name
+    return Opened(file, lambda data, at, _: identity.parse_events(data, at, name))
 
 
 def _looks_like_events(head: bytes) -> bool:
@@ -203,38 +285,39 @@ def _looks_like_events(head: bytes) -> bool:
 
 _KINDS = {
     "postgres": _Kind(
-        "a csvlog",
-        _looks_like_csvlog,
-        _parse_csvlog,
-        "set log_destination = 'csvlog' in postgresql.conf, and give the .csv files",
+        "a PostgreSQL log",
+        _open_postgres,
+        "give csvlog, jsonlog or stderr files, compressed or not (docs/SOURCES.md)",
     ),
     "pgbouncer": _Kind(
         "a PgBouncer log",
-        pgbouncer.looks_like_pgbouncer,
-        _parse_pgbouncer,
+        _open_pgbouncer,
         "give the file that pgbouncer.ini names as logfile",
     ),
     "identity": _Kind(
         "a file of identity events",
-        _looks_like_events,
-        _parse_identity,
+        _open_identity,
         "identity events are JSON Lines, one object a line (docs/IDENTITY_EVENTS.md)",
     ),
 }
-_STDERR_LINE = re.compile(rb"[^,]{0,200}\b(?:LOG|ERROR|FATAL|WARNING|NOTICE|STATEMENT|DETAIL):  ")
-_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
-def _seems(head: bytes) -> tuple[str | None, str | None]:
+def _seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
     """What a file of another kind is, and what to do with it."""
-    if _looks_like_csvlog(head):
-        return "a csvlog", "give it with --postgres-log"
-    if pgbouncer.looks_like_pgbouncer(head):
+    if pgbouncer.looks_like_pgbouncer(head.partition(b"\n")[0]):
         return "a PgBouncer log", "give it with --pgbouncer-log"
     if _looks_like_events(head):
         return "identity events", "give it with --identity-events"
-    if any(map(_STDERR_LINE.match, head[:_SAMPLE_BYTES].split(b"\n"))):
-        return "PostgreSQL's stderr log, which can't be read yet", None
+    container = recognised(head, ReadOptions(options.timezone, None))
+    if container is not None and options.log_line_prefix is None:
+        return container.name, "give it with --postgres-log"
+    if prefix := stderrlog.seems_stderr(head):
+        stated = options.log_line_prefix
+        against = f", but no line begins with log_line_prefix {stated!r}" if stated else ""
+        return (
+            f"PostgreSQL's stderr log{against}; its lines seem to have the prefix {prefix!r}",
+            f"--log-line-prefix {prefix!r} (as log_line_prefix stands in postgresql.conf)",
+        )
     if b"\0" in head[:_SAMPLE_BYTES]:
         return "binary", None
     return None, None

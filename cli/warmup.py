@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli.sources import Opened
 from scalple.correlate.correlator import Correlator
-from scalple.ingest import csvlog, pgaudit
-from scalple.ingest.logtime import LogTimes
+from scalple.ingest import pgaudit
+from scalple.ingest.container import RECORD_BYTES_MAX
 from scalple.ingest.rejects import Block
 from scalple.ingest.sourcefile import SourceFile
 
@@ -28,13 +29,11 @@ class WarmUp:
     Args:
         correlator: whose open sessions are to be as they were.
         stored: evidence of earlier runs (columns of EVIDENCE): the numbers that sessions have.
-        timezone: as the operator stated it.
     """
 
-    def __init__(self, correlator: Correlator, stored: pa.Table, timezone: str | None) -> None:
+    def __init__(self, correlator: Correlator, stored: pa.Table) -> None:
         self._correlator = correlator
-        self._timezone = timezone
-        self._pending: list[SourceFile] = []
+        self._pending: list[Opened] = []
         of_sessions = stored.filter(pc.equal(stored.column("source"), "postgresql"))
         self._numbers: dict[tuple[str, int], int] = {
             (session, offset): seq
@@ -46,43 +45,37 @@ class WarmUp:
             )
         }
 
-    def note(self, file: SourceFile) -> None:
+    def note(self, file: Opened) -> None:
         """A file that holds nothing new, in the order of time."""
         self._pending.append(file)
 
-    def catch_up(self, file: SourceFile) -> None:
+    def catch_up(self, file: Opened) -> None:
         """Run what comes before the new bytes of `file` through the correlator."""
         left = BYTES_MAX
-        parts: list[tuple[SourceFile, int]] = []
+        parts: list[tuple[Opened, int]] = []
         for one in reversed([*self._pending, file]):
-            begin = max(0, one.end - left)
-            if begin < one.end:
+            end = one.file.end
+            begin = max(0, end - left)
+            if begin < end:
                 parts.append((one, begin))
-            left -= one.end - begin
+            left -= end - begin
         self._pending.clear()
         for one, begin in reversed(parts):
             for block in self._blocks(one, begin):
                 self._feed(block.table.combine_chunks())
 
-    def _blocks(self, file: SourceFile, begin: int) -> Iterator[Block]:
+    def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
         """The records of [begin, file.end), from the first that begins there."""
-        window = SourceFile(file.path)
-        window.size = file.end
+        window = SourceFile(opened.file.path)
+        window.size = opened.file.end
         if begin:
-            head = np.frombuffer(window.read(begin, csvlog.RECORD_BYTES_MAX), np.uint8)
-            starts, _ = csvlog.record_starts(head)
-            # The window may begin at a record by chance; its own first byte is no line's start.
-            inside = starts[starts > 0]
-            if not len(inside):
+            assert opened.reader is not None
+            start = opened.reader.next_start(window.read(begin, RECORD_BYTES_MAX))
+            if start is None:
                 return iter(())
-            begin += int(inside[0])
+            begin += start
         window.end = begin
-        times = LogTimes(self._timezone, str(file.path))
-
-        def parse(data: bytes, offset: int, final: bool) -> Block:
-            return csvlog.parse_block(data, offset, times, final=final)
-
-        return (piece.block for piece in window.pieces(parse))
+        return (piece.block for piece in window.pieces(opened.parse))
 
     def _feed(self, log: pa.Table) -> None:
         """One block; cut where the numbers of the sessions' evidence jump."""

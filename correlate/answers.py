@@ -136,11 +136,12 @@ class Answers:
         which = np.zeros(n, np.int64)
         undecided = (decided.grade == rules_of.CANDIDATES) & ~decided.conflict
         late = np.flatnonzero(undecided & (decided.reason == rules_of.NOT_ALIVE) & (client >= 0))
-        times = batch.time_us[batch.audit_rows]
+        times, ends = (one[batch.audit_rows] for one in (batch.time_us, batch.time_end_us))
         for pool in np.unique(known.pool[undecided]).tolist():
             here = np.flatnonzero(undecided & (known.pool == pool))
-            moments, back = np.unique(times[here], return_inverse=True)
-            answers = self._candidates.at(pool, moments) if pool >= 0 else None
+            spans = np.stack([times[here], ends[here]])
+            moments, back = np.unique(spans, axis=1, return_inverse=True)
+            answers = self._candidates.at(pool, *moments) if pool >= 0 else None
             if answers is None:
                 decided.grade[here] = rules_of.UNATTRIBUTED
                 continue
@@ -193,10 +194,17 @@ class Answers:
 
     def _findings(self, batch: LogBatch, decided: Attribution, runs: Runs) -> pa.Array:
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
-        code = batch.forged * 4 + drift * 2 + decided.conflict * 1
-        names = ("identity-conflict", "drift", "forged-line")
+        marks = {
+            "identity-conflict": decided.conflict,
+            "drift": drift,
+            "forged-line": batch.forged & ~batch.ambiguous,
+            "ambiguous-line": batch.ambiguous,
+            "origin-unproven": batch.unproven,
+            "nonstandard-line": batch.nonstandard,
+        }
+        code = sum(mark.astype(np.int64) << bit for bit, mark in enumerate(marks.values()))
         lists = [
-            [name for bit, name in enumerate(names) if value >> bit & 1] or None
-            for value in range(8)
+            [name for bit, name in enumerate(marks) if value >> bit & 1] or None
+            for value in range(1 << len(marks))
         ]
-        return shared(code.astype(np.int64), pa.array(lists, TEXTS))
+        return shared(np.asarray(code, np.int64), pa.array(lists, TEXTS))

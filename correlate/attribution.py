@@ -43,6 +43,8 @@ METHODS = (
 
 REASONS = (
     "forged-line",
+    "ambiguous-line",
+    "origin-unproven",
     "identity-conflict",
     "several-clients-at-endpoint",
     "no-identity-for-endpoint",
@@ -64,6 +66,8 @@ REASONS = (
 )
 (
     FORGED_LINE,
+    AMBIGUOUS_LINE,
+    ORIGIN_UNPROVEN,
     CONFLICT,
     SEVERAL_CLIENTS,
     NO_IDENTITY,
@@ -92,6 +96,10 @@ class Known:
 
     forged: Bools
     """The line carries a context or a statement, which pgAudit's own never do."""
+    ambiguous: Bools
+    """The line can be read in two ways: a client's name may have made it."""
+    unproven: Bools
+    """A client may have raised it, and this container wouldn't show it."""
     unpooled: Bools
     """Positive evidence that no pooler stands before the session."""
     pool: Ints
@@ -170,7 +178,9 @@ def attribute(known: Known) -> Attribution:
     named = one_client & known.client_named
     by_session_possible = known.session_method != NONE
 
+    rule(known.ambiguous, UNATTRIBUTED, reason=AMBIGUOUS_LINE)
     rule(known.forged, UNATTRIBUTED, reason=FORGED_LINE)
+    rule(known.unproven, UNATTRIBUTED, reason=ORIGIN_UNPROVEN)
     rule(known.background, UNATTRIBUTED, reason=BACKGROUND)
     rule(known.pooler_method != NONE, POOLER, known.pooler_method)
 

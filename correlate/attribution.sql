@@ -1,10 +1,12 @@
 -- Statements -> the client that was served: the join of endpoint, pool and time.
--- Reads: statements (row, endpoint, pool, log_time) and served (client, endpoint, pool, since,
--- until); pool is -1 for sessions without a pooler. An endpoint is unique while its connection
--- lives, so nearly every statement finds one client; whoever finds several is not named.
+-- Reads: statements (row, endpoint, pool, log_time, log_time_end) and served (client, endpoint, pool,
+-- since, until); pool is -1 for sessions without a pooler. A statement was logged at some time from
+-- log_time to log_time_end, which differ where the log gives whole seconds. An endpoint is unique
+-- while its connection lives, so nearly every statement finds one client; whoever finds several is
+-- not named.
 SELECT s.row, c.client
 FROM statements s
 JOIN served c
   ON c.endpoint = s.endpoint
  AND c.pool = s.pool
- AND s.log_time BETWEEN c.since AND c.until;
+ AND c.since <= s.log_time_end AND s.log_time <= c.until;

@@ -37,16 +37,21 @@ class Candidates:
     _bounds: dict[int, list[int]] = field(default_factory=dict)
     _known: dict[tuple[int, int], Alive] = field(default_factory=dict)
 
-    def at(self, pool: int, times_us: npt.NDArray[np.int64]) -> list[Alive]:
-        """Who was alive on `pool` at each of `times_us` (distinct moments, any order)."""
+    def at(
+        self, pool: int, times_us: npt.NDArray[np.int64], ends_us: npt.NDArray[np.int64]
+    ) -> list[Alive]:
+        """Who was alive on `pool` at some time from each of `times_us` to its end."""
         bounds = self._bounds.get(pool)
         if bounds is None:
             bounds = self._bounds[pool] = self._boundaries(pool)
-        spans = [bisect_right(bounds, moment) for moment in times_us.tolist()]
-        missing = sorted({span for span in spans if (pool, span) not in self._known})
+        spans = [
+            range(bisect_right(bounds, begin), bisect_right(bounds, end) + 1)
+            for begin, end in zip(times_us.tolist(), ends_us.tolist(), strict=True)
+        ]
+        missing = {one for span in spans for one in span if (pool, one) not in self._known}
         if missing:
-            self._sweep(pool, bounds, set(missing))
-        return [self._known[(pool, span)] for span in spans]
+            self._sweep(pool, bounds, missing)
+        return [_together([self._known[(pool, one)] for one in span]) for span in spans]
 
     def _members(self, pool: int) -> npt.NDArray[np.int64]:
         return np.flatnonzero(self.evidence.client_pool == pool)
@@ -78,6 +83,18 @@ class Candidates:
                     del alive[actor]
             if span in wanted:
                 self._known[(pool, span)] = _summary(alive)
+
+
+def _together(spans: list[Alive]) -> Alive:
+    """Who was alive in any of them."""
+    if len(spans) == 1:
+        return spans[0]
+    actors = sorted({actor for one in spans for actor in one.actors})
+    too_many = any(one.distinct > len(one.actors) for one in spans)
+    too_many |= len(actors) > CANDIDATES_MAX
+    distinct = max(len(actors), *(one.distinct for one in spans))
+    unidentified = max(one.unidentified for one in spans)
+    return Alive(() if too_many else tuple(actors), unidentified, distinct)
 
 
 def _summary(alive: Counter[str | None]) -> Alive:

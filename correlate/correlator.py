@@ -25,6 +25,7 @@ from scalple.correlate.logbatch import (
     take,
     transactions,
 )
+from scalple.correlate.processes import ENDED, Processes
 from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Records, RunCutter, Runs
@@ -34,7 +35,7 @@ from scalple.correlate.sessions import UNKNOWN, UNPOOLED, Session
 from scalple.correlate.takeovers import Takeovers
 from scalple.correlate.workers import adopt_runs, follow
 from scalple.ingest.pgaudit import NOT_LOGGED, PREVIOUSLY_LOGGED
-from scalple.ingest.records import TEXT
+from scalple.ingest.records import TEXT, Lacks
 
 HEALTH_CHECK = "select 1"
 """server_check_query's default up to PgBouncer 1.24 (src/main.c)."""
@@ -62,6 +63,10 @@ class Attributed:
     """log_time, session_id, missing, reason, source_offset."""
     sessions: pa.Table
     """New evidence from the server's own log: one row per session it authenticated by name."""
+    log: pa.Table
+    """The batch's records, with role, database and endpoint where only their session told them."""
+    session: Ints
+    """A code per session, for each record."""
 
 
 class Correlator:
@@ -76,6 +81,7 @@ class Correlator:
     def __init__(self, origin: str, rules: Rules, evidence: Evidence) -> None:
         self._rules = rules
         self._evidence = evidence
+        self._processes = Processes()
         self._runs = RunCutter()
         self._doubts = PoolDoubts(evidence)
         self._takeovers = Takeovers(evidence)
@@ -96,26 +102,32 @@ class Correlator:
             next_evidence_seq: number of the next row of evidence in the store.
         """
         batch = LogBatch(log, audit_rows, payload)
-        session_of = self._sessions.number(batch)
+        # A forged line's id says nothing about what is missing.
+        statement = batch.spread(
+            np.where(batch.forged, -1, numbers(payload.column("statement_id"), -1)), -1
+        )
+        whole = self._processes.complete(log, statement)
+        batch.log = log = whole.log
+        session_of = self._sessions.number(batch, whole)
         served_as = follow(batch, session_of, self._sessions.open)
         new_evidence = self._sessions.learn(batch, session_of, next_evidence_seq)
-        name_of = self._labels.number(batch.log.column("application_name"))
+        nameless = batch.lacking(Lacks.NAME)
+        name_of = self._labels.number(batch.log.column("application_name"), nameless)
         set_label, renames, empties = self._labels.read_settings(batch)
         set_label = self._labels.borne(set_label, name_of)
         records = Records(
             session=session_of,
             line=numbers(log.column("session_line_num"), 0),
+            lines=numbers(log.column("lines"), 1),
+            begins=whole.begins,
             transaction=transactions(log.column("virtual_transaction_id")),
-            name=name_of,
-            # A forged line's id says nothing about what is missing.
-            statement=batch.spread(
-                np.where(batch.forged, -1, numbers(payload.column("statement_id"), -1)), -1
-            ),
+            name=np.where(nameless, -1, name_of),
+            statement=statement,
             label=set_label,
             renames=renames,
             time_us=batch.time_us,
         )
-        ended = batch.begins("disconnection: ")
+        ended = batch.begins(ENDED) | whole.alone
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
         gaps = self._gaps(batch, runs)
@@ -127,7 +139,7 @@ class Correlator:
         known, client, decided = self._decide(batch, served_as, name_of, runs, empties, unsure)
         columns = self._answers.columns(batch, served_as, known, client, decided, runs)
         self._sessions.forget(session_of, ended)
-        return Attributed(columns, gaps, new_evidence)
+        return Attributed(columns, gaps, new_evidence, log, session_of)
 
     def _decide(
         self,
@@ -153,7 +165,8 @@ class Correlator:
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
         endpoint = np.where(unpooled, own, self._labels.endpoints()[name])
-        client, matches = self._served.join(endpoint, pool, batch.time_us[rows])
+        times, ends = batch.time_us[rows], batch.time_end_us[rows]
+        client, matches = self._served.join(endpoint, pool, times, ends)
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
         gone = np.flatnonzero(labelled & (matches == 0) & (endpoint >= 0) & (pool >= 0))
@@ -172,7 +185,8 @@ class Correlator:
         leaked, overlong = self._doubts.apply(
             rows,
             pool,
-            batch.time_us[rows],
+            times,
+            ends,
             np.where(sure, client, -1),
             runs.fresh[rows],
             nameless & (pool >= 0),
@@ -190,9 +204,12 @@ class Correlator:
         )
         known = Known(
             forged=batch.forged,
+            ambiguous=batch.ambiguous,
+            unproven=batch.unproven,
             unpooled=unpooled,
             pool=pool,
-            background=np.array([one.role is None for one in sessions], bool)[position],
+            background=np.array([one.role is None for one in sessions], bool)[position]
+            & ~batch.lacking(Lacks.USER)[rows],
             pooler_method=pooler_method,
             labelled=labelled,
             has_endpoint=(endpoint >= 0) | cut,
@@ -223,9 +240,16 @@ class Correlator:
             return found
         forms = np.concatenate([one[name[at]] for one, at in zip(forms_of, parts, strict=True)])
         times, ordinals = batch.time_us[batch.audit_rows], self._labels.ordinals(batch)
+        ends = batch.time_end_us[batch.audit_rows]
         self._labels.wholes.forget(int(times.min()))
         row, one, count = self._served.join_cut(
-            rows, forms, pool[rows], times[rows], ordinals[rows], self._labels.wholes.table()
+            rows,
+            forms,
+            pool[rows],
+            times[rows],
+            ends[rows],
+            ordinals[rows],
+            self._labels.wholes.table(),
         )
         client[row], matches[row], found[row] = one, count, True
         return found

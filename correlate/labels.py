@@ -34,6 +34,8 @@ _NEVER = 2**62
 
 EMPTY_NAME = 0
 """Code of the empty name."""
+UNKNOWN_NAME = 1
+"""Code of a name that the log doesn't say."""
 
 
 class Wholes:
@@ -89,12 +91,14 @@ class Labels:
         self._records = 0
         self._semicolon_since = _NEVER
         self._name("")
+        self._name("\0")  # no name can hold it
 
-    def number(self, column: pa.ChunkedArray) -> Ints:
-        """A code for each record's name."""
+    def number(self, column: pa.ChunkedArray, unsaid: Bools) -> Ints:
+        """A code for each record's name; UNKNOWN_NAME where its container doesn't say it."""
         encoded = dictionary_encoded(column)
         names = [self._name(one or "") for one in encoded.dictionary.to_pylist()]
-        return np.array([*names, EMPTY_NAME], np.int64)[codes_of(encoded)]
+        codes = np.array([*names, EMPTY_NAME], np.int64)[codes_of(encoded)]
+        return np.where(unsaid, UNKNOWN_NAME, codes)
 
     def _name(self, text: str) -> int:
         code = self._names.get(text)
@@ -178,7 +182,12 @@ class Labels:
         whole[list(self._forms)] = False
         endpoints = self.endpoints()
         named = np.maximum(label, 0)
-        other = (label >= 0) & whole[named] & (endpoints[named] != endpoints[name])
+        other = (
+            (label >= 0)
+            & (name != UNKNOWN_NAME)
+            & whole[named]
+            & (endpoints[named] != endpoints[name])
+        )
         return np.where(other, EMPTY_NAME, label)
 
     def ordinals(self, batch: LogBatch) -> Ints:

@@ -9,11 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.ingest.records import TEXT
+from scalple.ingest.records import AMBIGUOUS, FORGED, NONSTANDARD, TEXT, UNPROVEN, Lacks
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_NOT_ITS_OWN = pa.array([AMBIGUOUS, FORGED], TEXT)
 _DIGITS_MAX = len(str(2**32))
 
 
@@ -26,11 +27,21 @@ class LogBatch:
         self.payload = payload
         self.message = log.column("message").combine_chunks()
         self.time_us = numbers(log.column("log_time").cast(pa.int64()), 0)
+        self.lacks = numbers(log.column("lacks"), 0)
+        # The latest that it can have been: whole seconds are cut off, like milliseconds.
+        self.time_end_us = self.time_us + np.where(self.lacking(Lacks.FRACTION), 999_999, 0)
         # Only what a client's own code raised carries a context or a statement: pgAudit and the
         # server hide both (errhidestmt, errhidecontext), or have none when they report a session.
         marked = pc.or_(pc.is_valid(log.column("context")), pc.is_valid(log.column("query")))
-        self.raised = where_true(marked)
+        self.raised = where_true(marked) | where_in(log.column("remark"), _NOT_ITS_OWN)
         self.forged = self.raised[audit_rows]
+        self.ambiguous = where_in(log.column("remark"), pa.array([AMBIGUOUS]))[audit_rows]
+        self.nonstandard = where_in(log.column("remark"), pa.array([NONSTANDARD]))[audit_rows]
+        self.unproven = where_in(log.column("remark"), pa.array([UNPROVEN]))[audit_rows]
+
+    def lacking(self, field: Lacks) -> Bools:
+        """Which records don't say that, because their container doesn't."""
+        return np.asarray((self.lacks & int(field)) > 0)
 
     def begins(self, text: str) -> Bools:
         """Which records are the server's own message that begins with `text`."""

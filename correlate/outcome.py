@@ -18,10 +18,29 @@ _BEFORE_EXECUTION = ("READ", "WRITE", "FUNCTION")
 LINES_MAX = 64
 """A statement gives one line per relation; more than this many are not looked through."""
 _DENIED = r"^(42|28|3D|3F)"
+_DENIED_IN_WORDS = (
+    r"^(permission denied|must be |syntax error |unterminated |no pg_hba\.conf entry "
+    r"|password authentication failed |\S+ authentication failed |pg_hba\.conf rejects "
+    r"|column reference |cannot insert |invalid reference |missing FROM-clause )"
+    r"|^(relation|column|table|view|function|procedure|operator|type|schema|database|role|sequence"
+    r"|index|cursor|prepared statement|parameter) .* (does not exist|already exists|is ambiguous"
+    r"|is not unique)"
+)
+"""What PostgreSQL says with such a state, in English, for logs that give no state."""
+_ERRORS = ("ERROR", "FATAL", "PANIC")
 
 
-def outcomes(log: pa.Table, audit_rows: Ints, payload: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """(success, sqlstate) of each pgAudit record."""
+def outcomes(
+    log: pa.Table, session: Ints, audit_rows: Ints, payload: pa.Table
+) -> tuple[pa.Array, pa.Array]:
+    """(success, sqlstate) of each pgAudit record.
+
+    Args:
+        log: all records.
+        session: a code per session, for each record.
+        audit_rows: positions in `log` of the pgAudit records.
+        payload: PAYLOAD_SCHEMA, one row per element of `audit_rows`.
+    """
     after = pc.or_(
         pc.is_valid(payload.column("rows")),
         pc.invert(pc.is_in(payload.column("class").cast("string"), pa.array(_BEFORE_EXECUTION))),
@@ -31,37 +50,45 @@ def outcomes(log: pa.Table, audit_rows: Ints, payload: pa.Table) -> tuple[pa.Arr
     errors = np.flatnonzero(_is_error(log).to_numpy(zero_copy_only=False))
     if not len(errors):
         return success, sqlstate
-    failed = _failed(log, audit_rows, payload, errors)
     states: list[str | None] = [None] * len(audit_rows)
-    for row, error in failed.items():
+    failed = np.zeros(len(audit_rows), bool)
+    for row, error in _failed(log, session, audit_rows, payload, errors).items():
         if not after[row].as_py():
             states[row] = log.column("sql_state_code")[error].as_py()
-    sqlstate = pa.array(states, pa.string())
-    return pc.if_else(pc.is_valid(sqlstate), pa.scalar(False), success), sqlstate
+            failed[row] = True
+    return pc.if_else(pa.array(failed), pa.scalar(False), success), pa.array(states, pa.string())
 
 
 def denied_rows(log: pa.Table) -> Ints:
     """Positions of the records that report a refused statement or login."""
-    refused = pc.match_substring_regex(
-        pc.fill_null(log.column("sql_state_code").cast("string"), ""), _DENIED
-    )
+    state = log.column("sql_state_code").cast("string")
+    refused = pc.match_substring_regex(pc.fill_null(state, ""), _DENIED)
+    if state.null_count:
+        told = pc.match_substring_regex(log.column("message"), _DENIED_IN_WORDS)
+        refused = pc.or_(refused, pc.and_(pc.is_null(state), pc.fill_null(told, False)))
     rows = pc.and_(_is_error(log), refused)
     return np.flatnonzero(np.asarray(rows.to_numpy()))
 
 
 def _is_error(log: pa.Table) -> pa.ChunkedArray:
-    """By sqlstate, because the words of severity are translated."""
-    state = pc.fill_null(log.column("sql_state_code").cast("string"), "00000")
-    warning = pc.or_(pc.starts_with(state, "00"), pc.starts_with(state, "01"))
-    return pc.invert(pc.or_(warning, pc.starts_with(state, "02")))
+    """By sqlstate, because the words of severity are translated; by the word without one."""
+    state = log.column("sql_state_code").cast("string")
+    known = pc.fill_null(state, "00000")
+    warning = pc.or_(pc.starts_with(known, "00"), pc.starts_with(known, "01"))
+    error = pc.invert(pc.or_(warning, pc.starts_with(known, "02")))
+    if state.null_count:
+        word = pc.is_in(log.column("error_severity").cast("string"), pa.array(_ERRORS))
+        error = pc.if_else(pc.is_null(state), word, error)
+    return error
 
 
-def _failed(log: pa.Table, audit_rows: Ints, payload: pa.Table, errors: Ints) -> dict[int, int]:
+def _failed(
+    log: pa.Table, session: Ints, audit_rows: Ints, payload: pa.Table, errors: Ints
+) -> dict[int, int]:
     """pgAudit record -> the error that follows it in its session, of the same statement.
 
     One Python step per error: errors are few, and each looks at one record before it.
     """
-    session = np.asarray(log.column("session_id").combine_chunks().indices.to_numpy(), np.int64)
     transaction = log.column("virtual_transaction_id")
     statements = payload.column("statement")
     stride = log.num_rows + 1

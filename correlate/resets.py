@@ -37,7 +37,14 @@ class PoolDoubts:
     _overlong_of: dict[int, list[int]] = field(default_factory=dict)
 
     def apply(
-        self, rows: Ints, pool: Ints, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
+        self,
+        rows: Ints,
+        pool: Ints,
+        time_us: Ints,
+        time_end_us: Ints,
+        client: Ints,
+        fresh: Bools,
+        empties: Bools,
     ) -> tuple[Bools, Bools]:
         """(leaked, overlong) per statement.
 
@@ -45,6 +52,7 @@ class PoolDoubts:
             rows: the statements' positions in the log, ascending.
             pool: pool of each; negative if it has none.
             time_us: log time of each.
+            time_end_us: the latest that this can have been.
             client: the client each surely belongs to, or -1.
             fresh: its transaction follows a replay directly.
             empties: it empties its client's application_name.
@@ -57,7 +65,7 @@ class PoolDoubts:
                 leaked[here] = self._leaked(
                     one, time_us[here], client[here], fresh[here], empties[here]
                 )
-            overlong[here] = self._overlong(one, time_us[here]) & ~fresh[here]
+            overlong[here] = self._overlong(one, time_us[here], time_end_us[here]) & ~fresh[here]
         return leaked, overlong
 
     def _leaked(
@@ -73,16 +81,16 @@ class PoolDoubts:
         self._until_us[pool] = int(until[-1])
         return np.asarray((time_us <= until[:-1]) & ~fresh)
 
-    def _overlong(self, pool: int, time_us: Ints) -> Bools:
+    def _overlong(self, pool: int, time_us: Ints, time_end_us: Ints) -> Bools:
         """Whether a client whose name can't be replayed is alive on the pool."""
         doubt = np.zeros(len(time_us), bool)
         for client in self._overlong_clients(pool):
-            doubt |= (time_us >= self.evidence.client_since_us[client]) & (
+            doubt |= (time_end_us >= self.evidence.client_since_us[client]) & (
                 time_us <= self.evidence.client_until_us[client]
             )
         for warned_us in self.evidence.too_long_us:
             end = int(last_end(self.evidence, pool, np.array([warned_us]))[0])
-            doubt |= (time_us >= warned_us) & (time_us <= end)
+            doubt |= (time_end_us >= warned_us) & (time_us <= end)
         return doubt
 
     def _overlong_clients(self, pool: int) -> list[int]:

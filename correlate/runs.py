@@ -29,11 +29,15 @@ class Records:
     session: Ints
     """Code of the session."""
     line: Ints
-    """session_line_num."""
+    """session_line_num, or 0 where the container gives none."""
+    lines: Ints
+    """How many such numbers the record takes."""
+    begins: Bools
+    """Certainly the first record of its session."""
     transaction: Ints
     """Local number of the virtual transaction; negative where the record stands in none."""
     name: Ints
-    """Code of the record's application_name."""
+    """Code of the record's application_name; negative where the container doesn't say it."""
     statement: Ints
     """pgAudit's statement_id, or -1 for other records."""
     label: Ints
@@ -73,6 +77,7 @@ class OpenSession:
     """What has to be remembered of one session between batches."""
 
     line: int
+    """The last number that its last record took."""
     transaction: int
     name: int
     statement: int
@@ -116,6 +121,8 @@ class _Scan:
         self.n = len(order)
         self.session = records.session[order]
         self.line = records.line[order]
+        self.line_end = np.where(self.line > 0, self.line + records.lines[order] - 1, 0)
+        self.begins = records.begins[order]
         self.transaction = records.transaction[order]
         self.name = records.name[order]
         self.statement = records.statement[order]
@@ -148,7 +155,7 @@ class _Scan:
 
         self.known = np.zeros(self.n, bool)
         self.known[heads] = [one is not None for one in self.carried]
-        self.line_before = shifted(self.line, "line", 0)
+        self.line_before = shifted(self.line_end, "line", 0)
         self.transaction_before = shifted(self.transaction, "transaction", -1)
         self.name_before = shifted(self.name, "name", 0)
         self.time_before = shifted(self.time_us, "time_us", -1)
@@ -199,8 +206,13 @@ class _Scan:
 
     def _runs(self) -> None:
         index = self.index
-        lost_lines = np.where(self.first & ~self.known, 0, self.line - self.line_before - 1)
-        self.unseen = self.first & ~self.known & (self.line > 1)
+        counted = (self.line > 0) & (self.line_before > 0)
+        lost_lines = np.where(
+            counted & ~(self.first & ~self.known), self.line - self.line_before - 1, 0
+        )
+        # Where lines aren't numbered, pgAudit's first statement shows as well that none is missing.
+        whole = np.where(self.line > 0, self.line == 1, self.begins | (self.statement == 1))
+        self.unseen = self.first & ~self.known & ~whole
         lost_statements = np.where(
             (self.statement >= 0) & ~self.unseen,
             self.statement - self.statement_before - 1,
@@ -223,6 +235,7 @@ class _Scan:
         self.label = np.where(holes > opened, -1, label)
 
         implicit = (self.name != self.name_before) & ~self.replay
+        implicit &= (self.name >= 0) & (self.name_before >= 0)
         implicit &= ~self.first | self.known
         changed = (implicit | self.explicit) & ~self.replay
         total = np.concatenate([[0], np.cumsum(changed)])
@@ -259,7 +272,8 @@ class _Scan:
         held = self.statement >= 0
         count = np.cumsum(held)
         before: Ints = count - held
-        return unseen & held & (before == before[self.begin]) if self.n else unseen
+        found: Bools = unseen & held & (before == before[self.begin]) if self.n else unseen
+        return found
 
     def runs(self) -> Runs:
         """Results, back in file order."""
@@ -290,7 +304,7 @@ class _Scan:
                 known.pop(code, None)
                 continue
             known[code] = OpenSession(
-                line=int(self.line[at]),
+                line=int(self.line_end[at]),
                 transaction=int(self.transaction[at]),
                 name=int(self.name[at]),
                 statement=int(self.statement_last[at]),

@@ -71,8 +71,10 @@ class Served:
             TEXTS,
         )
 
-    def join(self, endpoint: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:
-        """(client, how many) of each statement's endpoint, pool and time."""
+    def join(
+        self, endpoint: Ints, pool: Ints, time_us: Ints, time_end_us: Ints
+    ) -> tuple[Ints, Ints]:
+        """(client, how many) of each statement's endpoint, pool and time: from … to at most."""
         n = len(endpoint)
         client = np.full(n, -1, np.int64)
         wanted = np.flatnonzero(endpoint >= 0)
@@ -86,6 +88,7 @@ class Served:
                     "endpoint": endpoint[wanted],
                     "pool": pool[wanted],
                     "log_time": time_us[wanted],
+                    "log_time_end": time_end_us[wanted],
                 }
             ),
         )
@@ -107,20 +110,34 @@ class Served:
         return found.column("row").to_numpy(), found.column("client").to_numpy()
 
     def join_cut(
-        self, rows: Ints, forms: Ints, pool: Ints, time_us: Ints, ordinal: Ints, wholes: pa.Table
+        self,
+        rows: Ints,
+        forms: Ints,
+        pool: Ints,
+        time_us: Ints,
+        time_end_us: Ints,
+        ordinal: Ints,
+        wholes: pa.Table,
     ) -> tuple[Ints, Ints, Ints]:
         """(row, client, how many) for statements under names that the server cut.
 
         Args:
             rows: positions of statements; a position may come with several forms.
             forms: a form of the name, per element of `rows`.
-            pool, time_us, ordinal: per element of `rows`.
+            pool, time_us, time_end_us, ordinal: per element of `rows`.
             wholes: what was replayed in full (see `labels.Wholes`).
         """
         self._con.register(
             "statements",
             pa.table(
-                {"row": rows, "form": forms, "pool": pool, "log_time": time_us, "ordinal": ordinal}
+                {
+                    "row": rows,
+                    "form": forms,
+                    "pool": pool,
+                    "log_time": time_us,
+                    "log_time_end": time_end_us,
+                    "ordinal": ordinal,
+                }
             ),
         )
         self._con.register("wholes", wholes)

@@ -15,9 +15,9 @@ from scalple.correlate.logbatch import (
     Ints,
     LogBatch,
     codes_of,
-    dictionary_encoded,
     where_true,
 )
+from scalple.correlate.processes import Completed
 from scalple.correlate.rules import Rules
 from scalple.correlate.sessions import (
     Session,
@@ -61,9 +61,9 @@ class SessionBook:
         self._begun: dict[Endpoint, int] = {}
         self.open: dict[int, Session] = {}
 
-    def number(self, batch: LogBatch) -> Ints:
+    def number(self, batch: LogBatch, whole: Completed) -> Ints:
         """A code per session, the same in every batch until the session ends."""
-        encoded = dictionary_encoded(batch.log.column("session_id"))
+        encoded = whole.session
         index = codes_of(encoded)
         present, first = np.unique(index, return_index=True)
         codes = np.full(len(encoded.dictionary), -1, np.int64)
@@ -73,10 +73,11 @@ class SessionBook:
             if code is None:
                 code = self._codes[session_id] = self._next_code
                 self._next_code += 1
-                whole = batch.log.column("session_line_num")[row].as_py() == 1
-                begun = int(batch.time_us[row]) if whole else started_us(session_id)
                 pid = batch.log.column("process_id")[row].as_py()
-                self.open[code] = Session(session_id, begun, pid)
+                begun, until = int(batch.time_us[row]), int(batch.time_end_us[row])
+                if not whole.begins[row]:
+                    begun, until = started_us(session_id)
+                self.open[code] = Session(session_id, begun, until, pid)
             codes[at] = code
         return codes[index]
 
@@ -115,7 +116,7 @@ class SessionBook:
                     "source": "postgresql",
                     "event": "session-authenticated",
                     "ts": log.column("log_time")[row].as_py(),
-                    "connection": session.session_id,
+                    "connection": batch.log.column("session_id")[row].as_py(),
                     "client_addr": session.endpoint[0] if session.endpoint else None,
                     "client_port": session.endpoint[1] if session.endpoint else None,
                     "actor": session.actor,
@@ -130,7 +131,7 @@ class SessionBook:
         """Note when the session before it at its endpoint began."""
         if session.endpoint is not None:
             session.begun_before_us = self._begun.get(session.endpoint)
-            self._begun[session.endpoint] = session.begun_us
+            self._begun[session.endpoint] = session.begun_until_us
 
     def forget(self, session_of: Ints, ended: Bools) -> None:
         for code in np.unique(session_of[ended]).tolist():

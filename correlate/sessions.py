@@ -24,6 +24,8 @@ _NAMING_METHODS = frozenset({"cert", "gss", "sspi", "ldap", "peer"})
 ANNOUNCED_US = 60_000_000
 """How long after its `open` event a connection may begin."""
 
+NEVER_US = -(2**62)
+
 UNPOOLED = -1
 UNKNOWN = -2
 
@@ -34,7 +36,10 @@ class Session:
 
     session_id: str
     begun_us: int
-    """When it began: its first record, or the whole second that its id names."""
+    """When it began: its first record, or the whole second that its id names; before all times
+    where that isn't known."""
+    begun_until_us: int
+    """The latest that it can have begun."""
     process_id: int | None = None
     endpoint: Endpoint | None = None
     database: str | None = None
@@ -47,7 +52,7 @@ class Session:
     evidence_seq: int | None = None
     contradicted: bool = False
     begun_before_us: int | None = None
-    """When the session before it at the same endpoint began, if one was seen."""
+    """When the session before it at the same endpoint began at the latest, if one was seen."""
     local: bool = False
     """Its client came through a unix socket."""
 
@@ -64,9 +69,16 @@ class Session:
         return self.begun_us - opened_us <= ANNOUNCED_US
 
 
-def started_us(session_id: str) -> int:
-    """When the session began, in µs since 1970: the first half of its id, whole seconds."""
-    return int(session_id.split(".", 1)[0], 16) * 1_000_000
+def started_us(session_id: str) -> tuple[int, int]:
+    """When the session began, in µs since 1970, and at the latest.
+
+    The first half of its id is whole seconds; a key of ours tells nothing.
+    """
+    seconds, dot, _ = session_id.partition(".")
+    if not dot:
+        return NEVER_US, NEVER_US
+    begun = int(seconds, 16) * 1_000_000
+    return begun, begun + 999_999
 
 
 def client_endpoint(connection_from: str | None) -> Endpoint | None:

@@ -13,6 +13,7 @@ Doesn't open files, guess a time zone (see `logtime`) or look into messages (see
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from scalple.ingest.logtime import ZONE, LogTimes, NotATimeError
-from scalple.ingest.records import LOG_SCHEMA, TIME
+from scalple.ingest.container import (
+    DICTIONARY,
+    RECORD_BYTES_MAX,
+    REPEATED,
+    TABLE_SCHEMA,
+    Container,
+    ReadOptions,
+    complete,
+)
+from scalple.ingest.fields import SESSION_ID, typed
+from scalple.ingest.logtime import ZONE, LogTimes
+from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Block, Reject
 
 COLUMNS = [
@@ -54,31 +65,10 @@ COLUMNS = [
 ]
 WIDTHS = (26, 24, 23)
 
-RECORD_BYTES_MAX = 256 << 20
-"""A record longer than this is given up as unparsed, so that memory stays bounded."""
-
-_KEEP = [name for name in LOG_SCHEMA.names if name != "source_offset"]
-_DICTIONARY = pa.dictionary(pa.int32(), pa.string())
-_REPEATED = {
-    "user_name",
-    "database_name",
-    "connection_from",
-    "session_id",
-    "error_severity",
-    "sql_state_code",
-    "application_name",
-    "backend_type",
-}
+_KEEP = [name for name in TABLE_SCHEMA.names if name in COLUMNS]
 _TYPES: dict[str, pa.DataType] = {
-    name: _DICTIONARY if name in _REPEATED else pa.string() for name in COLUMNS
+    name: DICTIONARY if name in REPEATED else pa.string() for name in COLUMNS
 } | {"process_id": pa.int32(), "session_line_num": pa.int64(), "leader_pid": pa.int32()}
-
-_SESSION_ID = r"^[0-9a-f]{1,10}\.[0-9a-f]{1,8}$"
-_PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]?\d{1,4})"
-_CAME_FROM = rf"(?s)^(?:[^:]*|.*:{_PORT})$"
-_LINES_MAX = 2**53
-_TIMES_END_US = 7_258_118_400_000_000
-"""2200: no clock of this century shows it."""
 
 _CACHED = 1 << 20
 """Bytes looked at in one go; they and what is derived from them stay in the cache."""
@@ -95,7 +85,7 @@ def looks_like_csvlog(head: bytes) -> bool:
     if start is None:
         return False
     fields = head[start.end() :].split(b",", 9)
-    return len(fields) > 4 and bool(re.fullmatch(rb"[0-9a-f]+\.[0-9a-f]+", fields[4]))
+    return len(fields) > 4 and bool(re.fullmatch(SESSION_ID.encode(), fields[4]))
 
 
 def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Block:
@@ -131,7 +121,8 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
         tables.extend(rows)
         stride = 1 << 18
     merged = pa.concat_tables(tables).unify_dictionaries() if tables else _EMPTY
-    return Block(merged, rejects, begin)
+    named = dict(zip(merged.column_names, merged.columns, strict=True))
+    return Block(complete(named, merged.num_rows), rejects, begin)
 
 
 def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
@@ -146,10 +137,10 @@ def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
         table = _read_csv(memoryview(data)[:cut])
         inside = starts[: int(np.searchsorted(starts, cut))]
         if table is not None and table.num_rows == len(inside) and _aligned(table, view, inside):
-            typed = _typed(table, times)
-            if typed is not None:
+            sound = typed(table, times)
+            if sound is not None:
                 offsets = pa.array(inside.astype(np.uint64) + np.uint64(offset))
-                return Block(typed.append_column("source_offset", offsets), [], cut)
+                return Block(sound.append_column("source_offset", offsets), [], cut)
     return None
 
 
@@ -271,10 +262,10 @@ def _parse_strict(
     if isinstance(verdict, tuple):
         table = _read_csv(data[begin : verdict[0]])
         if table is not None and table.num_rows == 1 and _START.match(data, begin):
-            typed = _typed(table, times)
-            if typed is not None:
+            sound = typed(table, times)
+            if sound is not None:
                 where = pa.array([begin + offset], pa.uint64())
-                return verdict[0], [typed.append_column("source_offset", where)]
+                return verdict[0], [sound.append_column("source_offset", where)]
         verdict = "a field is not of its type"
     resume = _resynchronise(data, begin)
     if resume is None:
@@ -310,31 +301,25 @@ def _read_one(data: bytes, begin: int, end: int) -> bool:
     return table is not None and table.num_rows == 1
 
 
-def _typed(table: pa.Table, times: LogTimes) -> pa.Table | None:
-    """With the times resolved; None if a field isn't what PostgreSQL writes there."""
-    lines = pc.min_max(table.column("session_line_num"))
-    if (
-        not _all_match(table.column("session_id"), _SESSION_ID)
-        or table.column("session_id").null_count
-        or not _all_match(table.column("connection_from"), _CAME_FROM)
-        or table.column("session_line_num").null_count
-        or (table.num_rows and not 1 <= lines["min"].as_py() <= lines["max"].as_py() <= _LINES_MAX)
-    ):
-        return None
-    try:
-        log_time = times.resolve(table.column("log_time").combine_chunks())
-    except NotATimeError:
-        return None
-    moments = pc.min_max(log_time.cast(pa.int64()))
-    if table.num_rows and not 0 <= moments["min"].as_py() <= moments["max"].as_py() < _TIMES_END_US:
-        return None
-    at = table.schema.get_field_index("log_time")
-    return table.set_column(at, "log_time", log_time)
+@dataclass(slots=True)
+class _CsvlogReader:
+    times: LogTimes
+
+    def parse(self, data: bytes, offset: int, *, final: bool) -> Block:
+        return parse_block(data, offset, self.times, final=final)
+
+    def next_start(self, data: bytes) -> int | None:
+        starts, _ = record_starts(np.frombuffer(data, np.uint8))
+        # A window may begin at a record by chance; its own first byte is no line's start.
+        inside = starts[starts > 0]
+        return int(inside[0]) if len(inside) else None
+
+    def record_end(self, data: bytes, place: int) -> int:
+        return place  # half a record is seen by its quotes, and waits
 
 
-def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
-    """Whether all distinct values have that form; NULL counts as one that has."""
-    return all(
-        pc.all(pc.match_substring_regex(part.dictionary, pattern)).as_py() is not False
-        for part in column.unify_dictionaries().chunks[:1]
-    )
+def _open(_head: bytes, place: str, options: ReadOptions) -> _CsvlogReader:
+    return _CsvlogReader(LogTimes(options.timezone, place))
+
+
+CONTAINER = Container("a csvlog", lambda head, _: looks_like_csvlog(head), _open)

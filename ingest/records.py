@@ -1,13 +1,44 @@
 """The columns that every container of server log records is turned into.
 
-One row per log record, in file order. Fields that a container lacks are NULL. Text columns may
-be dictionary-encoded. Names are those of PostgreSQL's csvlog (src/backend/utils/error/csvlog.c).
+One row per log record, in file order. Fields that a container lacks are NULL, and `lacks` says
+which those are: a NULL that the container would have filled says that there is none. Text columns
+may be dictionary-encoded. Names are those of PostgreSQL's csvlog
+(src/backend/utils/error/csvlog.c).
 """
+
+from enum import IntFlag
 
 import pyarrow as pa
 
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
+
+
+class Lacks(IntFlag):
+    """What a container doesn't say of a record, as bits of the column `lacks`."""
+
+    USER = 1
+    DATABASE = 2
+    ENDPOINT = 4
+    PORT = 8
+    """It gives the client's address without its port."""
+    NAME = 16
+    TRANSACTION = 32
+    LINE = 64
+    SESSION = 128
+    STATE = 256
+    FRACTION = 512
+    """Its times are whole seconds."""
+
+
+NONSTANDARD = "nonstandard-line"
+"""Read leniently: no line that PostgreSQL itself writes looks like this."""
+AMBIGUOUS = "ambiguous-line"
+"""Can be read in more than one way: a client chose a name that looks like the rest of a line."""
+UNPROVEN = "origin-unproven"
+"""A client may have raised it, and the container wouldn't show that."""
+FORGED = "forged-line"
+"""The container itself says that something else than pgAudit wrote it."""
 
 LOG_SCHEMA = pa.schema(
     [
@@ -28,6 +59,9 @@ LOG_SCHEMA = pa.schema(
         ("application_name", TEXT),
         ("backend_type", TEXT),
         ("leader_pid", pa.int32()),
+        ("remark", TEXT),  # NULL, or one of the words above
+        ("lacks", pa.uint16()),  # Lacks
+        ("lines", pa.int32()),  # of session_line_num's numbers, how many the record takes
         ("source_offset", pa.uint64()),
     ]
 )

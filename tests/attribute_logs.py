@@ -12,19 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
-from scalple.ingest import csvlog, identity, pgaudit, pgbouncer, sourcefile
+from scalple.ingest import identity, pgaudit, pgbouncer, sourcefile
+from scalple.ingest.container import LogReader, ReadOptions, complete
+from scalple.ingest.containers import recognised
 from scalple.ingest.logtime import LogTimes
+from scalple.ingest.records import Lacks
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.sourcefile import SourceFile
 
 TRUTH = re.compile(r"/\* truth:(\S+) \*/")
 ORIGIN = "test"
+UTC = ReadOptions(timezone="UTC")
 
 
 @dataclass
@@ -82,14 +87,26 @@ def numbered(parts: Iterable[pa.Table]) -> pa.Table:
 
 
 def attribute_files(
-    csvlogs: Sequence[Path],
+    logs: Sequence[Path],
     pgbouncer_logs: Iterable[Path] = (),
     identities: Iterable[Path] = (),
     rules: Rules | None = None,
     *,
     block_bytes: int | None = None,
+    options: ReadOptions = UTC,
+    lacking: Lacks | None = None,
 ) -> Attributed:
-    """Attribute whole files, in blocks of `block_bytes` (the pipeline's own size by default)."""
+    """Attribute whole files, in blocks of `block_bytes` (the pipeline's own size by default).
+
+    Args:
+        logs: server logs of any container.
+        pgbouncer_logs: PgBouncer's.
+        identities: identity events.
+        rules: as the operator would declare them.
+        block_bytes: how much is read at a time.
+        options: what is stated about the server logs.
+        lacking: fields that are taken out of every record, as if its container hadn't them.
+    """
     rules = rules or Rules()
     events, rejects = read_evidence(pgbouncer_logs, identities)
     correlator = Correlator(ORIGIN, rules, Evidence(events, rules))
@@ -97,16 +114,43 @@ def attribute_files(
     with pytest.MonkeyPatch.context() as patch:
         if block_bytes is not None:
             patch.setattr(sourcefile, "BLOCK_BYTES", block_bytes)
-        for path in sorted(csvlogs, key=lambda one: one.read_bytes()[:64]):
-            times = LogTimes("UTC", str(path))
+        for path in sorted(logs, key=lambda one: one.read_bytes()[:64]):
             file = SourceFile(path)
+            container = recognised(file.head(), options)
+            assert container is not None, f"{path}: no server log"
+            reader = container.open(file.head(), str(path), options)
 
-            def parse(data: bytes, offset: int, final: bool, times: LogTimes = times) -> Block:
-                return csvlog.parse_block(data, offset, times, final=final)
+            def parse(data: bytes, offset: int, final: bool, reader: LogReader = reader) -> Block:
+                block = reader.parse(data, offset, final=final)
+                return without(block, lacking) if lacking is not None else block
 
             for piece in file.pieces(parse):
                 batches.add(piece.block)
     return batches.result()
+
+
+_COLUMN_OF = {
+    Lacks.USER: "user_name",
+    Lacks.DATABASE: "database_name",
+    Lacks.ENDPOINT: "connection_from",
+    Lacks.NAME: "application_name",
+    Lacks.TRANSACTION: "virtual_transaction_id",
+    Lacks.LINE: "session_line_num",
+    Lacks.SESSION: "session_id",
+    Lacks.STATE: "sql_state_code",
+}
+
+
+def without(block: Block, lacking: Lacks) -> Block:
+    """The block as a container would give it that lacks these fields."""
+    columns = dict(zip(block.table.column_names, block.table.columns, strict=True))
+    for bit, name in _COLUMN_OF.items():
+        if bit & lacking:
+            columns[name] = pa.nulls(block.table.num_rows, columns[name].type)
+    if Lacks.FRACTION & lacking:
+        columns["log_time"] = pc.floor_temporal(columns["log_time"], unit="second")
+    columns["lacks"] = pa.array([int(lacking)] * block.table.num_rows, pa.uint16())
+    return Block(complete(columns, block.table.num_rows), block.rejects, block.consumed)
 
 
 class _Batches:
@@ -133,7 +177,7 @@ class _Batches:
         self.next_evidence += done.sessions.num_rows
         self.sessions += done.sessions.to_pylist()
         self.gaps.append(done.gaps)
-        self.rows.append(_rows(log, audit, payload, done.columns))
+        self.rows.append(_rows(done.log, audit, payload, done.columns))
 
     def result(self) -> Attributed:
         """Everything so far."""

@@ -24,10 +24,6 @@ from tests.commandline import (
 )
 
 INPUT, CONFIG, STORE, DAMAGED = 3, 4, 5, 7
-STDERR_LOG = (
-    "2026-03-14 11:22:08.123 UTC [8841] app_user@app LOG:  AUDIT: SESSION,1,1,READ,SELECT,TABLE,"
-    'public.users,"SELECT 1",<none>\n'
-)
 RANDOM_CSV = "id,name,city\n" + "".join(f"{n},somebody,somewhere\n" for n in range(200))
 
 
@@ -96,18 +92,19 @@ def text_garbage(directory: Path) -> Path:
     return written(directory / "text.csv", "lorem ipsum\n" * 1000)
 
 
-def compressed(directory: Path) -> Path:
-    data = (SAMPLE / "postgresql.csv").read_bytes()[:100_000]
-    return written(directory / "postgresql.csv.gz", gzip.compress(data))
+def compressed_garbage(directory: Path) -> Path:
+    return written(directory / "garbage.csv.gz", gzip.compress(b"lorem ipsum\n" * 1000))
 
 
-def stderr_log(directory: Path) -> Path:
-    return written(directory / "postgresql.log", STDERR_LOG * 50)
+def damaged_gzip(directory: Path) -> Path:
+    return written(directory / "damaged.csv.gz", gzip.compress(b"lorem ipsum\n")[:8] + b"\xff" * 9)
 
 
-def short_stderr_log(directory: Path) -> Path:
-    text = "2026-03-14 11:22:08.123 UTC [8841] LOG:  up, at last\n"
-    return written(directory / "postgresql.log", text)
+def stderr_of_unknown_prefix(directory: Path) -> Path:
+    line = (
+        "<<2026-03-14 11:22:08.123 UTC>> #8841# u=app_user LOG:  AUDIT: SESSION,1,1,MISC,x,,,x,\n"
+    )
+    return written(directory / "postgresql.log", line * 50)
 
 
 def random_csv(directory: Path) -> Path:
@@ -137,13 +134,13 @@ BAD_LOGS: list[tuple[Callable[[Path], Path], tuple[str, ...]]] = [
     (missing, ("nothing.csv", "no such file")),
     (folder, ("logs", "is a directory", "*.csv")),
     (empty, ("empty.csv", "is empty")),
-    (garbage, ("garbage.csv", "isn't a csvlog", "binary")),
-    (text_garbage, ("text.csv", "isn't a csvlog", "log_destination")),
-    (compressed, ("postgresql.csv.gz", "gzip", "decompress")),
-    (stderr_log, ("postgresql.log", "isn't a csvlog", "stderr")),
-    (short_stderr_log, ("postgresql.log", "isn't a csvlog", "stderr")),
-    (random_csv, ("people.csv", "isn't a csvlog")),
-    (pooler_log, ("pgbouncer.log", "isn't a csvlog", "--pgbouncer-log")),
+    (garbage, ("garbage.csv", "isn't a PostgreSQL log", "binary")),
+    (text_garbage, ("text.csv", "isn't a PostgreSQL log", "csvlog, jsonlog or stderr")),
+    (compressed_garbage, ("garbage.csv.gz", "isn't a PostgreSQL log")),
+    (damaged_gzip, ("damaged.csv.gz", "isn't a PostgreSQL log", "damaged")),
+    (stderr_of_unknown_prefix, ("postgresql.log", "--log-line-prefix '<<%m>> #%p# u=%u '")),
+    (random_csv, ("people.csv", "isn't a PostgreSQL log")),
+    (pooler_log, ("pgbouncer.log", "isn't a PostgreSQL log", "--pgbouncer-log")),
     (fifo, ("pipe", "not a regular file")),
     (half_a_record, ("torn.csv", "no complete record")),
     (local_times, ("local.csv", "CST", "--timezone")),

@@ -177,9 +177,14 @@ def test_a_stale_open_of_the_logins_own_millisecond_names_it_only() -> None:
 
 
 def test_a_stale_open_never_names_the_next_direct_session_of_a_reused_port() -> None:
-    first = Session("a", int(at(5.1).timestamp() * 1_000_000))
-    second = Session("b", int(at(9).timestamp() * 1_000_000), begun_before_us=first.begun_us)
-    late = Session("c", int(at(300).timestamp() * 1_000_000))
+    first, second, late = (
+        Session(name, begun, begun)
+        for name, begun in (
+            (name, int(at(seconds).timestamp() * 1_000_000))
+            for name, seconds in (("a", 5.1), ("b", 9), ("c", 300))
+        )
+    )
+    second.begun_before_us = first.begun_until_us
     opened_us = int(at(5).timestamp() * 1_000_000)
     assert first.announced_by(opened_us)
     assert not second.announced_by(opened_us)

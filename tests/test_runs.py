@@ -119,6 +119,8 @@ def records(rows: list[tuple[int, int, int, int, int, int, bool]]) -> Records:
     return Records(
         session=session,
         line=line,
+        lines=np.ones(len(rows), np.int64),
+        begins=line == 1,
         transaction=transaction,
         name=name,
         statement=statement,

@@ -1,0 +1,110 @@
+"""Compressed files, read as streams: gzip, zstd, bzip2, xz.
+
+Enters: a path. Leaves: bytes of what was compressed, at any offset, at the cost of a stream: forward
+is cheap, backward begins anew. Memory is bounded by what one read asks for. A stream that ends too
+early or is damaged ends where it can't be read any further, and says so in `damage`.
+"""
+
+import bz2
+import gzip
+import lzma
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+}
+KEPT_BYTES = 8192
+"""Of what was read before, so much stays at hand."""
+_STEP = 1 << 20
+_DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error, pa.ArrowException)
+
+
+def compression(head: bytes) -> str | None:
+    """The name of the compression that a file's first bytes tell of."""
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+class Decompressed:
+    """What a compressed file holds.
+
+    Args:
+        path: the file.
+        kind: one of the values of MAGIC.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
+        self.damage: str | None = None
+        """Why the stream ends where it does, if it isn't at its end."""
+        self.length: int | None = None
+        """In bytes; None until the end was met."""
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._stream: IO[bytes] | Any = _opened(self._path, self._kind)
+        self._window = b""
+        self._window_begin = 0
+
+    def read(self, begin: int, length: int, keep: int | None = None) -> bytes:
+        """Bytes [begin, begin + length), fewer only at the end.
+
+        Args:
+            begin: offset in what was compressed.
+            length: how many.
+            keep: what follows from here on will be asked for again; `begin` if not given.
+        """
+        if begin < self._window_begin:
+            self._begin_anew()
+        wanted = begin + length
+        kept = (begin if keep is None else keep) - KEPT_BYTES
+        parts, at = [self._window], self._window_begin + len(self._window)
+        while at < wanted and (more := self._more(min(_STEP, wanted - at))):
+            parts.append(more)
+            at += len(more)
+            # What lies far behind isn't asked for again.
+            if at <= kept:
+                self._window_begin, parts = at, []
+        if self._stream is None:
+            self.length = at
+        whole = b"".join(parts)
+        drop = max(0, min(len(whole), kept - self._window_begin))
+        self._window, self._window_begin = whole[drop:], self._window_begin + drop
+        offset = begin - self._window_begin
+        return self._window[offset : offset + length]
+
+    def _more(self, length: int) -> bytes:
+        if self._stream is None:
+            return b""
+        try:
+            data: bytes = self._stream.read(length)
+        except _DAMAGED as error:
+            self.damage = " ".join(str(error).split())[:200] or type(error).__name__
+            data = b""
+        if not data:
+            self._stream.close()
+            self._stream = None
+        return data
+
+    def measure(self) -> int:
+        """How many bytes there are: reads to the end."""
+        at = self._window_begin + len(self._window)
+        while self.length is None:
+            at += len(self.read(at, _STEP))
+        return self.length
+
+
+def _opened(path: Path, kind: str) -> IO[bytes] | Any:
+    if kind == "gzip":
+        return gzip.open(path, "rb")
+    if kind == "bzip2":
+        return bz2.open(path, "rb")
+    if kind == "xz":
+        return lzma.open(path, "rb")
+    return pa.input_stream(str(path), compression="zstd")
