@@ -113,7 +113,7 @@ class Correlator:
         new_evidence = self._sessions.learn(batch, session_of, next_evidence_seq)
         nameless = batch.lacking(Lacks.NAME)
         name_of = self._labels.number(batch.log.column("application_name"), nameless)
-        set_label, renames, empties = self._labels.read_settings(batch)
+        set_label, renames, empties, mentioned = self._labels.read_settings(batch)
         set_label = self._labels.borne(set_label, name_of)
         records = Records(
             session=session_of,
@@ -136,7 +136,10 @@ class Correlator:
         text = codes_of(texts)
         text_of = batch.spread(np.where(logged[text], text, -1), -1)
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
-        known, client, decided = self._decide(batch, served_as, name_of, runs, empties, unsure)
+        borne = np.where(nameless, mentioned, self._labels.endpoints()[name_of])
+        known, client, decided = self._decide(
+            batch, served_as, name_of, borne, runs, empties, unsure
+        )
         columns = self._answers.columns(batch, served_as, known, client, decided, runs)
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence, log, session_of)
@@ -146,6 +149,7 @@ class Correlator:
         batch: LogBatch,
         session_of: Ints,
         name_of: Ints,
+        borne: Ints,
         runs: Runs,
         empties: Bools,
         unsure: Bools,
@@ -199,7 +203,7 @@ class Correlator:
             pool,
             batch.time_us[rows],
             np.where(labelled, endpoint, -1),
-            self._labels.endpoints()[name_of[rows]],
+            borne[rows],
             np.where(sure, client, -1),
         )
         known = Known(

@@ -125,8 +125,9 @@ class Labels:
             both[: len(forms), code] = forms
         return both[0], both[1]
 
-    def read_settings(self, batch: LogBatch) -> tuple[Ints, Bools, Bools]:
-        """For each record: the label a replay-form SET sets; does it rename; does it empty.
+    def read_settings(self, batch: LogBatch) -> tuple[Ints, Bools, Bools, Ints]:
+        """For each record: the label a replay-form SET sets; does it rename; does it empty; and
+        the endpoint in the text of a renaming, or -1.
 
         A label of -1 is none, of -2 a replay of other settings than the name.
         """
@@ -155,10 +156,17 @@ class Labels:
         label[rows] = np.where(replays, names[index], -1)
         renames[rows] = changes[index] & ~replays
         empties[rows] = clears[index]
+        known = self._evidence.endpoints
+        mentioned = np.array(
+            [max((known.get(end, -1) for end in one.mentions), default=-1) for one in read],
+            np.int64,
+        )
+        taken = np.full(n, -1, np.int64)
+        taken[rows] = mentioned[index]
         self._learn_wholes(rows[replays], index[replays], [one.name for one in read])
         self._records += n
         # A replay of the empty name is a reset that is played again.
-        return label, renames, empties | (label == 0)
+        return label, renames, empties | (label == EMPTY_NAME), taken
 
     def _learn_wholes(self, rows: Ints, index: Ints, names: list[str | None]) -> None:
         distinct, first = np.unique(index, return_index=True)

@@ -26,6 +26,9 @@ _EMPTIES = re.compile(
 _SUFFIX = re.compile(
     r" - (\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+|unix(?:\(\d+@[^)]*\))?):(\d{1,5})\Z"
 )
+_MENTIONED = re.compile(
+    r" - (?:\[[0-9a-fA-F:.]+\]|\d+\.\d+\.\d+\.\d+|unix(?:\(\d+@[^)]*\))?):\d{1,5}(?=')"
+)
 NAME_BYTES_MAX = 63
 """PostgreSQL cuts an application_name to this many bytes (NAMEDATALEN - 1)."""
 
@@ -47,6 +50,8 @@ class SettingText:
     writing: Writing
     name: str | None = None
     """The application_name that a replay sets, in full length; None if it sets another setting."""
+    mentions: tuple[tuple[str, int], ...] = ()
+    """Endpoints in the text of another change of the name."""
 
 
 def read_setting(text: str | None) -> SettingText:
@@ -57,12 +62,14 @@ def read_setting(text: str | None) -> SettingText:
         return SettingText(Writing.REPLAY, _name(text))
     if _REPLAY_17.fullmatch(text):
         return SettingText(Writing.REPLAY_WITHOUT_SEMICOLON, _name(text))
-    if _SET_CONFIG.search(text):
-        # Its value may come from anywhere, and may be empty.
-        return SettingText(Writing.EMPTIES if _TOUCHES.search(text) else Writing.OTHER)
-    if _EMPTIES.search(text):
-        return SettingText(Writing.EMPTIES)
-    return SettingText(Writing.RENAMES if _TOUCHES.search(text) else Writing.OTHER)
+    if not _TOUCHES.search(text):
+        return SettingText(Writing.OTHER)
+    mentions = tuple(
+        one for found in _MENTIONED.findall(text) if (one := suffix_endpoint(found)) is not None
+    )
+    # What set_config sets may come from anywhere, and may be empty.
+    empties = _SET_CONFIG.search(text) or _EMPTIES.search(text)
+    return SettingText(Writing.EMPTIES if empties else Writing.RENAMES, None, mentions)
 
 
 def _name(text: str) -> str | None:

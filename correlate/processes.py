@@ -82,10 +82,10 @@ class Processes:
         line = np.asarray(pc.fill_null(log.column("session_line_num"), 0).to_numpy(), np.int64)
         lacks = np.asarray(pc.fill_null(log.column("lacks"), 0).to_numpy(), np.int64)
         begins = line == 1
+        begins |= (line == 0) & where_true(pc.starts_with(log.column("message"), RECEIVED))
         if not (lacks & int(_FILLED)).any():
             return Completed(log, session, begins, np.zeros(log.num_rows, bool))
         scan = _Scan(log, statement, self._lives)
-        begins |= scan.received
         keys = self._keys(scan)
         keyless = (codes_of(session) < 0) & ((lacks & int(Lacks.SESSION)) > 0)
         for place, (column, bits) in enumerate(_COLUMNS):

@@ -24,6 +24,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _UNKNOWN = pa.array(sorted(UNKNOWN), pa.string())
+_PLACE = r" at character \d+$"
 _AUDITED = "log_audit_event"
 """The function of pgaudit.c that writes AUDIT records, as verbose logs tell."""
 
@@ -51,6 +52,7 @@ def columns_of(
     states = _states(said, columns, location)
     columns["message"], columns["sql_state_code"] = states
     columns["error_severity"] = _severities(groups, kept)
+    columns["message"] = _without_place(columns["message"], columns["error_severity"])
     columns["remark"] = _remarks(groups, kept, columns, location)
     columns["lines"] = pa.array(_line_counts(kept, groups.owner[labels]), pa.int32())
     starts = groups.lines.starts[said.column("line").to_numpy()]
@@ -203,6 +205,15 @@ def _states(
     return messages, state
 
 
+def _without_place(messages: pa.Array, severity: pa.DictionaryArray) -> pa.Array:
+    """An error's place in its statement has a column of its own elsewhere."""
+    errors = pc.is_in(severity.cast(pa.string()), pa.array(["ERROR", "FATAL", "PANIC"]))
+    if not pc.any(errors).as_py():
+        return messages
+    short = pc.replace_substring_regex(messages.filter(errors), _PLACE, "")
+    return pc.replace_with_mask(messages, errors, short)
+
+
 def _severities(groups: "Groups", kept: Ints) -> pa.DictionaryArray:
     codes = groups.word_of[kept]
     indices = pa.array(codes.astype(np.int32), mask=codes < 0)
@@ -223,7 +234,7 @@ def _remarks(
     severity = columns["error_severity"].cast(pa.string())
     # A warning that a client raises leaves its mark in CONTEXT only, which terse logs leave out.
     unproven = pc.and_(
-        pc.and_(audit, pc.is_null(location)),
+        pc.and_(audit, pc.and_(pc.is_null(location), pc.is_null(columns["context"]))),
         pc.fill_null(pc.not_equal(severity, "LOG"), False),
     )
     for which, remark in ((elsewhere, FORGED), (unproven, UNPROVEN)):

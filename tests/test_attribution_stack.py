@@ -19,8 +19,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scalple.correlate.rules import Actors, Pooler, Rules
+from scalple.ingest.records import Lacks
 from tests.attribute_logs import Attributed, attribute_files
 from tests.auditcount import count_audit_records
 from tests.conftest import Recorded
@@ -221,6 +224,7 @@ class Played:
 
     done: Attributed
     csvlogs: list[Path]
+    events: list[Path]
     ipv6: bool
     stack: Stack
     """Its logs last as long as it does."""
@@ -440,7 +444,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         _direct(stack, direct_events)
     events = [relay_events, other_events, direct_events]
     done = attribute_files(stack.csvlog_paths(), [stack.pgbouncer_log], events, RULES)
-    return Played(done, stack.csvlog_paths(), ipv6, stack)
+    return Played(done, stack.csvlog_paths(), events, ipv6, stack)
 
 
 def test_all_records_of_all_scenes_are_there(played: Played) -> None:
@@ -569,3 +573,79 @@ def test_the_author_is_always_among_the_candidates(played: Played) -> None:
     assert rows
     for row in rows:
         assert row["truth"] in row["attribution_candidates"]  # type: ignore[operator]
+
+
+# -- logs that say less -------------------------------------------------------------------------
+
+_DEFAULT = (
+    Lacks.USER
+    | Lacks.DATABASE
+    | Lacks.ENDPOINT
+    | Lacks.NAME
+    | Lacks.TRANSACTION
+    | Lacks.LINE
+    | Lacks.SESSION
+    | Lacks.STATE
+)
+SCENES = (
+    *("reset", "long", "edge", "shared", "odd", "drift", "forge", "silent", "churn", "unix", "six"),
+    *("killed", "restart"),
+)
+POORER = {
+    "%m [%p] ": _DEFAULT,
+    "%t [%p]: ": _DEFAULT | Lacks.FRACTION,
+    "%m [%p] %q%u@%d ": _DEFAULT & ~(Lacks.USER | Lacks.DATABASE),
+    "%m [%p] %q%u@%d %r %a ": Lacks.TRANSACTION | Lacks.LINE | Lacks.SESSION | Lacks.STATE,
+    "without %a": Lacks.NAME,
+    "without %v": Lacks.TRANSACTION,
+    "without %l": Lacks.LINE,
+    "without %c": Lacks.SESSION,
+    "without %r": Lacks.ENDPOINT,
+    "without %u, %d": Lacks.USER | Lacks.DATABASE,
+    "%t instead of %m": Lacks.FRACTION,
+}
+
+
+@pytest.mark.parametrize("prefix", POORER)
+def test_a_log_that_says_less_names_fewer_and_nobody_wrongly(
+    played: Played, attributed: Attributed, recorded: Recorded, prefix: str
+) -> None:
+    lacking = POORER[prefix]
+    done = attribute_files(
+        played.csvlogs, [played.stack.pgbouncer_log], played.events, RULES, lacking=lacking
+    )
+    for scene in SCENES:
+        assert wrong_of(done, scene) == [], scene
+    # Whole seconds are longer than a scene: clients of the same second are not told apart.
+    assert share_named(of(done, "edge")) > 0.8 or Lacks.FRACTION & lacking
+    honest = attribute_files(
+        recorded.csvlogs, [recorded.pgbouncer_log], [recorded.identity], RULES, lacking=lacking
+    )
+    assert honest.wrong() == []
+    assert honest.rows.num_rows == attributed.rows.num_rows
+    people = [row for row in honest.dicts() if row["truth"] not in (None, "none")]
+    assert share_named(people) >= 0.95, grades(people)
+
+
+@settings(max_examples=25, deadline=None)
+@given(lacking=st.lists(st.sampled_from(list(Lacks)), unique=True))
+def test_whatever_fields_a_log_lacks_nobody_is_named_wrongly(
+    recorded: Recorded, lacking: list[Lacks]
+) -> None:
+    without = Lacks(sum(lacking))
+    done = attribute_files(
+        recorded.csvlogs, [recorded.pgbouncer_log], [recorded.identity], RULES, lacking=without
+    )
+    assert done.wrong() == []
+    cut = attribute_files(
+        recorded.csvlogs,
+        [recorded.pgbouncer_log],
+        [recorded.identity],
+        RULES,
+        lacking=without,
+        block_bytes=60_000,
+    )
+    named = ("session_user_id", "attribution_grade", "user_name", "connection_from")
+    for whole, part in zip(done.dicts(), cut.dicts(), strict=True):
+        if part["attribution_reason"] != "parallel-worker":
+            assert [part[name] for name in named] == [whole[name] for name in named]
