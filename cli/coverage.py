@@ -10,7 +10,7 @@ from scalple.cli.options import (
     config_option,
     configured,
     format_option,
-    moment,
+    period,
     since_option,
     store_option,
     store_path,
@@ -40,8 +40,8 @@ def coverage(
       scalple-ingest coverage --store ./store --since 2026-03-01 --until 2026-04-01
     """
     con = connect(store_path(store_dir, configured(config_path)))
-    period = questions.Period(moment(since, "--since"), moment(until, "--until"))
-    found = render.plain(questions.coverage(con, period))
+    chosen = period(since, until)
+    found = render.plain(questions.coverage(con, chosen))
     if form == "json":
         render.write_json(found, sys.stdout)
         return

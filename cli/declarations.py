@@ -8,11 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from scalple.correlate.rules import Actors, Pooler, Rules
-from scalple.ingest.errors import VerificationError
+from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
 
 RULES = "rules"
 SCHEMA = "schema"
+SUBJECT_KEY = "subject-key"
+"""The id of the subject key that the tokens were made with."""
 
 
 def to_objects(rules: Rules, schema_sql: str | None) -> dict[str, bytes]:
@@ -47,6 +50,20 @@ def recorded(reader: StoreReader, origin: str) -> Rules:
         if RULES in manifest.objects:
             return rules_from_bytes(reader.objects(manifest.objects[RULES]))
     return Rules()
+
+
+def check_subject_key(reader: StoreReader, secret: bytes) -> None:
+    """Raises ConfigError if the store's tokens were made with another key."""
+    ours = subject_key_id(secret)
+    for origin in reader.origins:
+        for manifest in reader.chain(origin).manifests:
+            told = manifest.objects.get(SUBJECT_KEY)
+            if told is not None and reader.objects(told).decode() != ours:
+                raise ConfigError(
+                    f"the subject key isn't the one that {origin} was made with: nobody would be "
+                    "found",
+                    hint="put the right key back, or name it in [keys] subject_key_file",
+                )
 
 
 def recorded_schema(reader: StoreReader, origin: str) -> str | None:

@@ -5,6 +5,7 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 7 the store isn't what its manifests say.
 """
 
+import errno
 import importlib
 import os
 import signal
@@ -13,7 +14,7 @@ from types import FrameType
 
 import click
 
-from scalple.ingest.errors import ScalpleError
+from scalple.ingest.errors import ReaderGoneError, ScalpleError
 from scalple.store.allocator import keep_memory
 
 UNEXPECTED_SHOWN = 300
@@ -68,7 +69,7 @@ def main() -> None:
     except ScalpleError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
+    except ReaderGoneError:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
@@ -78,6 +79,10 @@ def main() -> None:
             sys.exit(130)
         if os.environ.get("SCALPLE_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            click.echo(f"error: can't write: {os.strerror(error.errno)}", err=True)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         what = " ".join(f"{type(error).__name__}: {error}".split())[:UNEXPECTED_SHOWN]
         click.echo(f"error: unexpected {what}; please report (SCALPLE_DEBUG=1 says more)", err=True)
         sys.exit(1)

@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from scalple.cli.config import Config, load
-from scalple.ingest.errors import ConfigError, InputError, StoreError
+from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
 from scalple.store.layout import existing_origins, origin_layout
+from scalple.store.query import Period
 
 SHOWN_NAME = 100
 """So much of a name that is too long is repeated in its error."""
@@ -109,6 +110,20 @@ def moment(text: str | None, option: str) -> dt.datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
+def period(since: str | None, until: str | None) -> Period:
+    """The time from --since to --until.
+
+    Raises:
+        ConfigError: one of them is no time, or they enclose none.
+    """
+    begin, end = moment(since, "--since"), moment(until, "--until")
+    if begin is not None and end is not None and begin >= end:
+        raise ConfigError(
+            f"{since} is not before {until}", place="--since", hint="--until is exclusive"
+        )
+    return Period(begin, end)
+
+
 def files(patterns: Sequence[str]) -> tuple[Path, ...]:
     """Files that paths and patterns name, each once.
 
@@ -138,6 +153,13 @@ def files(patterns: Sequence[str]) -> tuple[Path, ...]:
 
 class SpreadCommand(click.Command):
     """A command whose repeatable options may be followed by several values at once."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; click takes a broken pipe for a failure, so it is told apart here."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write `--log a b` as `--log a --log b`."""

@@ -9,7 +9,7 @@ hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
 import datetime as dt
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -76,11 +76,15 @@ class Outcome:
     late_events: int = 0
     """New events older than the newest statement that was in the store before."""
     warnings: list[str] = field(default_factory=list)
+    unparsed: Counter[str] = field(default_factory=Counter)
+    """By reason."""
 
     def add(self, tables: dict[str, pa.Table]) -> None:
         """Count committed rows by kind."""
         for kind, table in tables.items():
             self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
+        if "unparsed" in tables:
+            self.unparsed.update(tables["unparsed"].column("reason").to_pylist())
 
 
 class Committer:

@@ -10,14 +10,14 @@ import click
 
 from scalple.cli import render
 from scalple.cli.answer import write_answer
-from scalple.cli.declarations import recorded
+from scalple.cli.declarations import check_subject_key, recorded
 from scalple.cli.disclosure import for_subject
 from scalple.cli.options import (
     command,
     config_option,
     configured,
     format_option,
-    moment,
+    period,
     since_option,
     store_option,
     store_path,
@@ -30,7 +30,7 @@ from scalple.store import keys
 from scalple.store import query as questions
 from scalple.store.guard import require_utf8
 from scalple.store.layout import keys_directory
-from scalple.store.query import Period, Question
+from scalple.store.query import Question
 from scalple.store.reader import StoreReader
 from scalple.store.views import connect_reader
 
@@ -79,7 +79,7 @@ def query(
         raise InputError(
             "what is asked?", hint="give --subject NAME=VALUE, --actor ID or --table T"
         )
-    period = Period(moment(since, "--since"), moment(until, "--until"))
+    chosen = period(since, until)
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
@@ -89,6 +89,7 @@ def query(
     key = b""
     if identifiers or disclosure == "subject":
         key = _subject_key(directory, Path(key_file) if key_file else None)
+        check_subject_key(reader, key)
     question = Question(
         tokens=tuple((name, subject_token(key, name, value)) for name, value in identifiers),
         subject_columns=tuple(
@@ -97,7 +98,7 @@ def query(
         personal_columns=tuple(sorted(rules.personal_data)),
         actor=actor,
         table=table,
-        period=period,
+        period=chosen,
     )
     con = connect_reader(reader)
     answer: dict[str, Any] = {

@@ -15,7 +15,7 @@ from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import where_in
 from scalple.correlate.outcome import denied_rows
 from scalple.ingest import pgaudit
-from scalple.ingest.records import TEXT
+from scalple.ingest.records import NONSTANDARD, TEXT
 from scalple.ingest.rejects import Block, Reject
 
 Ints = npt.NDArray[np.int64]
@@ -61,7 +61,8 @@ class RecordReader:
         marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
         if len(marked) < len(messages):
             messages = messages.take(pa.array(marked))
-        payload, ok = pgaudit.split_payloads(messages)
+        lenient = where_in(log.column("remark"), pa.array([NONSTANDARD], TEXT))[marked]
+        payload, ok = pgaudit.split_payloads(messages, lenient)
         good = np.asarray(ok)
         bad = _bad_payloads(data, begin, block, marked[~good])
         refused = denied_rows(log)

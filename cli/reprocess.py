@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -29,6 +30,7 @@ from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
 DEFAULT_ORIGIN = "default"
+_CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | re.DOTALL)
 
 
 @command("reprocess")
@@ -132,9 +134,17 @@ def _schema(paths: tuple[Path, ...]) -> str | None:
     if not paths:
         return None
     try:
-        return "\n".join(path.read_text("utf-8") for path in paths)
+        texts = [path.read_text("utf-8") for path in paths]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"can't read the schema: {error}", hint="check --schema") from error
+    for path, text in zip(paths, texts, strict=True):
+        if not _CREATES.search(text):
+            raise InputError(
+                "holds no CREATE TABLE or VIEW",
+                place=str(path),
+                hint="give what `pg_dump --schema-only` writes",
+            )
+    return "\n".join(texts)
 
 
 def run(todo: Plan, directory: Path, config: Config) -> Outcome:
@@ -147,6 +157,8 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
+    if reader is not None:
+        declarations.check_subject_key(reader, subject_key)
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
@@ -162,7 +174,9 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             progress.update(task, advance=length, statements=done)
 
         evidence, newest = _stored(directory, todo.origin)
-        complete = replace(todo, subject_key=subject_key)
+        key_id = keys.subject_key_id(subject_key).encode()
+        objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
+        complete = replace(todo, subject_key=subject_key, objects=objects)
         outcome = Pipeline(complete, writer, evidence, newest, advance).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
@@ -191,9 +205,11 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
         Path(name) if name else None
         for name in (config.keys.subject_key_file, config.keys.signing_key_file)
     )
+    # A store that was begun has its keys; new ones would not fit it.
+    fresh = not existing_origins(directory)
     signing = keys.signing_key(directory, signing_file) if signing_file else None
-    subject = keys.subject_key(directory, subject_file)
-    signing = signing or keys.signing_key(directory, None)
+    subject = keys.subject_key(directory, subject_file, may_create=fresh)
+    signing = signing or keys.signing_key(directory, None, may_create=fresh)
     for warning in subject.warnings + signing.warnings:
         _warn(warning)
     return subject.secret, signing.private
@@ -247,8 +263,9 @@ def report(outcome: Outcome, directory: Path) -> None:
         )
     unparsed = outcome.rows.get("unparsed", 0)
     if unparsed:
+        why = "; ".join(f"{n:,} × {what}" for what, n in outcome.unparsed.most_common(3))
         question = '"SELECT source_file, source_offset, reason FROM unparsed"'
         _warn(
-            f"{unparsed:,} piece(s) of the logs are no well-formed record; they are kept as bytes",
+            f"{unparsed:,} piece(s) of the logs are no well-formed record and kept as bytes: {why}",
             f"scalple-ingest sql --store {directory} {question}",
         )

@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 
 from scalple.cli.sources import Opened
 from scalple.correlate.correlator import Correlator
+from scalple.correlate.logbatch import where_in
 from scalple.ingest import pgaudit
 from scalple.ingest.container import RECORD_BYTES_MAX
+from scalple.ingest.records import NONSTANDARD
 from scalple.ingest.rejects import Block
 from scalple.ingest.sourcefile import SourceFile
 
@@ -84,7 +86,8 @@ class WarmUp:
             piece = log.slice(begin, end - begin).combine_chunks()
             messages = piece.column("message").combine_chunks()
             marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
-            payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)))
+            lenient = where_in(piece.column("remark"), pa.array([NONSTANDARD]))[marked]
+            payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)), lenient)
             self._correlator.attribute(
                 piece, marked[np.asarray(ok)], payload.combine_chunks(), number
             )

@@ -136,6 +136,7 @@ class Correlator:
         text = codes_of(texts)
         text_of = batch.spread(np.where(logged[text], text, -1), -1)
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
+        unsure |= self._contradicted(served_as != session_of, name_of, runs)
         borne = np.where(nameless, mentioned, self._labels.endpoints()[name_of])
         known, client, decided = self._decide(
             batch, served_as, name_of, borne, runs, empties, unsure
@@ -143,6 +144,12 @@ class Correlator:
         columns = self._answers.columns(batch, served_as, known, client, decided, runs)
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence, log, session_of)
+
+    def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
+        """Which workers' own names end in another client's endpoint than their leader's run."""
+        endpoints = self._labels.endpoints()
+        own, run = endpoints[name_of], endpoints[np.maximum(runs.label, 0)]
+        return np.asarray(borrowed & (runs.label >= 0) & (own >= 0) & (own != run))
 
     def _decide(
         self,

@@ -30,7 +30,7 @@ from scalple.ingest.container import (
     ReadOptions,
     complete,
 )
-from scalple.ingest.fields import SESSION_ID, typed
+from scalple.ingest.fields import SESSION_ID, UNSOUND, typed
 from scalple.ingest.logtime import ZONE, LogTimes
 from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Block, Reject
@@ -72,6 +72,7 @@ _TYPES: dict[str, pa.DataType] = {
 
 _CACHED = 1 << 20
 """Bytes looked at in one go; they and what is derived from them stay in the cache."""
+_STRETCH_MIN = 4096
 _TIME_BYTES = len("2026-11-23 03:49:12.415")
 _FIELD = re.compile(rb'"[^"]*(?:""[^"]*)*"|[^",\r\n]*')
 _START = re.compile(
@@ -101,6 +102,7 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
     rejects: list[Reject] = []
     begin = 0
     stride = len(data)
+    failed = len(data) + 1  # so long a stretch from here on isn't what it seems
     while begin < len(data):
         end = min(begin + stride, len(data))
         stretch = data[begin:end] if begin or end < len(data) else data
@@ -108,18 +110,23 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
         if fast is not None and fast.consumed:
             tables.append(fast.table)
             begin += fast.consumed
+            stride, failed = 2 * stride, len(data) + 1
+            continue
+        if fast is not None and end < len(data) and 2 * stride < failed:
             stride *= 2
             continue
-        if fast is not None and end < len(data):
-            stride *= 2
+        if fast is None and end - begin > _STRETCH_MIN:
+            # What stands before the surprise is found by shorter stretches.
+            failed = end - begin
+            stride = failed // 4
             continue
-        # Something here is not what it seems: one strict record (or reject) at a time, then the
-        # fast way again over a short stretch, so that many torn records don't cost many rescans.
+        # Something here is not what it seems: one strict record (or reject), then the fast way
+        # again over a short stretch, so that many such records don't cost many rescans.
         begin, rows = _parse_strict(data, begin, offset, rejects, times, final=final)
         if rows is None:
             break
         tables.extend(rows)
-        stride = 1 << 18
+        stride, failed = 4 * _STRETCH_MIN, len(data) + 1
     merged = pa.concat_tables(tables).unify_dictionaries() if tables else _EMPTY
     named = dict(zip(merged.column_names, merged.columns, strict=True))
     return Block(complete(named, merged.num_rows), rejects, begin)
@@ -134,8 +141,9 @@ def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
     # The last line may go on in the next block: only what stands before the last record start
     # that follows a newline is certainly complete, or everything when the data ends in a newline.
     for cut in _cuts(view, starts, ends_block):
-        table = _read_csv(memoryview(data)[:cut])
         inside = starts[: int(np.searchsorted(starts, cut))]
+        longest = int(np.diff(np.append(inside, cut)).max())
+        table = _read_csv(memoryview(data)[:cut], longest)
         if table is not None and table.num_rows == len(inside) and _aligned(table, view, inside):
             sound = typed(table, times)
             if sound is not None:
@@ -193,15 +201,17 @@ def _aligned(table: pa.Table, view: npt.NDArray[np.uint8], starts: npt.NDArray[n
     )
 
 
-def _read_csv(data: bytes | memoryview) -> pa.Table | None:
-    """One width for all records, or None."""
+def _read_csv(data: bytes | memoryview, longest: int) -> pa.Table | None:
+    """One width for all records, none longer than `longest` bytes; or None."""
     first = _strict_record(bytes(data[: 1 << 20]), 0)
     width = first[1] if isinstance(first, tuple) else 26
     names = COLUMNS[:width]
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(pa.py_buffer(data)),
-            read_options=pa.csv.ReadOptions(column_names=names, block_size=4 << 20),
+            read_options=pa.csv.ReadOptions(
+                column_names=names, block_size=max(4 << 20, 2 * longest)
+            ),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=[name for name in _KEEP if name in names],
@@ -260,13 +270,13 @@ def _parse_strict(
         begin += 1
     verdict = _strict_record(data, begin)
     if isinstance(verdict, tuple):
-        table = _read_csv(data[begin : verdict[0]])
+        table = _read_csv(data[begin : verdict[0]], verdict[0] - begin)
         if table is not None and table.num_rows == 1 and _START.match(data, begin):
             sound = typed(table, times)
             if sound is not None:
                 where = pa.array([begin + offset], pa.uint64())
                 return verdict[0], [sound.append_column("source_offset", where)]
-        verdict = "a field is not of its type"
+        verdict = UNSOUND
     resume = _resynchronise(data, begin)
     if resume is None:
         if len(data) - begin > RECORD_BYTES_MAX:
@@ -297,7 +307,7 @@ def _resynchronise(data: bytes, begin: int) -> int | None:
 
 
 def _read_one(data: bytes, begin: int, end: int) -> bool:
-    table = _read_csv(data[begin:end])
+    table = _read_csv(data[begin:end], end - begin)
     return table is not None and table.num_rows == 1
 
 

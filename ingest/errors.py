@@ -52,3 +52,7 @@ class VerificationError(ScalpleError):
     """The store isn't what its manifests say. Names the place, what was expected and found."""
 
     exit_code = 7
+
+
+class ReaderGoneError(Exception):
+    """Whoever read stdout has gone: no fault, and nothing to do."""

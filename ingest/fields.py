@@ -16,6 +16,9 @@ Ints = npt.NDArray[np.int64]
 PORT = r"(?:6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]?\d{1,4})"
 SESSION_ID = r"[0-9a-f]{1,10}\.[0-9a-f]{1,8}"
 
+UNSOUND = "a field is not of its type, or a time of an unknown zone"
+"""Why a record is rejected that `typed` doesn't take."""
+
 _SESSION_ID = rf"^{SESSION_ID}$"
 _CAME_FROM = rf"(?s)^(?:[^:]*|.*:{PORT})$"
 _LINES_MAX = 2**53

@@ -11,6 +11,7 @@ import datetime as dt
 import functools
 import ipaddress
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from scalple.ingest.lines import complete_lines, consumed_bytes
+from scalple.ingest.lines import complete_lines, consumed_bytes, distinct_keys
 from scalple.ingest.records import EVENT_SCHEMA
 from scalple.ingest.rejects import Block, Reject
 
@@ -90,6 +91,7 @@ class IdentityEvent(BaseModel):
 
 _COLUMNS = set(EVENT_SCHEMA.names)
 _OWN = {"v", "seq"}
+_KEY = re.compile(rb'"\s*:')
 
 
 def parse_events(data: bytes, offset: int, path: str) -> Block:
@@ -110,9 +112,24 @@ def parse_events(data: bytes, offset: int, path: str) -> Block:
         except ValidationError as error:
             rejects.append(Reject(at, line, _reason(error)))
             continue
+        if _says_twice(line, event):
+            rejects.append(Reject(at, line, "not an identity event: a key stands twice"))
+            continue
         rows.append(_row(event, path, at))
     table = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
     return Block(table, rejects, consumed_bytes(data))
+
+
+def _says_twice(line: bytes, event: IdentityEvent) -> bool:
+    """Whether a key stands twice: the parser takes the last one, another reader the first."""
+    keys = len(event.model_fields_set) + len(event.model_extra or {})
+    if len(_KEY.findall(line)) == keys:
+        return False
+    try:
+        json.loads(line, object_pairs_hook=distinct_keys)
+    except ValueError:
+        return True
+    return False
 
 
 def _row(event: IdentityEvent, path: str, at: int) -> dict[str, Any]:

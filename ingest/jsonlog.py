@@ -27,7 +27,8 @@ from scalple.ingest.container import (
     ReadOptions,
     complete,
 )
-from scalple.ingest.fields import sift
+from scalple.ingest.fields import UNSOUND, sift
+from scalple.ingest.lines import distinct_keys
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block, Reject
 
@@ -97,7 +98,7 @@ def parse_block(data: bytes, offset: int, times: LogTimes) -> Block:
     table, unsound = sift(_renamed(table), times)
     for row in unsound.tolist():
         raw = data[starts[row] : ends[row] + 1]
-        rejects.append(Reject(offset + int(starts[row]), raw, "a field is not of its type"))
+        rejects.append(Reject(offset + int(starts[row]), raw, UNSOUND))
     columns = dict(zip(table.column_names, table.columns, strict=True))
     columns["source_offset"] = pa.array(np.delete(starts, unsound).astype(np.uint64) + offset)
     rejects.sort(key=lambda one: one.offset)
@@ -173,7 +174,7 @@ def _read_lines(
 def _read_line(line: bytes) -> dict[str, Any] | str:
     """The keys of one object; a reason if it is none of jsonlog's."""
     try:
-        value = json.loads(line.decode("utf-8"), object_pairs_hook=_distinct)
+        value = json.loads(line.decode("utf-8"), object_pairs_hook=distinct_keys)
     except UnicodeDecodeError:
         return "not valid UTF-8"
     except (ValueError, RecursionError):
@@ -190,13 +191,6 @@ def _read_line(line: bytes) -> dict[str, Any] | str:
         if isinstance(found, str) and any("\ud800" <= one <= "\udfff" for one in found):
             return f"{key} is not valid text"
     return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
 
 
 def _renamed(table: pa.Table) -> pa.Table:

@@ -5,6 +5,7 @@ chose, and splitting there would let it forge a line.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 
 def complete_lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
@@ -18,6 +19,18 @@ def complete_lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
     while (end := data.find(b"\n", begin)) >= 0:
         yield offset + begin, data[begin:end]
         begin = end + 1
+
+
+def distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json.loads: an object in which a key stands twice says two things.
+
+    Raises:
+        ValueError: one does.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
 
 
 def consumed_bytes(data: bytes) -> int:

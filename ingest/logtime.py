@@ -41,6 +41,7 @@ class LogTimes:
 
     def __init__(self, timezone: str | None, place: str) -> None:
         self._place = place
+        self._has_resolved = False
         self._name = timezone
         try:
             self._zone = zoneinfo.ZoneInfo(timezone) if timezone else None
@@ -60,9 +61,11 @@ class LogTimes:
         if not len(text):
             return pa.array([], UTC)
         try:
-            return self._resolve(text)
+            resolved = self._resolve(text)
         except pa.ArrowInvalid as error:
             raise NotATimeError(str(error), place=self._place) from error
+        self._has_resolved = True
+        return resolved
 
     def _resolve(self, text: pa.Array) -> pa.Array:
         same_zone = _split_same_zone(text)
@@ -75,9 +78,16 @@ class LogTimes:
         local = pc.cast(pc.struct_field(parts, "local"), pa.timestamp("us"))
         zones = pc.struct_field(parts, "zone")
         times = pa.nulls(len(text), UTC)
+        failed: InputError | None = None
         for zone in pc.unique(zones).to_pylist():
             here = pc.equal(zones, zone)
-            times = pc.if_else(here, self._shift(local, zone, here), times)
+            try:
+                times = pc.if_else(here, self._shift(local, zone, here), times)
+                self._has_resolved = True
+            except InputError as error:
+                failed = error
+        if failed is not None:
+            raise self._unresolved(failed.what, failed.hint)
         return times
 
     def _shift(self, local: pa.Array, zone: str, here: pa.Array | None = None) -> pa.Array:
@@ -90,9 +100,8 @@ class LogTimes:
             shifted = pc.subtract(local, pa.scalar(dt.timedelta(seconds=seconds)))
             return shifted.cast(UTC)
         if self._zone is None:
-            raise InputError(
+            raise self._unresolved(
                 f"its times are in {zone!r}, an abbreviation that names no offset by itself",
-                place=self._place,
                 hint="give the server's log_timezone with --timezone, such as Europe/Berlin",
             )
         # Only the repeated hour is ambiguous; there the abbreviation decides.
@@ -100,6 +109,11 @@ class LogTimes:
         return pc.assume_timezone(local, self._name, ambiguous=fold, nonexistent="earliest").cast(
             UTC
         )
+
+    def _unresolved(self, what: str, hint: str | None) -> InputError:
+        """A whole source in another zone is the operator's to mend; a single record is torn."""
+        kind = NotATimeError if self._has_resolved else InputError
+        return kind(what, place=self._place, hint=hint)
 
     def _fold(self, local: pa.Array, zone: str, here: pa.Array | None) -> str:
         assert self._zone is not None
@@ -110,9 +124,8 @@ class LogTimes:
                 winter = dt.datetime(when.year, 1, 1, tzinfo=self._zone).tzname()
                 summer = dt.datetime(when.year, 7, 1, tzinfo=self._zone).tzname()
                 if zone not in (winter, summer):
-                    raise InputError(
+                    raise self._unresolved(
                         f"its times are in {zone!r}, which is not what {self._name} uses",
-                        place=self._place,
                         hint="give the server's own log_timezone with --timezone",
                     )
         year = pc.min(sample).as_py().year

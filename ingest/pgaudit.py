@@ -15,6 +15,7 @@ Doesn't say whether pgAudit wrote the message (any user can `RAISE LOG` one): se
 import secrets
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -56,16 +57,28 @@ _STRICT = (
 )
 
 
+_LENIENT = (
+    r"^AUDIT: (?P<audit_type>SESSION|OBJECT),(?P<statement_id>\d{1,18}),"
+    r"(?P<substatement_id>\d{1,18}),(?P<class>[A-Z]+),"
+    rf"(?P<command>{_VALUE}),(?P<object_type>{_VALUE}),(?P<object_name>{_VALUE}),"
+    r"(?P<statement>(?s:[^\"].*?))(?:,(?P<parameter><none>|<not logged>)(?:,(?P<rows>\d{1,18}))?)?\s*$"
+)
+"""Unquoted, whatever it holds, and with nothing or a placeholder behind it."""
+
+
 def is_audit(messages: pa.Array) -> pa.BooleanArray:
     """Which messages begin like pgAudit's; NULL counts as not."""
     return pc.fill_null(pc.starts_with(messages, _MARK), False)
 
 
-def split_payloads(messages: pa.Array) -> tuple[pa.Table, pa.BooleanArray]:
+def split_payloads(
+    messages: pa.Array, lenient: npt.NDArray[np.bool_] | None = None
+) -> tuple[pa.Table, pa.BooleanArray]:
     """Split AUDIT messages into their fields.
 
     Args:
         messages: text, each beginning with `AUDIT: ` (see `is_audit`).
+        lenient: which of them may lack the quotes around their statement, and what follows it.
 
     Returns:
         A table of `PAYLOAD_SCHEMA` with the well-formed ones in order, and which those are.
@@ -77,17 +90,37 @@ def split_payloads(messages: pa.Array) -> tuple[pa.Table, pa.BooleanArray]:
         table = _read(messages, secrets.token_hex(8), width)
         if table is not None:
             return table, everything
-    return _split_strict(messages)
+    table, ok = _split_strict(messages, _STRICT)
+    if lenient is None or not (lenient & ~np.asarray(ok)).any():
+        return table, ok
+    return _with_lenient(messages, table, np.asarray(ok), lenient)
+
+
+def _with_lenient(
+    messages: pa.Array, table: pa.Table, ok: npt.NDArray[np.bool_], lenient: npt.NDArray[np.bool_]
+) -> tuple[pa.Table, pa.BooleanArray]:
+    """What the strict pattern doesn't match, as copies in texts for people have it."""
+    rest = np.flatnonzero(lenient & ~ok)
+    more, fits = _split_strict(messages.take(pa.array(rest)), _LENIENT)
+    found = rest[np.asarray(fits)]
+    order = np.argsort(np.concatenate([np.flatnonzero(ok), found]), kind="stable")
+    both = pa.concat_tables([table, more]).combine_chunks().take(pa.array(order))
+    ok = ok.copy()
+    ok[found] = True
+    return both.unify_dictionaries(), pa.array(ok)
 
 
 def _read(messages: pa.Array, nonce: str, width: int) -> pa.Table | None:
     data = _lines(messages, nonce)
+    longest = pc.max(pc.binary_length(messages)).as_py()
     names = ["nonce", *_FIELDS[:width]]
     types = {name: PAYLOAD_SCHEMA.field(name).type for name in names[1:]}
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(data),
-            read_options=pa.csv.ReadOptions(column_names=names, block_size=4 << 20),
+            read_options=pa.csv.ReadOptions(
+                column_names=names, block_size=max(4 << 20, 2 * longest)
+            ),
             parse_options=pa.csv.ParseOptions(newlines_in_values=True),
             convert_options=pa.csv.ConvertOptions(
                 column_types={"nonce": _DICTIONARY, **types},
@@ -131,9 +164,9 @@ def _lines(messages: pa.Array, nonce: str) -> pa.Buffer:
     return joined.buffers()[2].slice(0, int(offsets[len(joined)]))
 
 
-def _split_strict(messages: pa.Array) -> tuple[pa.Table, pa.BooleanArray]:
+def _split_strict(messages: pa.Array, pattern: str) -> tuple[pa.Table, pa.BooleanArray]:
     """One pattern for the whole message; what doesn't match is left out."""
-    parts = pc.extract_regex(messages, _STRICT)
+    parts = pc.extract_regex(messages, pattern)
     ok = pc.is_valid(parts)
     parts = parts.filter(ok)
     columns = []

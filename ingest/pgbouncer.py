@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from scalple.ingest.identity import canonical_address
 from scalple.ingest.lines import complete_lines, consumed_bytes
-from scalple.ingest.logtime import ZONE, LogTimes
+from scalple.ingest.logtime import ZONE, LogTimes, NotATimeError
 from scalple.ingest.records import EVENT_SCHEMA
 from scalple.ingest.rejects import Block, Reject
 
@@ -53,6 +53,8 @@ _INTERESTING = (
     b" got SIG",
     b" server connections dropped, exiting",
 )
+_UNREADABLE = "tells of a connection, but can't be read"
+_ABOUT_CONNECTIONS = (_LOGIN, " closing because: ", " new connection to server")
 # Lines of the process itself -> event; `alive` only says that the log covers that moment.
 _PROCESS = {
     "stats: ": "alive",
@@ -86,7 +88,8 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bo
     rows: list[dict[str, Any]] = []
     stamps: list[str] = []
     rejects: list[Reject] = []
-    for at, line in messages:
+    for at, whole in messages:
+        line = whole.removesuffix(b"\r")  # of a file from elsewhere: PgBouncer ends no line so
         interesting = any(mark in line for mark in _INTERESTING)
         if not interesting and line[4:5] == b"-" and line[10:11] == b" ":
             continue
@@ -95,6 +98,8 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bo
             rejects.append(Reject(at, line, "not a PgBouncer log line"))
             continue
         event = _event(frame["text"]) if interesting else None
+        if event == _UNREADABLE and frame["level"] != "LOG":
+            event = None  # other levels say much about connections
         if event is not None and not _is_time(frame["time"]):
             event = "not a time"
         if isinstance(event, str):
@@ -110,10 +115,37 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bo
                     "source_offset": at,
                 }
             )
+    try:
+        moments = times.resolve(pa.array(stamps, pa.string()))
+    except NotATimeError:
+        rows, stamps = _with_times(rows, stamps, times, rejects, data, offset)
+        moments = times.resolve(pa.array(stamps, pa.string()))
     table = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
-    moments = times.resolve(pa.array(stamps, pa.string()))
     at = table.schema.get_field_index("ts")
     return Block(table.set_column(at, "ts", moments), rejects, consumed)
+
+
+def _with_times(
+    rows: list[dict[str, Any]],
+    stamps: list[str],
+    times: LogTimes,
+    rejects: list[Reject],
+    data: bytes,
+    offset: int,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows whose times can be resolved; the lines of the others are rejected."""
+    kept: list[tuple[dict[str, Any], str]] = []
+    for row, stamp in zip(rows, stamps, strict=True):
+        try:
+            times.resolve(pa.array([stamp], pa.string()))
+        except NotATimeError as error:
+            begin = row["source_offset"] - offset
+            rejects.append(
+                Reject(row["source_offset"], data[begin:].split(b"\n", 1)[0], error.what)
+            )
+        else:
+            kept.append((row, stamp))
+    return [row for row, _ in kept], [stamp for _, stamp in kept]
 
 
 def _messages(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
@@ -158,11 +190,11 @@ def _event(text: str) -> dict[str, Any] | str | None:
     if "got too long value, skipping" in text and not _SOCKET.fullmatch(text):
         return {"event": "too-long-value"}
     socket = _SOCKET.fullmatch(text)
-    if socket is None:
-        return None
-    readings = list(_readings(socket["kind"], socket["rest"]))
-    if not readings:
-        return None
+    readings = list(_readings(socket["kind"], socket["rest"])) if socket else []
+    if socket is None or not readings:
+        # Before its address is known a server connection has none: nothing to tell of it.
+        tells = any(mark in text for mark in _ABOUT_CONNECTIONS) and "@(bad-af):" not in text
+        return _UNREADABLE if tells else None
     if len(readings) > 1:
         return "can be read in more than one way"
     names = readings[0]

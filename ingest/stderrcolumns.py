@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.ingest.container import complete
-from scalple.ingest.fields import sift
+from scalple.ingest.fields import UNSOUND, sift
 from scalple.ingest.localised import UNKNOWN
 from scalple.ingest.logtime import LogTimes, NotATimeError
 from scalple.ingest.records import FORGED, UNPROVEN
@@ -62,7 +62,7 @@ def columns_of(
     sound, unsound = sift(table.filter(pa.array(~bad)), times, lacking=True)
     left_out = [(int(kept[at]), "not valid UTF-8") for at in np.flatnonzero(bad).tolist()]
     fine = np.flatnonzero(~bad)
-    left_out += [(int(kept[fine[at]]), "a field is not of its type") for at in unsound.tolist()]
+    left_out += [(int(kept[fine[at]]), UNSOUND) for at in unsound.tolist()]
     named = dict(zip(sound.column_names, sound.columns, strict=True))
     return complete(named, sound.num_rows), left_out
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from scalple.ingest.lineprefix import read_prefix
 from scalple.ingest.localised import LABEL_OF, SEVERITY_OF
 from scalple.ingest.logtime import LogTimes
+from scalple.ingest.prefixguess import KNOWN, ranked
 from scalple.ingest.records import AMBIGUOUS, NONSTANDARD
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.stderrcolumns import columns_of
@@ -31,6 +32,9 @@ WINDOW = 64
 INJECTED_BYTES = 160
 """More than the names of user and database, which a client chooses, can bring into a log."""
 _JOINED_LINES_MAX = 4
+_COMMAS_MIN = 8
+"""Between the fields of pgAudit's message; fewer are half of one."""
+_COMMAS_BEFORE_STATEMENT = 7
 _TAB, _LF, _CR, _BLANK = 9, 10, 13, 32
 
 
@@ -326,11 +330,11 @@ def _join_broken_heads(lines: Lines, heads: pa.Table) -> tuple[pa.Table, Strays]
     for line in strays.at:
         if not cover[line]:
             continue
+        found = _wrapped(lines, line, list(prefixes), cover, strays)
         for text in prefixes:
-            found = _joined(lines, line, text, known, cover, strays)
-            if found is not None:
-                added.append(found)
-                break
+            found = found or _joined(lines, line, text, known, cover, strays)
+        if found is not None:
+            added.append(found)
     if added:
         heads = pa.concat_tables([heads, *added]).combine_chunks()
         order = np.argsort(heads.column("line").to_numpy(), kind="stable")
@@ -345,8 +349,7 @@ def _joined(
     """The head that begins in this line and ends in one of the next, if there is one."""
     prefix = read_prefix(text)
     lead = prefix.lead
-    first = lines.bytes_of(line)
-    if lead is None or not lead.match(first):
+    if not {"u", "d"} & set(prefix.escapes) or lead is None or not lead.match(lines.bytes_of(line)):
         return None
     for last in range(line + 1, min(line + _JOINED_LINES_MAX, len(lines))):
         if last in known:
@@ -363,13 +366,24 @@ def _joined(
         if found is not None:
             cover[line : last + 1] = False
             return found
-        flat = first.rstrip() + b" " + lines.bytes_of(last).strip()
-        wrapped = match_one(line, flat, prefix)
-        if wrapped is not None and wrapped.column("word").null_count:
-            cover[line : last + 1] = False
-            strays.nonstandard.add(line)
-            return wrapped
     return None
+
+
+def _wrapped(
+    lines: Lines, line: int, stated: list[str], cover: Bools, strays: Strays
+) -> pa.Table | None:
+    """A head without severity whose text was wrapped into the next line by a copy."""
+    if line + 1 >= len(lines) or lines.bytes_of(line + 1).lstrip()[:7] != b"AUDIT: ":
+        return None
+    flat = lines.bytes_of(line).rstrip() + b" " + lines.bytes_of(line + 1).strip()
+    prefixes = [read_prefix(text, strict=True) for text in dict.fromkeys((*stated, *KNOWN))]
+    best = ranked([flat.decode("utf-8", "replace")], prefixes)
+    found = match_one(line, flat, best[0]) if best else None
+    if found is None or not found.column("word").null_count:
+        return None
+    cover[line : line + 2] = False
+    strays.nonstandard.add(line)
+    return found
 
 
 def _place_strays(groups: Groups, strays: Strays) -> None:
@@ -389,9 +403,9 @@ def _place_strays(groups: Groups, strays: Strays) -> None:
         if head >= 0 and _continues(groups, head, line):
             groups.remarks.setdefault(head, NONSTANDARD)
             stop = _stop_of(groups, strays, line)
-            raw = groups.lines.data[groups.text_begin[head] : groups.lines.ends[stop]]
+            more = groups.lines.data[groups.lines.starts[line] : groups.lines.ends[stop]]
+            groups.rewritten[head] = _appended(_text_of(groups, head), more)
             groups.text_end[head] = groups.lines.ends[stop]
-            groups.rewritten[head] = raw.replace(b"\n\t", b"\n")
             strays.cover[line] = False
         elif groups.stray and _adjacent(groups, strays, groups.stray[-1][1], line):
             groups.stray[-1] = (groups.stray[-1][0], _stop_of(groups, strays, line))
@@ -412,10 +426,25 @@ def _continues(groups: Groups, head: int, line: int) -> bool:
         return False  # something else stands in between
     if groups.word_of[head] < 0:
         return True
-    text = groups.lines.data[groups.text_begin[head] : end]
+    text = _text_of(groups, head)
     if text.startswith(b"AUDIT: "):
-        return text.count(b'"') % 2 == 1
+        return text.count(b'"') % 2 == 1 or text.count(b",") < _COMMAS_MIN
     return bool(groups.lines.is_indented[line])
+
+
+def _text_of(groups: Groups, head: int) -> bytes:
+    raw = groups.lines.data[groups.text_begin[head] : groups.text_end[head]]
+    return groups.rewritten.get(head, raw.replace(b"\n\t", b"\n"))
+
+
+def _appended(text: bytes, more: bytes) -> bytes:
+    """Where a copy was wrapped, a line break replaces a blank; between fields there was none."""
+    more = more.replace(b"\n\t", b"\n")
+    if text.count(b'"') % 2 or not text.startswith(b"AUDIT: "):
+        return text + b"\n" + more
+    if text.count(b",") < _COMMAS_BEFORE_STATEMENT:
+        return text.rstrip() + more.lstrip()
+    return text + b" " + more.lstrip()
 
 
 def _stop_of(groups: Groups, strays: Strays, line: int) -> int:

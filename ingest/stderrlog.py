@@ -38,6 +38,8 @@ __all__ = ["CONTAINER", "WITHOUT_PREFIX", "StderrReader", "looks_like_stderr", "
 SAMPLE_LINES = 1000
 RECOGNISED_SHARE = 0.5
 """Part of a file's first lines that one prefix must match, if nobody stated it."""
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\b\d{10}\.\d{3}\b")
+_TIME_WITHIN = 300
 _ANNOUNCED = re.compile(rb'"log_line_prefix" [^"\n]{1,80} "([^"\n]{1,200})"')
 _FOREIGN_WORD = re.compile(
     rf"({'|'.join(map(re.escape, {*SEVERITY_OF, *LABEL_OF} - set(ENGLISH)))})\s?: {{1,2}}".encode()
@@ -153,7 +155,9 @@ def _too_long(data: bytes, offset: int) -> Block:
 def _sample(head: bytes) -> list[str]:
     lines = head[: head.rfind(b"\n") + 1].split(b"\n") or [head]
     texts = [line.rstrip(b"\r").decode("utf-8", "replace") for line in lines if line[:1] != b"\t"]
-    return [text for text in texts if text.strip()][:SAMPLE_LINES]
+    filled = [text for text in texts if text.strip()][:SAMPLE_LINES]
+    # Lines that were wrapped by a copy begin with no time.
+    return [text for text in filled if _TIME.search(text, 0, _TIME_WITHIN)] or filled
 
 
 def looks_like_stderr(head: bytes, options: ReadOptions) -> bool:

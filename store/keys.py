@@ -5,6 +5,7 @@ STORE.keys/ beside a local store, readable by the owner only, with a warning for
 that is returned, never printed. What the subject key is used for is not decided here.
 """
 
+import hmac
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,13 +46,16 @@ class SubjectKey:
     warnings: tuple[str, ...] = ()
 
 
-def signing_key(store_dir: Path, configured: Path | None, *, name: str = "signing") -> SigningKey:
+def signing_key(
+    store_dir: Path, configured: Path | None, *, name: str = "signing", may_create: bool = True
+) -> SigningKey:
     """The key that signs an origin's head.
 
     Raises:
-        ConfigError: the configured file is missing, or the file holds no Ed25519 key.
+        ConfigError: the file is missing (and mustn't be made), or holds no Ed25519 key.
     """
-    path, warnings = _find(store_dir, configured, f"{name}.key", create_signing_key)
+    create = create_signing_key if may_create else None
+    path, warnings = _find(store_dir, configured, f"{name}.key", create)
     try:
         private = load_pem_private_key(_read(path), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -61,13 +65,16 @@ def signing_key(store_dir: Path, configured: Path | None, *, name: str = "signin
     return SigningKey(private, path, warnings)
 
 
-def subject_key(store_dir: Path, configured: Path | None, *, name: str = "subject") -> SubjectKey:
+def subject_key(
+    store_dir: Path, configured: Path | None, *, name: str = "subject", may_create: bool = True
+) -> SubjectKey:
     """The key that subject tokens are made with.
 
     Raises:
-        ConfigError: the configured file is missing, or isn't 64 hexadecimal digits.
+        ConfigError: the file is missing (and mustn't be made), or isn't 64 hexadecimal digits.
     """
-    path, warnings = _find(store_dir, configured, f"{name}.key", create_subject_key)
+    create = create_subject_key if may_create else None
+    path, warnings = _find(store_dir, configured, f"{name}.key", create)
     try:
         secret = bytes.fromhex(_read(path).decode("ascii").strip())
     except ValueError as error:
@@ -75,6 +82,11 @@ def subject_key(store_dir: Path, configured: Path | None, *, name: str = "subjec
     if len(secret) != SUBJECT_KEY_BYTES:
         raise _unusable(path, "key of 64 hexadecimal digits")
     return SubjectKey(secret, path, warnings)
+
+
+def subject_key_id(secret: bytes) -> str:
+    """A name for a subject key that tells nothing of it: 32 hexadecimal digits."""
+    return hmac.digest(secret, b"scalple subject key id v1", "sha256")[:16].hex()
 
 
 def create_signing_key(path: Path) -> None:
@@ -130,13 +142,19 @@ def read_public_keys(path: Path) -> list[VerifierKey]:
 
 
 def _find(
-    store_dir: Path, configured: Path | None, name: str, create: Callable[[Path], None]
+    store_dir: Path, configured: Path | None, name: str, create: Callable[[Path], None] | None
 ) -> tuple[Path, tuple[str, ...]]:
     if configured is not None:
         return configured, _too_open(configured)
     path = keys_directory(store_dir) / name
     if path.exists():
         return path, _too_open(path)
+    if create is None:
+        raise ConfigError(
+            "the key that the store was made with isn't there",
+            place=str(path),
+            hint="put it back, or name it in [keys]; a new key would not fit what is stored",
+        )
     durable.make_directory(path.parent)
     path.parent.chmod(0o700)
     create(path)
@@ -157,11 +175,11 @@ def _read(path: Path) -> bytes:
         raise ConfigError(
             f"can't read key file: {error.strerror}",
             place=str(path),
-            hint="make one with `scalple-ingest keygen`, or mend [keys] in the configuration",
+            hint="check the path, or mend [keys] in the configuration",
         ) from error
 
 
 def _unusable(path: Path, wanted: str) -> ConfigError:
     return ConfigError(
-        f"no {wanted}", place=str(path), hint="make one with `scalple-ingest keygen`"
+        f"no {wanted}", place=str(path), hint="put the right file back, or mend [keys]"
     )

@@ -17,13 +17,14 @@ import pytest
 
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence
+from scalple.correlate.logbatch import where_in
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
 from scalple.ingest import identity, pgaudit, pgbouncer, sourcefile
 from scalple.ingest.container import LogReader, ReadOptions, complete
 from scalple.ingest.containers import recognised
 from scalple.ingest.logtime import LogTimes
-from scalple.ingest.records import Lacks
+from scalple.ingest.records import NONSTANDARD, Lacks
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.sourcefile import SourceFile
 
@@ -168,7 +169,8 @@ class _Batches:
         log = block.table.combine_chunks()
         messages = log.column("message").combine_chunks()
         marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
-        payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)))
+        lenient = where_in(log.column("remark"), pa.array([NONSTANDARD]))[marked]
+        payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)), lenient)
         good = np.asarray(ok)
         audit = marked[good]
         self.rejects += block.rejects

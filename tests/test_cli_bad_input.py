@@ -497,3 +497,58 @@ def test_an_interrupted_run_says_so_and_the_next_one_ends_it(tmp_path: Path) -> 
         "sql", "--store", store, "--format", "json", "SELECT count(*) AS n FROM audit"
     )
     assert counted.json() == [{"n": 30 * 7119}]
+
+
+# -- keys that don't fit --------------------------------------------------------------------------
+
+
+def test_a_lost_key_is_not_made_anew_for_a_store_that_has_rows(tmp_path: Path) -> None:
+    store, keys = tmp_path / "s", tmp_path / "s.keys"
+    assert reprocess_sample(store).code == 0
+    for name in ("subject.key", "signing.key"):
+        kept = (keys / name).read_bytes()
+        (keys / name).unlink()
+        assert_refused(reprocess_sample(store), CONFIG, name, "put it back")
+        assert not (keys / name).exists()
+        (keys / name).write_bytes(kept)
+    assert reprocess_sample(store).code == 0
+
+
+def test_another_subject_key_is_refused_instead_of_finding_nobody(tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    assert reprocess_sample(store).code == 0
+    (tmp_path / "s.keys" / "subject.key").write_text("ab" * 32 + "\n")
+    subject = ("--subject", "customer_id=4711")
+    assert_refused(scalple("query", "--store", store, *subject), CONFIG, "subject key", "sample")
+    assert_refused(reprocess_sample(store), CONFIG, "subject key")
+
+
+# -- answers that nobody takes --------------------------------------------------------------------
+
+
+def test_a_period_that_encloses_nothing_is_refused(intact: Path) -> None:
+    swapped = ("--since", "2026-12-01", "--until", "2026-11-01")
+    for verb in (("query", "--table", "users"), ("coverage",)):
+        said = scalple(*verb, "--store", intact, *swapped)
+        assert_refused(said, CONFIG, "--since", "not before")
+
+
+def test_a_schema_that_defines_nothing_is_refused(tmp_path: Path) -> None:
+    empty = written(tmp_path / "none.sql", RANDOM_CSV)
+    said = reprocess_sample(tmp_path / "s", "--schema", empty)
+    assert_refused(said, INPUT, "CREATE TABLE", "pg_dump")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(("target", "code"), [("head -c 10", 141), ("cat > /dev/full", 141)])
+def test_a_reader_that_goes_is_no_fault(intact: Path, target: str, code: int) -> None:
+    script = Path(sys.executable).with_name("scalple-ingest")
+    command = f"'{script}' query --store '{intact}' --table users --format jsonl"
+    if "full" in target:
+        command, code = f"{command} > /dev/full", 1
+    else:
+        command = f"{command} | {target}; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"report" not in done.stderr

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest import csvlog, sourcefile
+from scalple.ingest import csvlog, pgaudit, sourcefile
 from scalple.ingest.csvlog import COLUMNS, parse_block
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block, Reject
@@ -269,3 +269,46 @@ def test_a_damaged_field_makes_a_reject_of_its_record_only(field: str, value: st
     table, rejects, _ = parse_in_reads(data, 1 << 16)
     assert table.column("message").to_pylist() == ["a", "c"]
     assert [one.raw for one in rejects] == [bad]
+
+
+def test_a_padded_statement_does_not_slip_out_of_the_log() -> None:
+    padded = "AUDIT: SESSION,1,1,READ,SELECT,,,SELECT 1 /* " + "A" * 20_000_000 + " */,<none>"
+    data = record(1, message="a") + record(2, message=padded) + record(3, message="c")
+    block = parse_block(data, 0, TIMES, final=True)
+    assert (block.rejects, block.consumed) == ([], len(data))
+    messages = block.table.column("message").combine_chunks()
+    assert messages[1].as_py() == padded
+    payload, ok = pgaudit.split_payloads(messages.slice(1, 1))
+    assert ok.to_pylist() == [True]
+    assert payload["statement"][0].as_py() == padded.split(",,,", 1)[1].removesuffix(",<none>")
+
+
+def test_one_record_in_another_zone_costs_itself_only() -> None:
+    times = LogTimes(None, "test")
+    strange = record(2, message="b").replace(b" UTC,", b" CET,", 1)
+    block = parse_block(
+        record(1, message="a") + strange + record(3, message="c"), 0, times, final=True
+    )
+    assert block.table.column("message").to_pylist() == ["a", "c"]
+    assert [one.raw for one in block.rejects] == [strange]
+
+
+def test_log_like_lines_in_statements_are_found_by_few_readings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A surprise costs a number of readings that grows with the logarithm of what is around it."""
+    pasted = "SELECT 1 /*\n2026-11-23 13:29:07.825  INFO 1 --- [main] hello */"
+    parts = [record(n, message=pasted if n % 200 == 0 else "x" * 300) for n in range(1, 3001)]
+    readings = 0
+    read = csvlog._read_csv
+
+    def counted(data: bytes | memoryview, longest: int) -> pa.Table | None:
+        nonlocal readings
+        readings += 1
+        return read(data, longest)
+
+    monkeypatch.setattr(csvlog, "_read_csv", counted)
+    block = parse_block(b"".join(parts), 0, TIMES, final=True)
+    assert block.table.num_rows == 3000
+    assert block.rejects == []
+    assert readings < 15 * 60

@@ -154,3 +154,21 @@ def test_a_stored_start_with_odd_detail_does_not_stop_later_runs(detail: str) ->
     at = events.schema.get_field_index("detail")
     odd = events.set_column(at, events.schema.field(at), pa.array([detail, None], pa.string()))
     assert Evidence(numbered([odd]), Rules()).clients.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        b'"actor":"employee_id_2291","actor":"somebody_else"',
+        b'"actor":"employee_id_2291","\\u0061ctor":"somebody_else"',
+        b'"actor":"employee_id_2291","actor" : "somebody_else"',
+        b'"actor":"employee_id_2291","ticket":{"a":1,"a":2}',
+    ],
+)
+def test_a_key_that_stands_twice_is_no_event(twice: bytes) -> None:
+    """Two lines that were glued together by lost bytes may look like one."""
+    bad = line().replace(b'"actor": "employee_id_2291"', twice)
+    assert twice in bad
+    block = parse(line() + bad + line(ticket='"x":1', note={"a": {"b": 1}}))
+    assert block.table.num_rows == 2
+    assert [one.raw for one in block.rejects] == [bad.removesuffix(b"\n")]

@@ -191,3 +191,30 @@ def test_a_time_that_is_none_is_a_reject() -> None:
 def test_its_log_is_told_from_other_files() -> None:
     assert looks_like_pgbouncer((DATA / "pgbouncer_1.18_verbose0.log").read_bytes())
     assert not looks_like_pgbouncer(b'2026-11-23 03:49:26.687 UTC,"app",,4,')
+
+
+def test_a_login_or_closing_that_cannot_be_read_is_a_reject() -> None:
+    socket = "C-0x55ad2356a990: app/app_user@127.0.0.1:42708"
+    login = f"{HEAD}{socket} login attempt: db=app user=app_user tls=n\n"
+    closing = f"{HEAD}{socket} closing because: client close request (age=x)\n"
+    block = parse(login + closing)
+    assert block.table.num_rows == 0
+    assert [one.raw.decode() + "\n" for one in block.rejects] == [login, closing]
+    unknown = "S-0x1: app/app_user@(bad-af):0 closing because: connect failed (age=0s)\n"
+    assert parse(HEAD + unknown).rejects == []
+
+
+def test_a_log_with_windows_line_ends_says_the_same() -> None:
+    plain = (DATA / "pgbouncer_1.18_verbose0.log").read_bytes()
+    names = [one for one in parse(plain).table.column_names if one != "source_offset"]
+    block = parse(plain.replace(b"\n", b"\r\n"))
+    assert block.table.select(names).equals(parse(plain).table.select(names))
+    assert block.rejects == []
+
+
+def test_one_line_in_another_zone_costs_itself_only() -> None:
+    socket = "C-0x55ad2356a990: app/app_user@127.0.0.1:42708"
+    line = f"{HEAD}{socket} login attempt: db=app user=app_user tls=no\n"
+    block = parse(line + line.replace(" UTC ", " UTW ") + line)
+    assert block.table.num_rows == 2
+    assert [b"UTW" in one.raw for one in block.rejects] == [True]

@@ -28,7 +28,7 @@ def test_first_use_makes_private_files_and_says_so(tmp_path: Path) -> None:
 def test_configured_and_missing_names_the_path(tmp_path: Path) -> None:
     path = tmp_path / "etc" / "signing.key"
 
-    with pytest.raises(ConfigError, match=r"signing\.key.*\n.*hint.*keygen"):
+    with pytest.raises(ConfigError, match=r"signing\.key.*\n.*hint.*\[keys\]"):
         keys.signing_key(tmp_path / "store", path)
     with pytest.raises(ConfigError, match="hint"):
         keys.subject_key(tmp_path / "store", path)
