@@ -19,6 +19,13 @@ _LINE = r"[^\n]*?"
 _NAME = r"(?s:.*?)"
 """User and database names are printed as they are, line breaks included."""
 
+_BACKENDS = (
+    "client backend|parallel worker|not initialized|dead-end client backend|standalone backend"
+    "|autovacuum (?:launcher|worker)|background (?:writer|worker)|io worker|slotsync worker"
+    "|logical replication (?:apply worker|tablesync worker|parallel worker|launcher|worker)"
+)
+"""Backend types of several words: what stands behind a blank may be a name."""
+_TAGS = r"idle in transaction(?: \(aborted\))?|[A-Z?]+(?: [A-Z]+)*(?: waiting)?"
 _VALUES = {
     "a": _LINE,
     "u": _NAME,
@@ -26,13 +33,13 @@ _VALUES = {
     "r": rf"(?:\[local\]|[^\s()]+\({PORT}\)|)",
     "h": r"(?:\[local\]|[0-9A-Za-z_.:%-]*)",
     "L": r"(?:\[local\]|\[none\]|[0-9A-Za-z_.:%-]*)",
-    "b": _LINE,
+    "b": rf"(?:{_BACKENDS}|{_LINE})",
     "p": r"\d{1,9}",
     "P": r"\d{0,9}",
     "t": _SECONDS,
     "m": _MILLISECONDS,
     "n": r"\d{1,11}\.\d{3}",
-    "i": r"[^\n]*?",
+    "i": rf"(?:{_TAGS}|{_LINE})",
     "e": r"[0-9A-Z]{5}",
     "c": SESSION_ID,
     "l": r"\d{1,15}",

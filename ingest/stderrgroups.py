@@ -5,6 +5,7 @@ there a block. The result doesn't depend on where the block was cut: a record co
 when so many lines begin after it that none of them can still belong to it.
 """
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -35,6 +36,8 @@ _JOINED_LINES_MAX = 4
 _COMMAS_MIN = 8
 """Between the fields of pgAudit's message; fewer are half of one."""
 _COMMAS_BEFORE_STATEMENT = 7
+_AUDIT = re.compile(rb"AUDIT:\s+")
+_BEGINS = re.compile(rb".{0,40}?\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 _TAB, _LF, _CR, _BLANK = 9, 10, 13, 32
 
 
@@ -330,9 +333,10 @@ def _join_broken_heads(lines: Lines, heads: pa.Table) -> tuple[pa.Table, Strays]
     for line in strays.at:
         if not cover[line]:
             continue
-        found = _wrapped(lines, line, list(prefixes), cover, strays)
+        found = None
         for text in prefixes:
             found = found or _joined(lines, line, text, known, cover, strays)
+        found = found or _wrapped(lines, line, list(prefixes), cover, strays)
         if found is not None:
             added.append(found)
     if added:
@@ -372,18 +376,25 @@ def _joined(
 def _wrapped(
     lines: Lines, line: int, stated: list[str], cover: Bools, strays: Strays
 ) -> pa.Table | None:
-    """A head without severity whose text was wrapped into the next line by a copy."""
-    if line + 1 >= len(lines) or lines.bytes_of(line + 1).lstrip()[:7] != b"AUDIT: ":
+    """A record of pgAudit's whose prefix was wrapped into the next lines by a copy."""
+    flat = lines.bytes_of(line).strip()
+    if not _BEGINS.match(flat):
         return None
-    flat = lines.bytes_of(line).rstrip() + b" " + lines.bytes_of(line + 1).strip()
-    prefixes = [read_prefix(text, strict=True) for text in dict.fromkeys((*stated, *KNOWN))]
-    best = ranked([flat.decode("utf-8", "replace")], prefixes)
-    found = match_one(line, flat, best[0]) if best else None
-    if found is None or not found.column("word").null_count:
-        return None
-    cover[line : line + 2] = False
-    strays.nonstandard.add(line)
-    return found
+    for last in range(line + 1, min(line + _JOINED_LINES_MAX, len(lines))):
+        more = lines.bytes_of(last).strip()
+        if not cover[last] or _BEGINS.match(more):
+            return None
+        flat += b" " + more
+        if b"AUDIT: " not in flat:
+            continue
+        prefixes = [read_prefix(text, strict=True) for text in dict.fromkeys((*stated, *KNOWN))]
+        best = ranked([flat.decode("utf-8", "replace")], prefixes)
+        found = match_one(line, flat, best[0]) if best else None
+        if found is not None:
+            cover[line : last + 1] = False
+            strays.nonstandard.add(line)
+            return found
+    return None
 
 
 def _place_strays(groups: Groups, strays: Strays) -> None:
@@ -392,12 +403,12 @@ def _place_strays(groups: Groups, strays: Strays) -> None:
     for head in np.searchsorted(at, sorted(strays.nonstandard)).tolist():
         groups.remarks[head] = NONSTANDARD
         groups.rewritten[head] = _flattened(groups, head)
-    for head in np.flatnonzero(np.isin(at, list(strays.doubtful))).tolist():
-        groups.remarks[head] = AMBIGUOUS
-        groups.bound.add(head)
     bare = np.flatnonzero(groups.word_of < 0)
     for head in bare.tolist():
         groups.remarks[head] = NONSTANDARD
+    for head in np.flatnonzero(np.isin(at, list(strays.doubtful))).tolist():
+        groups.remarks[head] = AMBIGUOUS
+        groups.bound.add(head)
     for line in strays.at:
         head = int(np.searchsorted(at, line)) - 1
         if head >= 0 and _continues(groups, head, line):
@@ -417,7 +428,7 @@ def _flattened(groups: Groups, head: int) -> bytes:
     """The text of a head that was put together: from where AUDIT stands."""
     begin = groups.lines.starts[groups.heads.column("line")[head].as_py()]
     raw = groups.lines.data[begin : groups.text_end[head]]
-    return raw[raw.find(b"AUDIT: ") :]
+    return b"AUDIT: " + _AUDIT.split(raw, 1)[1]
 
 
 def _continues(groups: Groups, head: int, line: int) -> bool:
@@ -427,7 +438,7 @@ def _continues(groups: Groups, head: int, line: int) -> bool:
     if groups.word_of[head] < 0:
         return True
     text = _text_of(groups, head)
-    if text.startswith(b"AUDIT: "):
+    if text.startswith(b"AUDIT:"):
         return text.count(b'"') % 2 == 1 or text.count(b",") < _COMMAS_MIN
     return bool(groups.lines.is_indented[line])
 
@@ -440,6 +451,8 @@ def _text_of(groups: Groups, head: int) -> bytes:
 def _appended(text: bytes, more: bytes) -> bytes:
     """Where a copy was wrapped, a line break replaces a blank; between fields there was none."""
     more = more.replace(b"\n\t", b"\n")
+    if text == b"AUDIT:":
+        return text + b" " + more.lstrip()
     if text.count(b'"') % 2 or not text.startswith(b"AUDIT: "):
         return text + b"\n" + more
     if text.count(b",") < _COMMAS_BEFORE_STATEMENT:
