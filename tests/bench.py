@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.bench_input import ensure
+from tests.log_forms import STDERR_PREFIX, to_jsonlog, to_stderr
 
 FLOOR = """
 import sys, duckdb
@@ -48,15 +50,17 @@ def measure(command: list[str]) -> Measured:
     return Measured(seconds, usage.ru_maxrss / 1024)
 
 
-def ours(folder: Path, scratch: Path) -> Measured:
+def ours(folder: Path, scratch: Path, log: str = "postgresql.csv") -> Measured:
     """`reprocess` with everything switched on, into a new store."""
     store = scratch / "store"
     shutil.rmtree(store, ignore_errors=True)
     program = Path(sys.executable).with_name("scalple-ingest")
     config = str(folder / "config.toml")
     schema = str(folder / "schema.sql")
+    command = [str(program), "reprocess", "--config", config, "--store", str(store)]
+    command += ["--schema", schema, "--postgres-log", str(folder / log)]
     return measure(
-        [str(program), "reprocess", "--config", config, "--store", str(store), "--schema", schema]
+        [*command, "--log-line-prefix", STDERR_PREFIX] if log.endswith(".log") else command
     )
 
 
@@ -114,6 +118,35 @@ def report(name: str, folder: Path, rounds: int, scratch: Path, *, peer: bool) -
     return fast
 
 
+FORMS: dict[str, Callable[[Path, Path], Path]] = {
+    "postgresql.log": to_stderr,
+    "postgresql.json": to_jsonlog,
+}
+
+
+def report_forms(folder: Path, rounds: int, scratch: Path) -> None:
+    """The same records as stderr and as jsonlog, beside the csvlog, in alternating runs."""
+    for name, write in FORMS.items():
+        if not (folder / name).exists():
+            write(folder / "postgresql.csv", folder / "making").rename(folder / name)
+    names = ("postgresql.csv", *FORMS)
+    runs: dict[str, list[Measured]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            runs[name].append(ours(folder, scratch, name))
+    count, base = records(folder), best(runs["postgresql.csv"])
+    print(f"other containers: the same {count:,} records, best of {rounds}")
+    for name, measured in runs.items():
+        one = best(measured)
+        megabytes = (folder / name).stat().st_size / 1e6
+        print(
+            f"  {name:16} {one.seconds:7.2f} s  {count / one.seconds:10,.0f} records/s"
+            f"  {megabytes / one.seconds:6.1f} MB/s  peak {one.peak_mb:,.0f} MB"
+            f"  -> {one.seconds / base.seconds:.2f} x csvlog's time per record",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Record what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,6 +162,7 @@ def main() -> None:
         large = report("twice the input", double, 1, scratch, peer=False)
         print(f"  peak memory for twice the input: {large.peak_mb / small.peak_mb:.2f} x")
         report("simple protocol", simple, options.rounds, scratch, peer=False)
+        report_forms(single, options.rounds, scratch)
 
 
 if __name__ == "__main__":

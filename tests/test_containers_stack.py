@@ -7,7 +7,9 @@ compared is each session's own sequence.
 import bz2
 import contextlib
 import gzip
+import json
 import lzma
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from scalple.ingest.rejects import Reject
 from scalple.ingest.sourcefile import SourceFile
 from tests.attribute_logs import Attributed, attribute_files
 from tests.auditcount import audit_fields, audit_records
+from tests.log_forms import to_jsonlog, to_stderr
 from tests.stack import Stack, StackOptions
 from tests.workload import DIRECT, WorkloadOptions, run_workload
 
@@ -234,6 +237,33 @@ def test_forged_lines_are_marked_in_every_container(run: Run) -> None:
         assert {row["attribution_reason"] for row in forged} == {"forged-line"}
         assert {row["session_user_id"] for row in forged} == {None}
         assert [row for row in done.wrong() if row["truth"] != "nobody"] == []
+
+
+def test_what_tests_write_as_other_forms_is_what_the_server_writes(
+    run: Run, tmp_path: Path
+) -> None:
+    (csvlog,) = run.paths("csvlog")
+    made = to_jsonlog(csvlog, tmp_path / "made.json").read_bytes().splitlines()
+    (jsonlog,) = run.paths("jsonlog")
+    real = jsonlog.read_bytes().splitlines()
+    assert sorted(map(_without_ps, made)) == sorted(map(_without_ps, real))
+    (stderr,) = run.paths("stderr")
+    if b"LOCATION:  " not in stderr.read_bytes():
+        prefix = PREFIX.replace(" %l", "")
+        made = to_stderr(csvlog, tmp_path / "made.log", prefix).read_bytes().split(b"\n")
+        real = re.sub(
+            rb"(?m)^(\d{4}-\S+ \S+ \S+ \[\d+\]) \d+ ", rb"\1 ", stderr.read_bytes()
+        ).split(b"\n")
+        strange = [line for line in (set(made) ^ set(real)) if b"ending log" not in line]
+        assert not [line for line in strange if b"Future log output" not in line]
+
+
+def _without_ps(line: bytes) -> str:
+    """The object without what csvlog can't tell from nothing, and keys of verbose logs."""
+    found = json.loads(line)
+    for key in ("ps", "func_name", "file_name", "file_line_num"):
+        found.pop(key, None)
+    return json.dumps(found, sort_keys=True)
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, "zstd"])
