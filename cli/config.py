@@ -30,12 +30,17 @@ class Sources(_Section):
     postgres: tuple[str, ...] = ()
     pgbouncer: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
-    log_line_prefix: str | None = None
+    log_line_prefix: str | tuple[str, ...] = ()
     """Of stderr logs, as in postgresql.conf; recognised from the file where it isn't stated."""
     timezone: str | None = None
     """PostgreSQL's log_timezone; needed only where it is not UTC."""
     schema_files: Annotated[tuple[str, ...], Field(alias="schema")] = ()
     """CREATE TABLE statements, such as pg_dump --schema-only writes."""
+
+    def log_line_prefixes(self) -> tuple[str, ...]:
+        """One or several."""
+        stated = self.log_line_prefix
+        return (stated,) if isinstance(stated, str) else stated
 
 
 class PoolerSection(_Section):

@@ -291,7 +291,10 @@ class Foreign:
         )
         if seems is None:
             return f"{what} and look like nothing of PostgreSQL's; they are kept as unparsed"
-        return f"{what}; they seem to have {seems!r}: --log-line-prefix {seems!r}"
+        return (
+            f"{what}; they seem to have {seems!r}: give each of the file's prefixes, this one with "
+            f"--log-line-prefix {seems!r}"
+        )
 
 
 def ahead(pieces: Iterator[_T]) -> Iterator[_T]:

@@ -45,7 +45,9 @@ _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | r
 @click.option("--pgbouncer-log", multiple=True, metavar="PATH…", help="PgBouncer's log files.")
 @click.option("--identity-events", multiple=True, metavar="PATH…", help="JSON Lines files.")
 @config_option
-@click.option("--log-line-prefix", metavar="S", help="Of stderr logs, as in postgresql.conf.")
+@click.option(
+    "--log-line-prefix", multiple=True, metavar="S…", help="Of stderr logs, as in postgresql.conf."
+)
 @click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
 @click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
@@ -57,7 +59,7 @@ def reprocess(
     pgbouncer_log: tuple[str, ...],
     identity_events: tuple[str, ...],
     config_path: Path | None,
-    log_line_prefix: str | None,
+    log_line_prefix: tuple[str, ...],
     timezone: str | None,
     schema: tuple[str, ...],
     workers: int | None,
@@ -123,7 +125,7 @@ def plan(
         identity=events,
         options=ReadOptions(
             options.timezone or sources.timezone,
-            sources.log_line_prefix if options.log_line_prefix is None else options.log_line_prefix,
+            options.log_line_prefixes or sources.log_line_prefixes(),
         ),
         schema_sql=schema_sql,
         objects=declarations.to_objects(rules, schema_sql),

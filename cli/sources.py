@@ -308,12 +308,12 @@ def _seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
         return "a PgBouncer log", "give it with --pgbouncer-log"
     if _looks_like_events(head):
         return "identity events", "give it with --identity-events"
-    container = recognised(head, ReadOptions(options.timezone, None))
-    if container is not None and options.log_line_prefix is None:
+    container = recognised(head, ReadOptions(options.timezone))
+    if container is not None and not options.log_line_prefixes:
         return container.name, "give it with --postgres-log"
     if prefix := stderrlog.seems_stderr(head):
-        stated = options.log_line_prefix
-        against = f", but no line begins with log_line_prefix {stated!r}" if stated else ""
+        stated = " or ".join(map(repr, options.log_line_prefixes))
+        against = f", but no line begins with log_line_prefix {stated}" if stated else ""
         return (
             f"PostgreSQL's stderr log{against}; its lines seem to have the prefix {prefix!r}",
             f"--log-line-prefix {prefix!r} (as log_line_prefix stands in postgresql.conf)",

@@ -10,7 +10,7 @@ import gzip
 import lzma
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ MAGIC = {
 KEPT_BYTES = 8192
 """Of what was read before, so much stays at hand."""
 _STEP = 1 << 20
+_ZSTD_STEP = 1 << 16
 _DAMAGED = (OSError, EOFError, lzma.LZMAError, zlib.error, pa.ArrowException)
 
 
@@ -48,9 +49,10 @@ class Decompressed:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._stream: IO[bytes] | Any = _opened(self._path, self._kind)
+        self._stream: Any = _opened(self._path, self._kind)
         self._window = b""
         self._window_begin = 0
+        self._zstd_at, self._zstd_step = 0, _ZSTD_STEP
 
     def read(self, begin: int, length: int, keep: int | None = None) -> bytes:
         """Bytes [begin, begin + length), fewer only at the end.
@@ -65,7 +67,7 @@ class Decompressed:
         wanted = begin + length
         kept = (begin if keep is None else keep) - KEPT_BYTES
         parts, at = [self._window], self._window_begin + len(self._window)
-        while at < wanted and (more := self._more(min(_STEP, wanted - at))):
+        while at < wanted and (more := self._more()):
             parts.append(more)
             at += len(more)
             # What lies far behind isn't asked for again.
@@ -79,18 +81,37 @@ class Decompressed:
         offset = begin - self._window_begin
         return self._window[offset : offset + length]
 
-    def _more(self, length: int) -> bytes:
+    def _more(self) -> bytes:
+        """What comes next, in steps that don't depend on what is asked for.
+
+        A read that fails takes with it what it had before: so each is one step of decompression,
+        and the same bytes come out of a damaged file however it is read.
+        """
         if self._stream is None:
             return b""
         try:
-            data: bytes = self._stream.read(length)
+            if self._kind == "zstd":
+                data: bytes = self._stream.read(self._zstd_step)
+                self._zstd_at += len(data)
+            else:
+                data = self._stream.read1(_STEP)
         except _DAMAGED as error:
+            if self._kind == "zstd" and self._zstd_step == _ZSTD_STEP:
+                return self._more_slowly()
             self.damage = " ".join(str(error).split())[:200] or type(error).__name__
             data = b""
         if not data:
             self._stream.close()
             self._stream = None
         return data
+
+    def _more_slowly(self) -> bytes:
+        """Once more up to the damage, and there byte by byte."""
+        self._stream = _opened(self._path, self._kind)
+        for _ in range(self._zstd_at // _ZSTD_STEP):
+            self._stream.read(_ZSTD_STEP)
+        self._zstd_step = 1
+        return self._more()
 
     def measure(self) -> int:
         """How many bytes there are: reads to the end."""
@@ -100,7 +121,7 @@ class Decompressed:
         return self.length
 
 
-def _opened(path: Path, kind: str) -> IO[bytes] | Any:
+def _opened(path: Path, kind: str) -> Any:
     if kind == "gzip":
         return gzip.open(path, "rb")
     if kind == "bzip2":

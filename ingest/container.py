@@ -47,8 +47,8 @@ class ReadOptions:
 
     timezone: str | None = None
     """log_timezone; see `logtime`."""
-    log_line_prefix: str | None = None
-    """As in postgresql.conf; recognised from the file where it isn't stated."""
+    log_line_prefixes: tuple[str, ...] = ()
+    """As in postgresql.conf, several if it was changed; recognised where none is stated."""
 
 
 class LogReader(Protocol):

@@ -76,7 +76,12 @@ def sift(table: pa.Table, times: LogTimes, *, lacking: bool = False) -> tuple[pa
 
 def _all_match(column: pa.ChunkedArray, pattern: str) -> bool:
     """Whether all distinct values have that form; NULL counts as one that has."""
-    return all(
-        pc.all(pc.match_substring_regex(part.dictionary, pattern)).as_py() is not False
-        for part in column.unify_dictionaries().chunks[:1]
-    )
+    parts = column.unify_dictionaries().chunks[:1]
+    if all(_match(part.dictionary, pattern) for part in parts):
+        return True
+    # A slice may hold on to values that none of its rows has.
+    return _match(pc.unique(column.cast(pa.string())), pattern)
+
+
+def _match(values: pa.Array, pattern: str) -> bool:
+    return pc.all(pc.match_substring_regex(values, pattern)).as_py() is not False

@@ -15,7 +15,7 @@ from scalple.ingest.container import complete
 from scalple.ingest.fields import UNSOUND, sift
 from scalple.ingest.localised import UNKNOWN
 from scalple.ingest.logtime import LogTimes, NotATimeError
-from scalple.ingest.records import FORGED, UNPROVEN
+from scalple.ingest.records import FORGED, UNPROVEN, Lacks
 
 if TYPE_CHECKING:
     from scalple.ingest.stderrgroups import Groups
@@ -113,7 +113,7 @@ def _from_head(said: pa.Table, times: LogTimes) -> dict[str, pa.Array]:
         "virtual_transaction_id": said.column("f_v").combine_chunks().cast(pa.string()),
         "backend_type": encoded("b"),
         "leader_pid": number("P", pa.int32()),
-        "lacks": said.column("lacks"),
+        "lacks": _lacks(said),
     }
 
 
@@ -121,6 +121,13 @@ def _recoded(indices: pa.Array, values: list[str | None]) -> pa.DictionaryArray:
     """The same rows over other words, of which several may be alike."""
     distinct = pa.array(values, pa.string()).dictionary_encode()
     return pa.DictionaryArray.from_arrays(distinct.indices.take(indices), distinct.dictionary)
+
+
+def _lacks(said: pa.Table) -> pa.Array:
+    """Where no client is served, %a prints nothing: a parallel worker's name stays unsaid."""
+    lacks = said.column("lacks").combine_chunks()
+    unsaid = pc.bit_wise_or(lacks, pa.scalar(int(Lacks.NAME), pa.uint16()))
+    return pc.if_else(pc.is_null(said.column("f_a").combine_chunks()), unsaid, lacks)
 
 
 def _time(said: pa.Table) -> pa.Array:
@@ -150,11 +157,11 @@ def _session(
 ) -> pa.Array:
     """%c, or what it would be: session start and process id in hexadecimal."""
     begun = said.column("f_s").combine_chunks()
-    if given.null_count == 0 or begun.null_count == len(begun) or process.null_count:
+    if given.null_count == 0 or begun.null_count == len(begun):
         return given
     texts = begun.cast(pa.string()).to_pylist()
     pairs = list(zip(texts, process.to_pylist(), strict=True))
-    distinct = [pair for pair in dict.fromkeys(pairs) if pair[0] is not None]
+    distinct = [pair for pair in dict.fromkeys(pairs) if None not in pair]
     try:
         moments = times.resolve(pa.array([text for text, _ in distinct], pa.string()))
     except NotATimeError:

@@ -163,9 +163,8 @@ def _sample(head: bytes) -> list[str]:
 def looks_like_stderr(head: bytes, options: ReadOptions) -> bool:
     """Whether lines begin with the stated prefix, or with one of the common ones."""
     sample = _sample(head)
-    if options.log_line_prefix is not None:
-        stated = _stated(options.log_line_prefix)
-        return share(sample, stated) > 0
+    if options.log_line_prefixes:
+        return any(share(sample, _stated(text)) > 0 for text in options.log_line_prefixes)
     best = ranked(sample, known_prefixes())
     return bool(best) and (
         sum(share(sample, one) for one in best[:1]) >= RECOGNISED_SHARE
@@ -197,8 +196,9 @@ def _stated(text: str) -> LinePrefix:
 
 def _open(head: bytes, place: str, options: ReadOptions) -> StderrReader:
     sample = _sample(head)
-    if options.log_line_prefix is not None:
-        prefixes = [_stated(options.log_line_prefix)]
+    if options.log_line_prefixes:
+        stated = [_stated(text) for text in options.log_line_prefixes]
+        prefixes = sorted(stated, key=lambda one: -share(sample, one))
     else:
         best = ranked(sample, known_prefixes())
         if not best:

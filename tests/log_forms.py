@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-STDERR_PREFIX = "%m [%p] %l %c %v %e %q%u@%d %r %a "
+STDERR_PREFIX = "%m [%p] %P %l %c %v %e %q%u@%d %r %a "
 
 _NAMES = (
     *("log_time", "user", "database", "pid", "from", "session", "line", "tag", "start", "vxid"),

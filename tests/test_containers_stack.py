@@ -113,7 +113,7 @@ def _odd_scene(stack: Stack) -> None:
 
 def records_of(run: Run, container: str) -> tuple[pa.Table, list[Reject]]:
     """All log records of a destination."""
-    options = ReadOptions("UTC", PREFIX if container == "stderr" else None)
+    options = ReadOptions("UTC", (PREFIX,) if container == "stderr" else ())
     tables, rejects = [], []
     for path in run.paths(container):
         file = SourceFile(path)
@@ -222,13 +222,13 @@ def test_every_container_gives_the_same_attribution(run: Run) -> None:
     expected = sorted(statements(attributed(run, "csvlog", ReadOptions("UTC"))), key=str)
     assert len(expected) == len(list(audit_records(run.paths("csvlog"))))
     for container in ("jsonlog", "stderr"):
-        options = ReadOptions("UTC", PREFIX if container == "stderr" else None)
+        options = ReadOptions("UTC", (PREFIX,) if container == "stderr" else ())
         assert sorted(statements(attributed(run, container, options)), key=str) == expected
 
 
 def test_forged_lines_are_marked_in_every_container(run: Run) -> None:
     for container in ("csvlog", "jsonlog", "stderr"):
-        options = ReadOptions("UTC", PREFIX if container == "stderr" else None)
+        options = ReadOptions("UTC", (PREFIX,) if container == "stderr" else ())
         done = attributed(run, container, options)
         forged = [
             row for row in done.dicts() if row["truth"] == "nobody" and row["class"] == "READ"
@@ -279,7 +279,7 @@ def test_a_compressed_log_gives_the_same_records(
     else:
         with pa.output_stream(str(packed), compression="zstd") as out:
             out.write(data)
-    options = ReadOptions("UTC", PREFIX)
+    options = ReadOptions("UTC", (PREFIX,))
     whole = attribute_files([plain], options=options)
     again = attribute_files([packed], options=options)
     assert again.rows.equals(whole.rows)
@@ -287,6 +287,6 @@ def test_a_compressed_log_gives_the_same_records(
 
 
 def test_the_counts_are_those_of_the_csv_module(run: Run) -> None:
-    done = attributed(run, "stderr", ReadOptions("UTC", PREFIX))
+    done = attributed(run, "stderr", ReadOptions("UTC", (PREFIX,)))
     fields = [audit_fields(record) for record in audit_records(run.paths("csvlog"))]
     assert sorted(row["statement"] or "" for row in done.dicts()) == sorted(f[7] for f in fields)  # type: ignore[type-var]

@@ -112,7 +112,7 @@ def printed(setting: str, entries: list[Entry]) -> bytes:
 
 def reader(data: bytes, setting: str | None, timezone: str = "UTC") -> LogReader:
     """The file's reader, the prefix stated or recognised."""
-    options = ReadOptions(timezone, setting)
+    options = ReadOptions(timezone, () if setting is None else (setting,))
     assert stderrlog.looks_like_stderr(data, options)
     return stderrlog.CONTAINER.open(data, "test", options)
 
@@ -266,7 +266,7 @@ def test_any_prefix_gives_back_what_it_was_printed_from(setting: str, entries: l
 
 def test_a_prefix_without_a_time_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"no time"):
-        stderrlog.looks_like_stderr(b"[1] LOG:  x\n", ReadOptions("UTC", "[%p] "))
+        stderrlog.looks_like_stderr(b"[1] LOG:  x\n", ReadOptions("UTC", ("[%p] ",)))
 
 
 @pytest.mark.parametrize("setting", [text for text in KNOWN if re.search("%[mt]", text)])
