@@ -6,6 +6,7 @@ store's already, or a copy of another one given, is counted and not read. Says o
 kind what it seems to be.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -302,6 +303,19 @@ _KINDS = {
 }
 
 
+_OTHERS = (
+    (re.compile(rb'^"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d'), "a csvlog that another program wrote anew"),
+    (
+        re.compile(rb"^(?:<\d+>)?[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ [^\s:]+: ", re.MULTILINE),
+        "a syslog",
+    ),
+    (re.compile(rb'^\{"(?:insertId|logName|textPayload)"'), "an export of Cloud SQL"),
+    (re.compile(rb"^\S+ app\[postgres\.\d+\]: ", re.MULTILINE), "a logplex stream"),
+    (re.compile(rb"^(?:NOTICE|WARNING|INFO|LOG):  AUDIT: ", re.MULTILINE), "what psql printed"),
+)
+"""Forms that hold PostgreSQL's log records inside something else."""
+
+
 def _seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
     """What a file of another kind is, and what to do with it."""
     if pgbouncer.looks_like_pgbouncer(head.partition(b"\n")[0]):
@@ -318,6 +332,9 @@ def _seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
             f"PostgreSQL's stderr log{against}; its lines seem to have the prefix {prefix!r}",
             f"--log-line-prefix {prefix!r} (as log_line_prefix stands in postgresql.conf)",
         )
+    for pattern, what in _OTHERS:
+        if pattern.search(head[:_SAMPLE_BYTES]):
+            return f"{what}, which can't be read yet", None
     if b"\0" in head[:_SAMPLE_BYTES]:
         return "binary", None
     return None, None

@@ -435,6 +435,8 @@ def _continues(groups: Groups, head: int, line: int) -> bool:
     end = int(groups.text_end[head])
     if groups.lines.data[end : groups.lines.starts[line]].strip(b"\r\n"):
         return False  # something else stands in between
+    if _BEGINS.match(groups.lines.bytes_of(line)):
+        return False  # another record, of an unknown form
     if groups.word_of[head] < 0:
         return True
     text = _text_of(groups, head)
