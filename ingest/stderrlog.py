@@ -28,8 +28,9 @@ from scalple.ingest.localised import ENGLISH, LABEL_OF, SEVERITY_OF
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.prefixguess import SEVERITY, describe, known_prefixes, ranked, share
 from scalple.ingest.rejects import Block, Reject
-from scalple.ingest.stderrgroups import LONG, WITHOUT_PREFIX, Lines, read_groups
+from scalple.ingest.stderrgroups import LONG, WITHOUT_PREFIX, read_groups
 from scalple.ingest.stderrhead import ENGLISH_WORDS, match_heads, match_one
+from scalple.ingest.stderrlines import Lines
 
 Ints = npt.NDArray[np.int64]
 
