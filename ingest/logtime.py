@@ -3,7 +3,8 @@
 The zone is an abbreviation, which names no offset by itself (CST is three zones): UTC and GMT are
 taken as such, numeric ones (`-03`, `+0530`) as offsets, anything else only with the time zone
 that the operator states (`log_timezone` in postgresql.conf). In the hour that a clock repeats,
-the abbreviation says which of the two it is. Doesn't read the system's own zone.
+the abbreviation says which of the two it is; where the zone has one for both, the order of the
+records does. Doesn't read the system's own zone.
 """
 
 import datetime as dt
@@ -11,6 +12,7 @@ import re
 import zoneinfo
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +23,9 @@ _LOCAL_BYTES = len("2026-11-23 03:49:12.415")
 ZONE = r"[A-Za-z]{1,10}|[+-]\d\d(?::?\d\d){0,2}"
 """An abbreviation, or an offset in digits, as a regular expression."""
 _TIME = rf"^(?P<local>\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{{1,6}})?) (?P<zone>{ZONE})$"
+_BACK_US = 20 * 60 * 1_000_000
+"""Records of several processes are out of order by less than this."""
+_NEVER = -(2**62)
 _NUMERIC = re.compile(r"([+-])(\d\d):?(\d\d)?")
 
 
@@ -42,6 +47,7 @@ class LogTimes:
     def __init__(self, timezone: str | None, place: str) -> None:
         self._place = place
         self._has_resolved = False
+        self._is_second, self._latest_us = False, _NEVER
         self._name = timezone
         try:
             self._zone = zoneinfo.ZoneInfo(timezone) if timezone else None
@@ -106,8 +112,40 @@ class LogTimes:
             )
         # Only the repeated hour is ambiguous; there the abbreviation decides.
         fold = self._fold(local, zone, here)
+        chosen = self._assume(local, fold)
+        other = self._assume(local, "latest" if fold == "earliest" else "earliest")
+        twice = np.asarray(pc.not_equal(chosen, other).to_numpy(zero_copy_only=False), bool)
+        if here is not None:
+            twice &= np.asarray(here.to_numpy(zero_copy_only=False), bool)
+        if not twice.any() or not self._says_the_same_twice(local, twice):
+            self._is_second = False
+            return chosen
+        return self._by_order(local, twice)
+
+    def _assume(self, local: pa.Array, fold: str) -> pa.Array:
         return pc.assume_timezone(local, self._name, ambiguous=fold, nonexistent="earliest").cast(
             UTC
+        )
+
+    def _says_the_same_twice(self, local: pa.Array, twice: npt.NDArray[np.bool_]) -> bool:
+        """Whether the zone has one abbreviation on both sides of the repeated hour."""
+        when = local[int(np.flatnonzero(twice)[0])].as_py()
+        names = {when.replace(tzinfo=self._zone, fold=fold).tzname() for fold in (0, 1)}
+        return len(names) == 1
+
+    def _by_order(self, local: pa.Array, twice: npt.NDArray[np.bool_]) -> pa.Array:
+        """Records stand in the order in which they were logged: the hour is over once it has begun
+        again, which shows by a clock that goes back."""
+        clock = np.asarray(local.cast(pa.int64()).to_numpy(), np.int64)
+        at = np.flatnonzero(twice)
+        latest = np.maximum.accumulate(np.concatenate([[self._latest_us], clock[at]]))
+        went_back = (latest[:-1] - clock[at] > _BACK_US) | self._is_second
+        second = np.maximum.accumulate(went_back)
+        self._is_second, self._latest_us = bool(second[-1]), int(latest[-1])
+        is_second = np.zeros(len(clock), bool)
+        is_second[at] = second
+        return pc.if_else(
+            pa.array(is_second), self._assume(local, "latest"), self._assume(local, "earliest")
         )
 
     def _unresolved(self, what: str, hint: str | None) -> InputError:

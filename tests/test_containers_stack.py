@@ -71,7 +71,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     )
     identity = tmp_path_factory.mktemp("run") / "identity.jsonl"
     with Stack(options) as stack:
-        run_workload(stack, identity, WorkloadOptions(statements=300))
+        whole = WorkloadOptions() if request.param == "default" else WorkloadOptions(statements=300)
+        run_workload(stack, identity, whole)
         _odd_scene(stack)
     return Run(stack, identity)
 

@@ -102,3 +102,26 @@ def test_mixed_zones_in_one_block() -> None:
         dt.datetime(2026, 11, 23, 3, tzinfo=dt.UTC),
         dt.datetime(2026, 11, 23, 3, 0, 0, 500000, dt.UTC),
     ]
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 99])
+def test_an_hour_that_is_repeated_under_one_name_is_told_by_the_order(cut: int) -> None:
+    """Moscow, October 2014: MSK went from +4 to +3 and kept its name."""
+    clock = ("00:59:59", "01:10:00", "01:59:59", "01:00:00", "01:30:00", "01:59:00", "02:00:00")
+    texts = [f"2014-10-26 {one}.000 MSK" for one in clock]
+    times = LogTimes("Europe/Moscow", "test")
+    found = [
+        moment
+        for part in (texts[:cut], texts[cut:])
+        for moment in times.resolve(pa.array(part, pa.string())).to_pylist()
+    ]
+    hours = [
+        (20, 59, 59),
+        (21, 10, 0),
+        (21, 59, 59),
+        (22, 0, 0),
+        (22, 30, 0),
+        (22, 59, 0),
+        (23, 0, 0),
+    ]
+    assert found == [dt.datetime(2014, 10, 25, *hour, tzinfo=dt.UTC) for hour in hours]
