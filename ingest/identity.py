@@ -89,8 +89,8 @@ class IdentityEvent(BaseModel):
         return self
 
 
-_COLUMNS = set(EVENT_SCHEMA.names)
-_OWN = {"v", "seq"}
+_COLUMNS = tuple(EVENT_SCHEMA.names)
+_FIELDS = frozenset(IdentityEvent.model_fields)
 _KEY = re.compile(rb'"\s*:')
 
 
@@ -102,7 +102,8 @@ def parse_events(data: bytes, offset: int, path: str) -> Block:
         offset: where they stand in the file, in bytes.
         path: the file's name as it is to be recorded.
     """
-    rows: list[dict[str, Any]] = []
+    events: list[IdentityEvent] = []
+    offsets: list[int] = []
     rejects: list[Reject] = []
     for at, line in complete_lines(data, offset):
         if not line.strip():
@@ -115,9 +116,9 @@ def parse_events(data: bytes, offset: int, path: str) -> Block:
         if _says_twice(line, event):
             rejects.append(Reject(at, line, "not an identity event: a key stands twice"))
             continue
-        rows.append(_row(event, path, at))
-    table = pa.Table.from_pylist(rows, schema=EVENT_SCHEMA)
-    return Block(table, rejects, consumed_bytes(data))
+        events.append(event)
+        offsets.append(at)
+    return Block(_table(events, offsets, path), rejects, consumed_bytes(data))
 
 
 def _says_twice(line: bytes, event: IdentityEvent) -> bool:
@@ -132,18 +133,30 @@ def _says_twice(line: bytes, event: IdentityEvent) -> bool:
     return False
 
 
-def _row(event: IdentityEvent, path: str, at: int) -> dict[str, Any]:
-    values = {name: value for name, value in event if name in _COLUMNS}
+def _table(events: list[IdentityEvent], offsets: list[int], path: str) -> pa.Table:
+    """Column by column: there may be an event for every connection of a year."""
+    said = [vars(event) for event in events]
+    columns: dict[str, list[Any]] = {
+        name: [values[name] for values in said] for name in _COLUMNS if name in _FIELDS
+    }
+    columns |= {
+        "source": ["identity"] * len(events),
+        "sidecar_seq": [event.seq for event in events],
+        "detail": [_detail(event) for event in events],
+        "source_file": [path] * len(events),
+        "source_offset": offsets,
+    }
+    return pa.table(
+        [pa.array(columns[field.name], field.type) for field in EVENT_SCHEMA], schema=EVENT_SCHEMA
+    )
+
+
+def _detail(event: IdentityEvent) -> str | None:
+    """What has no column of its own, as JSON."""
     rest = dict(event.model_extra or {})
     if event.heartbeat_s is not None:
         rest["heartbeat_s"] = event.heartbeat_s
-    return values | {
-        "source": "identity",
-        "sidecar_seq": event.seq,
-        "detail": json.dumps(rest, sort_keys=True, ensure_ascii=False) if rest else None,
-        "source_file": path,
-        "source_offset": at,
-    }
+    return json.dumps(rest, sort_keys=True, ensure_ascii=False) if rest else None
 
 
 def _reason(error: ValidationError) -> str:

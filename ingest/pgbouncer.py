@@ -43,6 +43,9 @@ _CLOSE = re.compile(r"(?P<left>.*) closing because: (?P<reason>.*) \(age=\d+s?\)
 _FROM = re.compile(r"\[?(?P<addr>[0-9a-fA-F:.]+?)\]?:(?P<port>\d+)")
 
 _LOGIN = " login attempt: db="
+_LOGINS, _CLOSINGS, _USERS, _TLS = map(
+    re.compile, (_LOGIN, " closing because: ", " user=", " tls=")
+)
 _INTERESTING = (
     b" login attempt: db=",
     b" closing because: ",
@@ -231,7 +234,7 @@ def _readings(kind: str, rest: str) -> Iterator[dict[str, Any]]:
         return
     # The reason is PgBouncer's own text, or the client's inside quotes that it doesn't write;
     # the first " closing because: " that follows a well-formed prefix ends the names.
-    lefts = {rest[: found.start()] for found in re.finditer(" closing because: ", rest)}
+    lefts = {rest[: found.start()] for found in _CLOSINGS.finditer(rest)}
     sockets = [socket for left in lefts if (socket := _socket(left))]
     for socket in sockets:
         reason = rest[rest.index(" closing because: ") + len(" closing because: ") :]
@@ -244,13 +247,13 @@ def _readings(kind: str, rest: str) -> Iterator[dict[str, Any]]:
 
 
 def _logins(rest: str) -> Iterator[dict[str, Any]]:
-    for found in re.finditer(re.escape(_LOGIN), rest):
+    for found in _LOGINS.finditer(rest):
         socket = _socket(rest[: found.start()])
         if socket is None:
             continue
         right = rest[found.end() :]
-        for middle in re.finditer(" user=", right):
-            for tail in re.finditer(" tls=", right[middle.end() :]):
+        for middle in _USERS.finditer(right):
+            for tail in _TLS.finditer(right[middle.end() :]):
                 user = right[middle.end() : middle.end() + tail.start()]
                 database = right[: middle.start()]
                 end = right[middle.end() + tail.start() + 1 :]
