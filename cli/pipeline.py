@@ -254,8 +254,8 @@ class Pipeline:
             self.outcome.warnings.append(f"{file.path}: {foreign.described()}")
         if file.damage is not None:
             self.outcome.warnings.append(
-                f"{file.path}: the compressed file is cut short or damaged ({file.damage}); what "
-                "could be read was"
+                f"{file.path}: the compressed file is cut short or damaged ({file.damage}); it was "
+                "read up to there, and is read on once it is whole"
             )
         if file.rest(TAIL_BYTES_MAX).strip():
             self.outcome.warnings.append(

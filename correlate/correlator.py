@@ -106,7 +106,14 @@ class Correlator:
         statement = batch.spread(
             np.where(batch.forged, -1, numbers(payload.column("statement_id"), -1)), -1
         )
-        whole = self._processes.complete(log, statement)
+        encoded = dictionary_encoded(payload.column("statement"))
+        hashes = np.array([hash(one) for one in encoded.dictionary.to_pylist()] or [0], np.int64)
+        whole = self._processes.complete(
+            log,
+            statement,
+            batch.spread(numbers(payload.column("substatement_id"), -1), -1),
+            batch.spread(hashes[codes_of(encoded)], -1),
+        )
         batch.log = log = whole.log
         session_of = self._sessions.number(batch, whole)
         served_as = follow(batch, session_of, self._sessions.open)

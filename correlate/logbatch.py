@@ -9,11 +9,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.ingest.localised import SEVERITIES
 from scalple.ingest.records import AMBIGUOUS, FORGED, NONSTANDARD, TEXT, UNPROVEN, Lacks
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_LOG = pa.array(SEVERITIES["LOG"].split(), TEXT)
 _NOT_ITS_OWN = pa.array([AMBIGUOUS, FORGED], TEXT)
 _DIGITS_MAX = len(str(2**32))
 
@@ -35,6 +37,8 @@ class LogBatch:
         marked = pc.or_(pc.is_valid(log.column("context")), pc.is_valid(log.column("query")))
         self.raised = where_true(marked) | where_in(log.column("remark"), _NOT_ITS_OWN)
         self.forged = self.raised[audit_rows]
+        # The server reports sessions at LOG; a client's own warning may bear no other mark.
+        self.is_log = is_log(log)
         self.ambiguous = where_in(log.column("remark"), pa.array([AMBIGUOUS]))[audit_rows]
         self.nonstandard = where_in(log.column("remark"), pa.array([NONSTANDARD]))[audit_rows]
         self.unproven = where_in(log.column("remark"), pa.array([UNPROVEN]))[audit_rows]
@@ -45,13 +49,18 @@ class LogBatch:
 
     def begins(self, text: str) -> Bools:
         """Which records are the server's own message that begins with `text`."""
-        return where_true(pc.starts_with(self.message, text)) & ~self.raised
+        return where_true(pc.starts_with(self.message, text)) & ~self.raised & self.is_log
 
     def spread(self, values: Ints, missing: int) -> Ints:
         """Values of the pgAudit records, put where those stand among all records."""
         everywhere = np.full(self.log.num_rows, missing, np.int64)
         everywhere[self.audit_rows] = values
         return everywhere
+
+
+def is_log(log: pa.Table) -> Bools:
+    """Which records have the severity LOG, in whatever language."""
+    return where_in(log.column("error_severity"), _LOG)
 
 
 def numbers(column: pa.ChunkedArray, null: int) -> Ints:

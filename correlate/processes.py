@@ -16,7 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.correlate.logbatch import Bools, Ints, codes_of, dictionary_encoded, where_true
+from scalple.correlate.logbatch import (
+    Bools,
+    Ints,
+    codes_of,
+    dictionary_encoded,
+    is_log,
+    where_true,
+)
 from scalple.ingest.records import TEXT, Lacks
 
 RECEIVED = "connection received: "
@@ -30,6 +37,11 @@ _AUTHORIZED = re.compile(
     r"connection authorized: user=(?P<role>.*?)(?: database=(?P<database>.*?))?"
     r"(?: application_name=.*?)?(?: SSL enabled \(.*\))?(?: GSS \(.*\))?\Z",
     re.DOTALL,
+)
+_BREAKS = (
+    r"^(?:starting PostgreSQL |database system is shut down|database system was |"
+    r"all server processes terminated|terminating any other active server processes|"
+    r"server process \(PID |parameter \"log_(?:dis)?connections\" changed to )"
 )
 _COLUMNS = (
     ("user_name", Lacks.USER),
@@ -47,6 +59,8 @@ class Life:
     key: str
     statement: int = 0
     """pgAudit's last statement id."""
+    substatement: int = 0
+    text: int = -1
     told: tuple[str | None, ...] = (None, None, None)
     """Role, database, endpoint."""
 
@@ -71,12 +85,14 @@ class Processes:
     _lives: dict[int, Life] = field(default_factory=dict)
     _count: int = 0
 
-    def complete(self, log: pa.Table, statement: Ints) -> Completed:
+    def complete(self, log: pa.Table, statement: Ints, substatement: Ints, text: Ints) -> Completed:
         """Find the sessions of a batch.
 
         Args:
             log: LOG_SCHEMA, in file order.
-            statement: pgAudit's statement_id of each record, or -1.
+            statement, substatement: pgAudit's ids of each record, or -1.
+            text: a code that is the same for records of the same statement text; across batches
+                too, as far as there are few.
         """
         session = dictionary_encoded(log.column("session_id"))
         line = np.asarray(pc.fill_null(log.column("session_line_num"), 0).to_numpy(), np.int64)
@@ -84,8 +100,9 @@ class Processes:
         begins = line == 1
         begins |= (line == 0) & where_true(pc.starts_with(log.column("message"), RECEIVED))
         if not (lacks & int(_FILLED)).any():
+            self._forget(log)
             return Completed(log, session, begins, np.zeros(log.num_rows, bool))
-        scan = _Scan(log, statement, self._lives)
+        scan = _Scan(log, statement, substatement, text, self._lives)
         keys = self._keys(scan)
         keyless = (codes_of(session) < 0) & ((lacks & int(Lacks.SESSION)) > 0)
         for place, (column, bits) in enumerate(_COLUMNS):
@@ -101,6 +118,12 @@ class Processes:
             )
         return Completed(log, session, begins, keyless & scan.unnamed)
 
+    def _forget(self, log: pa.Table) -> None:
+        """Another form of the log tells of the same processes: their lives here have ended."""
+        if self._lives:
+            for pid in log.column("process_id").unique().to_pylist():
+                self._lives.pop(pid, None)
+
     def _keys(self, scan: "_Scan") -> list[str]:
         """A key for each life of the batch."""
         keys = []
@@ -114,18 +137,27 @@ class Processes:
 
     def _remember(self, scan: "_Scan", keys: list[str]) -> None:
         told = [scan.told_at(place) for place in range(len(_COLUMNS))]
-        for at, pid, goes_on, statement in scan.lasts():
+        if scan.restarted:
+            self._lives.clear()
+        for at, pid, goes_on, last in scan.lasts():
             if pid < 0 or not goes_on:
                 self._lives.pop(pid, None)
                 continue
             values = tuple(column[at] for column in told)
-            self._lives[pid] = Life(keys[int(scan.life[at])], statement, values)
+            self._lives[pid] = Life(keys[int(scan.life[at])], *last, told=values)
 
 
 class _Scan:
     """One pass over a batch in the order of processes; arrays are in that order if not said."""
 
-    def __init__(self, log: pa.Table, statement: Ints, known: dict[int, Life]) -> None:
+    def __init__(
+        self,
+        log: pa.Table,
+        statement: Ints,
+        substatement: Ints,
+        text: Ints,
+        known: dict[int, Life],
+    ) -> None:
         n = self.n = log.num_rows
         pid = np.asarray(pc.fill_null(log.column("process_id"), -1).to_numpy(), np.int64)
         self.unnamed = pid < 0
@@ -135,13 +167,18 @@ class _Scan:
         self.back = np.empty(n, np.int64)
         self.back[self.order] = np.arange(n)
         self.pid, self.statement = pid[self.order], statement[self.order]
+        self.substatement, self.text = substatement[self.order], text[self.order]
         self.message = log.column("message").combine_chunks()
         raised = where_true(pc.is_valid(log.column("context")))
         raised |= where_true(pc.is_valid(log.column("query")))
         self.received, self.authorized, self.ended = (
-            where_true(pc.starts_with(self.message, text)) & ~raised
-            for text in (RECEIVED, AUTHORIZED, ENDED)
+            where_true(pc.starts_with(self.message, begin)) & ~raised & is_log(log)
+            for begin in (RECEIVED, AUTHORIZED, ENDED)
         )
+        # From here on nothing that was known of processes holds.
+        breaks = where_true(pc.match_substring_regex(self.message, _BREAKS)) & ~raised & is_log(log)
+        self.restarted = bool(breaks.any())
+        self.epoch = np.cumsum(breaks)[self.order]
         self._cut(known)
         self._read()
 
@@ -157,6 +194,8 @@ class _Scan:
         ended = self.ended[self.order]
         authorized = self.authorized[self.order]
         starts = self.received[self.order] | (first & fresh)
+        starts[1:] |= (self.epoch[1:] != self.epoch[:-1]) & ~first[1:]
+        starts |= first & (self.epoch > 0)
         starts[1:] |= ended[:-1] & ~first[1:]
         group = np.maximum.accumulate(np.where(first, index, 0))
 
@@ -167,15 +206,33 @@ class _Scan:
             return np.where(found >= group, found, -1)
 
         # Let in twice: what came between was not logged.
+        let_in = np.zeros(self.n, bool)
+        let_in[heads] = [one is not None and one.told[0] is not None for one in before]
         again = authorized & (last(authorized) >= 0) & (last(authorized) >= last(starts))
+        again |= authorized & let_in[group] & (last(authorized) < 0) & (last(starts) < 0) & ~starts
         starts |= again & ~self.received[self.order]
         # A numbering that goes back is another session's.
         held = last(self.statement >= 0)
-        carried = np.zeros(self.n, np.int64)
-        carried[heads] = [0 if one is None else one.statement for one in before]
-        earlier = np.where(held >= 0, self.statement[np.maximum(held, 0)], carried[group])
+
+        def earlier(values: Ints, attribute: str, default: int) -> Ints:
+            """What pgAudit's record before said."""
+            carried = np.full(self.n, default, np.int64)
+            carried[heads] = [default if one is None else getattr(one, attribute) for one in before]
+            return np.where(held >= 0, values[np.maximum(held, 0)], carried[group])
+
+        number = earlier(self.statement, "statement", 0)
         same_life = held >= last(starts)
-        starts |= (self.statement >= 0) & (self.statement < earlier) & same_life & ~starts
+        same_number = (self.statement == number) & (number > 0)
+        jumps = (self.statement < number) | (self.statement > number + 1)
+        # The same number again is the same statement, or one inside it.
+        jumps |= (
+            same_number
+            & (self.substatement == earlier(self.substatement, "substatement", 0))
+            & (self.text != earlier(self.text, "text", -1))
+        )
+        # The first number of a session whose beginning wasn't seen needn't follow anything.
+        jumps &= (number > 0) | self._was_received(starts)
+        starts |= (self.statement >= 0) & jumps & same_life & ~starts
         starts |= first & fresh
         goes_on = first & ~starts
         self.life = np.cumsum(starts | goes_on) - 1
@@ -184,15 +241,16 @@ class _Scan:
         lookup = dict(zip(heads.tolist(), before, strict=True))
         self.carried_lives = [lookup.get(at) if goes_on[at] else None for at in begun.tolist()]
         self.pid_of_life = self.pid[begun].tolist()
-        self._last_statement = np.where(
-            self.statement >= 0,
-            self.statement,
-            np.where(
-                held >= self.life_begin,
-                self.statement[np.maximum(held, 0)],
-                np.where(goes_on[self.life_begin], carried[group], 0),
-            ),
-        )
+        held = np.maximum.accumulate(np.where(self.statement >= 0, index, -1))
+        self._held = np.where(held >= self.life_begin, held, -1)
+        self._before = lookup
+        self._goes_on, self._group = goes_on, group
+
+    def _was_received(self, starts: Bools) -> Bools:
+        """Which records' lives began with a connection that was seen to come."""
+        index = np.arange(self.n)
+        begun = np.maximum.accumulate(np.where(starts, index, -1))
+        return np.where(begun >= 0, self.received[self.order][np.maximum(begun, 0)], False)
 
     def _read(self) -> None:
         """What the server said when connections came and were let in, by row of the log."""
@@ -206,7 +264,8 @@ class _Scan:
                 values.append((None, None, f"{host}:{port}" if port else host))
         for row in np.flatnonzero(self.authorized).tolist():
             told = _AUTHORIZED.match(self.message[row].as_py())
-            if told is not None:
+            # An application_name, or a role's own name, may look like the rest of the line.
+            if told is not None and self.message[row].as_py().count(" database=") <= 1:
                 self._let_in[self.back[row]] = len(values)
                 values.append((told["role"], told["database"], None))
         self._values = values
@@ -226,13 +285,23 @@ class _Scan:
         """The same, as a column in the order of the log."""
         return pa.array(self.told_at(place), TEXT).dictionary_encode().take(pa.array(self.back))
 
-    def lasts(self) -> Iterator[tuple[int, int, bool, int]]:
-        """(place, process, whether its session goes on, last statement id) of each process."""
+    def lasts(self) -> Iterator[tuple[int, int, bool, tuple[int, int, int]]]:
+        """(place, process, whether its session goes on, pgAudit's last) of each process."""
         ends = np.ones(self.n, bool)
         ends[:-1] = self.pid[1:] != self.pid[:-1]
         ended = self.ended[self.order]
         for at in np.flatnonzero(ends).tolist():
-            yield at, int(self.pid[at]), not ended[at], int(self._last_statement[at])
+            yield at, int(self.pid[at]), not ended[at], self._last_of(at)
+
+    def _last_of(self, at: int) -> tuple[int, int, int]:
+        """pgAudit's last ids, and the text, of the life at this place."""
+        held = int(self._held[at])
+        if held >= 0:
+            return int(self.statement[held]), int(self.substatement[held]), int(self.text[held])
+        life = self._before.get(int(self._group[at]))
+        if life is None or not self._goes_on[self.life_begin[at]]:
+            return 0, 0, -1
+        return life.statement, life.substatement, life.text
 
 
 def _fill(log: pa.Table, column: str, wanting: Bools, told: pa.DictionaryArray) -> pa.Table:

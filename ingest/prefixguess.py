@@ -51,12 +51,10 @@ KNOWN = (
     "%m [%p] %q[user=%u,db=%d,app=%a,client=%h] ",
     "%m [%p] %q[user=%u,db=%d,app=%a,client=%r] ",
     "%m - %l - %p - %h - %u@%d - %x",
-    "%m %u %d [%p] ",
     "%m ",
     # Red Hat's packages up to 9.6 and 10, and pgBadger's documentation.
     "< %m > ",
     "< %t > ",
-    "< %m %u %d > ",
     "%t ",
     "%t [%p] ",
     "%t [%p]: ",
@@ -66,7 +64,6 @@ KNOWN = (
     "%t [%p-%l] %q%u@%d ",
     "%t [%p] %q%u@%d ",
     "%t [%p] %u@%d ",
-    "%t %u %d [%p] ",
     "%t [%p] %q%u@%d %a ",
     "%t [%p]: user=%u,db=%d ",
     "%t [%p]: user=%u,db=%d,app=%a ",
@@ -97,11 +94,6 @@ KNOWN = (
     "%m pid=%p,user=%u,db=%d,app=%a,client=%h ",
     "%t pid=%p,user=%u,db=%d,app=%a,client=%h ",
     # Others seen in the wild.
-    "%t %p %u %d %r ",
-    "%m;%p;%u;%d;%h;",
-    "%t; %p; %u; %d; %h; ",
-    "%m|%u|%d|%c|",
-    "%m|%p|%u|%d|%r|%a|",
     "%m %c %l ",
     "%m [%p] %c %l %v %x %e %q%u@%d %r %a ",
 )

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from scalple.ingest.compressed import Decompressed, compression
 from scalple.ingest.errors import InputError
-from scalple.ingest.rejects import Block, Reject
+from scalple.ingest.rejects import Block
 
 HEAD_BYTES = 4096
 HEAD_READ_BYTES = 1 << 20
@@ -198,18 +198,9 @@ class SourceFile:
                 yield Piece(data, block, begin, sha256, self._anchors())
                 length = BLOCK_BYTES
             elif final:
-                if self.damage is not None and data:
-                    yield self._lost(data, block)
                 return
             else:
                 length *= 2  # one record is longer than the block
-
-    def _lost(self, data: bytes, block: Block) -> Piece:
-        """What stands behind the last record of a stream that breaks off."""
-        begin, self.end = self.end, self.end + len(data)
-        reject = Reject(begin, data, f"the compressed file is cut short or damaged: {self.damage}")
-        lost = Block(block.table, [reject], len(data))
-        return Piece(data, lost, begin, hashlib.sha256(data).hexdigest(), self._anchors())
 
     def _anchors(self) -> Anchors:
         """What the next reading will recognise the file by."""

@@ -99,7 +99,7 @@ class Groups:
         labels = labels[starts[self.owner[labels]] < end]
         orphans = np.flatnonzero((self.owner < 0) & (starts < end))
         rejects = [
-            Reject(offset + int(starts[one]), self._raw(one), "continues no record before it")
+            Reject(offset + int(starts[one]), self._raw(one), self._why(one))
             for one in orphans.tolist()
         ]
         for first, last in self.stray:
@@ -114,6 +114,11 @@ class Groups:
         ]
         rejects.sort(key=lambda one: one.offset)
         return Block(table, rejects, end)
+
+    def _why(self, orphan: int) -> str:
+        if self.remarks.get(orphan) == AMBIGUOUS:
+            return "can be read in more than one way"
+        return "continues no record before it"
 
     def _line_stop(self, line: int) -> int:
         return int(self.lines.starts[line + 1]) if line + 1 < len(self.lines) else self.lines.end
@@ -225,6 +230,15 @@ def _process(heads: pa.Table) -> Ints:
     return np.zeros(heads.num_rows, np.int64)
 
 
+def _withdraw(groups: Groups, head: int, line: bytes) -> None:
+    """Read in one way it is no statement, in the other it may be one: then it isn't read at all."""
+    is_record = groups.owner[head] == head
+    text = groups.lines.data[groups.text_begin[head] : groups.text_end[head]]
+    if not is_record or (b"AUDIT: " in line and not text.startswith(b"AUDIT: ")):
+        groups.owner[groups.owner == head] = -1
+        groups.owner[head] = -1
+
+
 def _mark_second_readings(groups: Groups) -> None:
     at = groups.heads.column("line").to_numpy()
     # From here to the end of the line: what follows in further lines is no prefix.
@@ -248,3 +262,4 @@ def _mark_second_readings(groups: Groups) -> None:
             groups.lines.bytes_of(line), begins[head].as_py(), prefix
         ):
             groups.remarks[head] = AMBIGUOUS
+            _withdraw(groups, head, groups.lines.bytes_of(line))

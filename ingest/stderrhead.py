@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.ingest.lineprefix import ESCAPES, LinePrefix
-from scalple.ingest.localised import ENGLISH, LABEL_OF, SEVERITY_OF
+from scalple.ingest.localised import ENGLISH
 from scalple.ingest.prefixguess import SEVERITY
 
 Ints = npt.NDArray[np.int64]
@@ -109,11 +109,7 @@ def _heads(parts: pa.StructArray, at: Ints, prefix: LinePrefix) -> pa.Table:
 _NAME_BYTES = 63
 _ESCAPED_NAME_BYTES = 4 * _NAME_BYTES
 """From PostgreSQL 16 on a byte of an application_name may be printed as four."""
-_SERVERS_OWN = re.compile(
-    rb"AUDIT: (?:SESSION|OBJECT),|connection |replication connection |disconnection: |statement: "
-    rb"|duration: |execute |parse |bind |fastpath |parameter "
-)
-_WORD = re.compile(rf"(?P<word>{SEVERITY})\s?: {{1,2}}".encode())
+_WORD = re.compile(rf"{SEVERITY}\s?:  ".encode())
 
 
 def suspects(texts: pa.Array) -> Ints:
@@ -134,11 +130,7 @@ def second_reading(line: bytes, begin: int, prefix: LinePrefix) -> bool:
         names = whole.fullmatch(line, 0, found.start())
         if names is None or not _short_enough(names):
             continue
-        english = SEVERITY_OF.get(found["word"].decode())
-        if english is None and found["word"].decode() not in LABEL_OF:
-            continue
-        if english != "LOG" or _SERVERS_OWN.match(line, found.end()):
-            return True
+        return True
     return False
 
 
@@ -148,9 +140,8 @@ def _whole_prefix(prefix: LinePrefix) -> re.Pattern[bytes]:
 
 
 def _short_enough(names: re.Match[bytes]) -> bool:
-    limits = {"f_u": _NAME_BYTES, "f_d": _NAME_BYTES, "f_a": _ESCAPED_NAME_BYTES}
     return all(
-        len(value) <= limits.get(name, len(value))
+        len(value) - 3 * value.count(b"\\x") <= _NAME_BYTES
         for name, value in names.groupdict().items()
-        if value is not None
+        if value is not None and name in ("f_u", "f_d", "f_a")
     )

@@ -24,7 +24,7 @@ import pyarrow as pa
 from scalple.ingest.container import EMPTY, RECORD_BYTES_MAX, Container, ReadOptions
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.lineprefix import LinePrefix, problem, read_prefix
-from scalple.ingest.localised import ENGLISH, LABEL_OF, SEVERITY_OF
+from scalple.ingest.localised import ENGLISH, LABEL_OF, SEVERITY_OF, UNKNOWN
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.prefixguess import SEVERITY, describe, known_prefixes, ranked, share
 from scalple.ingest.rejects import Block, Reject
@@ -41,7 +41,10 @@ RECOGNISED_SHARE = 0.5
 """Part of a file's first lines that one prefix must match, if nobody stated it."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d|\b\d{10}\.\d{3}\b")
 _TIME_WITHIN = 300
-_ANNOUNCED = re.compile(rb'"log_line_prefix" [^"\n]{1,80} "([^"\n]{1,200})"')
+_ANNOUNCED = re.compile(
+    rb'(?m)^[^\t\n][^\n]*?:  [^\n"]{0,40}"log_line_prefix" [^"\n]{1,80} "([^"\n]{1,200})"$'
+)
+_ANNOUNCED_MAX = 16
 _FOREIGN_WORD = re.compile(
     rf"({'|'.join(map(re.escape, {*SEVERITY_OF, *LABEL_OF} - set(ENGLISH)))})\s?: {{1,2}}".encode()
 )
@@ -114,7 +117,8 @@ class StderrReader:
         """The server says so when its prefix changes; lines so far have been read with the old."""
         for found in _ANNOUNCED.findall(data):
             text = found.decode("utf-8", "replace")
-            if problem(text) is None and text not in [one.text for one in self.prefixes]:
+            full = len(self.prefixes) >= _ANNOUNCED_MAX
+            if not full and problem(text) is None and text not in map(_text_of, self.prefixes):
                 self.prefixes.append(read_prefix(text))
 
     def _match(self, lines: Lines) -> pa.Table:
@@ -141,6 +145,10 @@ class StderrReader:
         whole = pa.concat_tables(parts).combine_chunks()
         order = np.argsort(whole.column("line").to_numpy(), kind="stable")
         return whole.take(pa.array(order))
+
+
+def _text_of(prefix: LinePrefix) -> str:
+    return prefix.text
 
 
 def _too_long(data: bytes, offset: int) -> Block:
@@ -204,10 +212,37 @@ def _open(head: bytes, place: str, options: ReadOptions) -> StderrReader:
         best = ranked(sample, known_prefixes())
         if not best:
             raise InputError("no line begins with a known log_line_prefix", place=place)
-        prefixes = [read_prefix(best[0].text)]
+        prefixes = [_checked(read_prefix(best[0].text), sample, place)]
     words = SEVERITY if _FOREIGN_WORD.search(head) else ENGLISH_WORDS
     first = head.partition(b"\n")[0]
     return StderrReader(LogTimes(options.timezone, place), prefixes, words, first.endswith(b"\r"))
+
+
+_AUTHORIZED = re.compile(r"connection authorized: user=(\S+) database=(\S+)(?: |$)")
+
+
+def _checked(guess: LinePrefix, sample: list[str], place: str) -> LinePrefix:
+    """Which of two names is the role only the server's own word tells: it must not contradict.
+
+    Raises:
+        InputError: it does.
+    """
+    pattern = re.compile(rf"{guess.pattern}LOG: {{1,2}}(?P<message>.*)")
+    for line in sample:
+        found = pattern.match(line)
+        told = _AUTHORIZED.match(found["message"]) if found else None
+        if found is None or told is None or not {"u", "d"} & set(guess.escapes):
+            continue
+        names = {"f_u": told[1], "f_d": told[2]}
+        shown = {name: found[name] for name in names if name in found.re.groupindex}
+        if any(value not in (names[name], *UNKNOWN) for name, value in shown.items()):
+            raise InputError(
+                f"its lines look like log_line_prefix {guess.text!r}, but role and database are "
+                "others in what the server says of connections",
+                place=place,
+                hint="state the prefix: --log-line-prefix '…', as it stands in postgresql.conf",
+            )
+    return guess
 
 
 CONTAINER = Container("a stderr log", looks_like_stderr, _open)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from scalple.ingest.lineprefix import read_prefix
-from scalple.ingest.prefixguess import KNOWN, ranked
+from scalple.ingest.prefixguess import KNOWN, SEVERITY, ranked
 from scalple.ingest.records import AMBIGUOUS, NONSTANDARD
 from scalple.ingest.stderrhead import match_one
 from scalple.ingest.stderrlines import Lines
@@ -27,6 +27,11 @@ Bools = npt.NDArray[np.bool_]
 INJECTED_BYTES = 160
 """More than the names of user and database, which a client chooses, can bring into a log."""
 _JOINED_LINES_MAX = 4
+_REST_BYTES = 200
+_SEVERITY = re.compile(rf"{SEVERITY}\s?:  ".encode())
+_COPIED_BYTES_MAX = 1 << 16
+"""A copy for people isn't longer; what a client writes may be."""
+_GAP_BYTES_MAX = 64
 _COMMAS_MIN = 8
 """Between the fields of pgAudit's message; fewer are half of one."""
 _COMMAS_BEFORE_STATEMENT = 7
@@ -94,7 +99,7 @@ def _joined(
                 last += 1
             return None
         raw = lines.data[lines.starts[line] : lines.ends[last]]
-        found = match_one(line, raw, prefix)
+        found = match_one(line, raw, prefix) if _SEVERITY.search(raw) else None
         if found is not None:
             cover[line : last + 1] = False
             return found
@@ -137,6 +142,7 @@ def place_strays(groups: "Groups", strays: Strays) -> None:
     for head in np.flatnonzero(np.isin(at, list(strays.doubtful))).tolist():
         groups.remarks[head] = AMBIGUOUS
         groups.bound.add(head)
+    _doubt_what_names_may_have_brought(groups, strays, at)
     for line in strays.at:
         head = int(np.searchsorted(at, line)) - 1
         if head >= 0 and _continues(groups, head, line):
@@ -152,6 +158,29 @@ def place_strays(groups: "Groups", strays: Strays) -> None:
             groups.stray.append((line, _stop_of(groups, strays, line)))
 
 
+def _doubt_what_names_may_have_brought(
+    groups: "Groups", strays: Strays, at: npt.NDArray[np.int64]
+) -> None:
+    """Heads right before the rest of a line, or before a failure that quotes a name of several
+    lines: names of user and database with line breaks may have looked like whole lines."""
+    starts = groups.lines.starts[at]
+    ends = [
+        int(groups.lines.starts[line])
+        for line in strays.at
+        if _SEVERITY.search(groups.lines.bytes_of(line)[:_REST_BYTES])
+    ]
+    fatal = np.array([one == "FATAL" for one in groups.severities], bool)[groups.word_of]
+    for head in np.flatnonzero(fatal).tolist():
+        if b"\n\t" in groups.lines.data[groups.text_begin[head] : groups.text_end[head]]:
+            ends.append(int(starts[head]))
+    for end in ends:
+        first = int(np.searchsorted(starts, end - INJECTED_BYTES * 2))
+        for head in range(first, int(np.searchsorted(starts, end))):
+            groups.remarks[head] = AMBIGUOUS
+            groups.bound.add(head)
+            groups.bound.add(min(head + 1, len(at) - 1))
+
+
 def _flattened(groups: "Groups", head: int) -> bytes:
     """The text of a head that was put together: from where AUDIT stands."""
     begin = groups.lines.starts[groups.heads.column("line")[head].as_py()]
@@ -160,9 +189,11 @@ def _flattened(groups: "Groups", head: int) -> bytes:
 
 
 def _continues(groups: "Groups", head: int, line: int) -> bool:
-    end = int(groups.text_end[head])
-    if groups.lines.data[end : groups.lines.starts[line]].strip(b"\r\n"):
+    end, begin = int(groups.text_end[head]), int(groups.lines.starts[line])
+    if begin - end > _GAP_BYTES_MAX or groups.lines.data[end:begin].strip(b"\r\n"):
         return False  # something else stands in between
+    if end - groups.text_begin[head] > _COPIED_BYTES_MAX:
+        return False
     if _BEGINS.match(groups.lines.bytes_of(line)):
         return False  # another record, of an unknown form
     if groups.word_of[head] < 0:

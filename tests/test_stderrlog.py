@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest import sourcefile, stderrlog
+from scalple.ingest import sourcefile, stderrhead, stderrlog
 from scalple.ingest.container import LogReader, ReadOptions
-from scalple.ingest.errors import ConfigError
+from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.localised import LABELS, SEVERITIES
 from scalple.ingest.prefixguess import KNOWN
 from scalple.ingest.records import AMBIGUOUS, NONSTANDARD, UNPROVEN
@@ -514,14 +514,111 @@ def test_a_stranger_cannot_write_a_statement_into_the_log(setting: str) -> None:
             assert all(row["remark"] == AMBIGUOUS for row in audit)
 
 
-@pytest.mark.parametrize("severity", ["LOG", "ERROR"])
-def test_an_application_name_that_looks_like_the_end_of_a_prefix(severity: str) -> None:
-    name = f"x {severity}:  {AUDIT}"[:63]
-    forged = Entry("connection authorized: user=app_user database=production", values={"a": name})
-    honest = Entry("AUDIT: SESSION,2,1,READ,SELECT,,,SELECT ' LOG:  x',<none>")
-    table = parse(printed("%m [%p] %q%u@%d %a ", [forged, honest, Entry(AUDIT)]), None).table
-    marked = [row for row in table.to_pylist() if row["message"].startswith("AUDIT")]
-    assert [row["remark"] for row in marked] == [AMBIGUOUS, None, None]
+@pytest.mark.parametrize("severity", ["LOG", "ERROR", "DETAIL"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "connection authorized: user=app_user database=production",
+        "unexpected EOF on client connection with an open transaction",
+        "AUDIT: SESSION,7,1,READ,SELECT,,,SELECT 2,<none>",
+    ],
+)
+def test_an_application_name_that_looks_like_the_end_of_a_prefix(
+    severity: str, message: str
+) -> None:
+    """Neither a statement that was never run, nor the loss of one that was."""
+    for name in (f"x {severity}:  {AUDIT}"[:63], f"z {severity}:  x"):
+        forged = Entry(message, values={"a": name})
+        data = printed("%m [%p] %q%u@%d %a ", [Entry("a"), forged, Entry(AUDIT)])
+        for setting in ("%m [%p] %q%u@%d %a ", None):
+            block = parse(data, setting)
+            rows = block.table.to_pylist()
+            audit = [row for row in rows if row["message"].startswith("AUDIT")]
+            assert audit[-1]["remark"] is None
+            assert {row["remark"] for row in audit[:-1]} <= {AMBIGUOUS}
+            kept = b"".join(one.raw for one in block.rejects)
+            kept += b"".join(row["message"].encode() for row in audit)
+            assert kept.count(b"AUDIT: ") >= data.count(b"AUDIT: ")
+            assert [row["detail"] for row in rows] == [None] * len(rows)
+
+
+def test_text_about_log_lines_far_from_the_prefix_is_not_suspected() -> None:
+    text = "AUDIT: SESSION,2,1,READ,SELECT,,,SELECT id FROM lines WHERE text = 'x LOG:  y',<none>"
+    assert parse(printed("%m [%p] %q%u@%d %a ", [Entry(text)])).table["remark"].null_count == 1
+
+
+def test_names_of_a_failed_login_that_are_whole_lines() -> None:
+    """The first of them stands behind the true prefix, the last before the true rest."""
+    time = "2026-03-14 11:22:09.123 UTC"
+    user = f"a@b LOG:  c\n{time} [79] jmueller"
+    short = "1773487328.123 [79] jmueller"
+    for setting, names in (
+        (DEBIAN, {"u": user, "d": "app LOG:  AUDIT: SESSION,1,1,READ,SELECT,,,a,b\n"}),
+        (DEBIAN, {"u": user, "d": "app LOG:  AUDIT: SESSION,1,1,READ,SELECT,,,a,b"}),
+        (
+            "%n [%p] %u@%d ",
+            {
+                "u": f"a@b LOG:  c\n{short}",
+                "d": "p LOG:  AUDIT: SESSION,1,1,R,,,,a,b\n1.123 [8] x@y",
+            },
+        ),
+    ):
+        assert all(len(name) <= 63 for name in names.values())
+        message = f'password authentication failed for user "{names["u"]}"'
+        data = printed(
+            setting, [Entry("a")] * 3 + [Entry(message, "FATAL", names)] + [Entry("b")] * 3
+        )
+        rows = parse(data, setting).table.to_pylist()
+        audit = [row for row in rows if row["message"].startswith("AUDIT")]
+        assert {row["remark"] for row in audit} <= {AMBIGUOUS}
+        assert [row["message"] for row in rows if row["remark"] is None][-2:] == ["b", "b"]
+
+
+def test_a_guess_that_swaps_role_and_database_is_refused() -> None:
+    swapped = "%m [%p] %d@%u "
+    told = "connection authorized: user=awagner database=jmueller"
+    names = {"u": "awagner", "d": "jmueller"}
+    data = printed(swapped, [Entry(told, values=names), Entry(AUDIT, values=names)])
+    with pytest.raises(InputError, match="role and database"):
+        reader(data, None)
+    assert parse(data, swapped).table["user_name"].to_pylist() == ["awagner"] * 2
+
+
+def test_a_client_that_announces_prefixes_fills_no_memory() -> None:
+    text = "".join(f'\nparameter "log_line_prefix" changed to "%m {n} "' for n in range(2000))
+    data = printed(DEBIAN, [Entry(f"statement: x{text}"), Entry(f"x{text}", "ERROR")])
+    one = reader(data, DEBIAN)
+    one.parse(data, 0, final=True)
+    assert isinstance(one, stderrlog.StderrReader)
+    assert len(one.prefixes) <= 16
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "2026-03-14 11:22:08.123 UTC [77] jmueller@app whatever",
+        "2026-03-14 11:22:08.123 UTC",
+        "foreign",
+        " indented",
+    ],
+)
+def test_many_lines_of_no_form_cost_a_bounded_number_of_patterns(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+
+    def counted(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        return stderrhead.match_one(*arguments)  # type: ignore[arg-type]
+
+    for module in ("stderrstrays", "stderrlog"):
+        monkeypatch.setattr(f"scalple.ingest.{module}.match_one", counted)
+    quoted = 'AUDIT: SESSION,1,1,READ,SELECT,,,"open'
+    data = printed(DEBIAN, [Entry("a"), Entry(quoted)]) + f"{line}\n".encode() * 20_000
+    block = parse(data + printed(DEBIAN, [Entry("b")]))
+    assert block.table["message"][-1].as_py() == "b"
+    assert calls < 100
 
 
 # -- the entries of the brief ---------------------------------------------------------------------
