@@ -30,6 +30,8 @@ from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
 DEFAULT_ORIGIN = "default"
+LARGE_BYTES = 64 << 20
+"""From so much on, segments will be large."""
 _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | re.DOTALL)
 
 
@@ -167,6 +169,8 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     ):
         for note in writer.notes:
             _warn(note)
+        if sum(file.size - file.end for file in found.fresh) >= LARGE_BYTES:
+            writer.expect_large_segments()
         measured = not any(file.is_compressed for file in found.fresh)
         total = sum(file.size - file.end for file in found.fresh) if measured else None
         task = progress.add_task("reading", total=total, statements=0)

@@ -115,6 +115,8 @@ class StderrReader:
 
     def _note_announced(self, data: bytes) -> None:
         """The server says so when its prefix changes; lines so far have been read with the old."""
+        if b'"log_line_prefix"' not in data:
+            return
         for found in _ANNOUNCED.findall(data):
             text = found.decode("utf-8", "replace")
             full = len(self.prefixes) >= _ANNOUNCED_MAX

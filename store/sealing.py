@@ -42,14 +42,23 @@ class Sealer:
         self._other: _OtherProcess | None = None
         self._alone = False
 
+    def start(self) -> None:
+        """Start the other process now: large segments will come, and it takes a moment."""
+        if self._other is None and not self._alone:
+            try:
+                self._other = _OtherProcess()
+            except OSError:
+                self._alone = True
+
     def seal(self, kind: str, table: pa.Table) -> Sealed:
         """One segment of a kind, under a new salt key."""
         segment = Segment(kind, table, secrets.token_bytes(SALT_KEY_BYTES))
-        if table.num_rows >= PROCESS_ROWS_MIN and not self._alone:
+        if table.num_rows >= PROCESS_ROWS_MIN:
+            self.start()
             try:
-                self._other = self._other or _OtherProcess()
-                return self._other.seal(segment)
-            except OSError:  # it can't be started here, or was ended: do without from now on
+                if self._other is not None:
+                    return self._other.seal(segment)
+            except OSError:  # it was ended: do without from now on
                 self.close()
                 self._alone = True
         return _seal(segment)

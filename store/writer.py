@@ -113,6 +113,10 @@ class StoreWriter:
         writer.notes = notes
         return writer
 
+    def expect_large_segments(self) -> None:
+        """Saves the first of them the time that sealing them takes to get ready."""
+        self._sealer.start()
+
     def close(self) -> None:
         """Gives the lock back. What was prepared and not committed is gone at the next opening."""
         self._usable = False
