@@ -9,7 +9,6 @@ kind what it seems to be.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -118,12 +117,12 @@ def _open(
         elif file.end < file.size:
             found.warnings.append(f"{path}: holds no complete record yet ({file.size} bytes)")
     _refuse_other_forms(samples)
-    samples.sort(key=lambda one: one.order)
-    kept = [
-        one
-        for _, alike in groupby(samples, key=lambda one: one.order)
-        for one in _distinct([sample.opened for sample in alike], found)
-    ]
+    # Of the same moment, as they were given.
+    samples.sort(key=lambda one: one.first_us)
+    alike: dict[tuple[int, bytes], list[Opened]] = {}
+    for sample in samples:
+        alike.setdefault((sample.first_us, sample.begins), []).append(sample.opened)
+    kept = [one for group in alike.values() for one in _distinct(group, found)]
     found.known += sum(not has_news(one) for one in kept)
     return kept
 
@@ -134,8 +133,9 @@ class _Sample:
 
     opened: Opened
     holds_record: bool
-    order: tuple[int, bytes]
+    first_us: int
     """Files are read in the order of their first time."""
+    begins: bytes
     audit: frozenset[tuple[int, int, str]]
     """(second, process, message) of its first pgAudit records."""
 
@@ -160,7 +160,8 @@ def _sample(opened: Opened) -> _Sample:
     return _Sample(
         opened,
         bool(block.consumed) or len(data) < file.size,
-        (first or 0, data[:64]),
+        first or 0,
+        data[:64],
         _first_audit(table) if opened.reader is not None else frozenset(),
     )
 

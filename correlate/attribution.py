@@ -131,6 +131,8 @@ class Known:
     session_contradicted: Bools
     same_actor: Bools
     """The session's actor and the client's are one."""
+    told: Bools
+    """Whose session it is rests on messages that a client may have raised, unmarked."""
 
 
 @dataclass(slots=True)
@@ -188,8 +190,11 @@ def attribute(known: Known) -> Attribution:
     direct = known.unpooled
     disagree = direct & by_session_possible & named & ~known.same_actor
     conflict = rule(disagree | (direct & known.session_contradicted), CANDIDATES, reason=CONFLICT)
-    direct_client = rule(direct & named, PROVEN, ENDPOINT)
-    direct_session = rule(direct & by_session_possible, PROVEN, known.session_method)
+    direct_client = rule(direct & named & ~known.told, PROVEN, ENDPOINT)
+    direct_client |= rule(direct & named, CLAIMED, ENDPOINT, ORIGIN_UNPROVEN)
+    by_session = direct & by_session_possible
+    direct_session = rule(by_session & ~known.told, PROVEN, known.session_method)
+    direct_session |= rule(by_session, CLAIMED, known.session_method, ORIGIN_UNPROVEN)
     rule(direct & (known.matches > 1), UNATTRIBUTED, reason=SEVERAL_CLIENTS)
     rule(direct & one_client, UNATTRIBUTED, reason=UNIDENTIFIED)
     rule(direct, UNATTRIBUTED, reason=NO_IDENTITY)

@@ -243,6 +243,11 @@ class Correlator:
             session_method=session_method,
             session_contradicted=np.array([one.contradicted for one in sessions], bool)[position],
             same_actor=self._served.same_actor(sessions, position, client),
+            told=batch.lacking(Lacks.MARKS)[rows]
+            & (
+                batch.lacking(Lacks.SESSION | Lacks.USER | Lacks.ENDPOINT | Lacks.PORT)[rows]
+                | (session_method == methods["external-identity"])
+            ),
         )
         return known, client, attribute(known)
 

@@ -22,8 +22,10 @@ from scalple.correlate.logbatch import (
     codes_of,
     dictionary_encoded,
     is_log,
+    where_in,
     where_true,
 )
+from scalple.ingest.localised import SEVERITIES
 from scalple.ingest.records import TEXT, Lacks
 
 RECEIVED = "connection received: "
@@ -34,7 +36,7 @@ ENDED = "disconnection: "
 # what a client may choose, its application_name, comes last.
 _RECEIVED = re.compile(r"connection received: host=(?P<host>\S+)(?: port=(?P<port>\d{1,5}))?\Z")
 _AUTHORIZED = re.compile(
-    r"connection authorized: user=(?P<role>.*?)(?: database=(?P<database>.*?))?"
+    r"connection authorized: user=(?P<role>.*?) database=(?P<database>.*?)"
     r"(?: application_name=.*?)?(?: SSL enabled \(.*\))?(?: GSS \(.*\))?\Z",
     re.DOTALL,
 )
@@ -43,6 +45,7 @@ _BREAKS = (
     r"all server processes terminated|terminating any other active server processes|"
     r"server process \(PID |parameter \"log_(?:dis)?connections\" changed to )"
 )
+_FATAL = pa.array([*SEVERITIES["FATAL"].split(), *SEVERITIES["PANIC"].split()], TEXT)
 _COLUMNS = (
     ("user_name", Lacks.USER),
     ("database_name", Lacks.DATABASE),
@@ -175,6 +178,8 @@ class _Scan:
             where_true(pc.starts_with(self.message, begin)) & ~raised & is_log(log)
             for begin in (RECEIVED, AUTHORIZED, ENDED)
         )
+        # A connection that is refused, or ends so, says no goodbye; no client can raise this.
+        self.ended |= where_in(log.column("error_severity"), _FATAL)
         # From here on nothing that was known of processes holds.
         breaks = where_true(pc.match_substring_regex(self.message, _BREAKS)) & ~raised & is_log(log)
         self.restarted = bool(breaks.any())

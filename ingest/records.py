@@ -29,6 +29,8 @@ class Lacks(IntFlag):
     STATE = 256
     FRACTION = 512
     """Its times are whole seconds."""
+    MARKS = 1024
+    """It may not show which messages a client raised (a terse log leaves CONTEXT out)."""
 
 
 NONSTANDARD = "nonstandard-line"

@@ -191,7 +191,8 @@ class SourceFile:
             begin = self.end
             data = self.read(begin, length)
             final = self._ends_at(begin + len(data))
-            block = parse(data, begin, final)
+            # What breaks off may break off anywhere: its last record waits for the rest.
+            block = parse(data, begin, final and self.damage is None)
             if block.consumed:
                 self.end += block.consumed
                 sha256 = hashlib.sha256(memoryview(data)[: block.consumed]).hexdigest()

@@ -43,7 +43,7 @@ def columns_of(
         times: resolves the time stamps.
     """
     said = groups.heads.take(pa.array(kept)).combine_chunks()
-    columns = _from_head(said, times)
+    columns = _from_head(said, times, groups.lacks)
     messages, broken = _text(texts.take(pa.array(kept)))
     columns["message"] = messages
     completed, also_broken = _from_labels(groups, kept, labels, texts)
@@ -53,7 +53,8 @@ def columns_of(
     columns["message"], columns["sql_state_code"] = states
     columns["error_severity"] = _severities(groups, kept)
     columns["message"] = _without_place(columns["message"], columns["error_severity"])
-    columns["remark"] = _remarks(groups, kept, columns, location)
+    verbose = pc.is_valid(said.column("state").combine_chunks())
+    columns["remark"] = _remarks(groups, kept, columns, location, verbose)
     columns["lines"] = pa.array(_line_counts(kept, groups.owner[labels]), pa.int32())
     starts = groups.lines.starts[said.column("line").to_numpy()]
     columns["source_offset"] = pa.array(starts.astype(np.uint64) + np.uint64(offset))
@@ -84,7 +85,7 @@ def _decoded(value: bytes) -> str | None:
         return None
 
 
-def _from_head(said: pa.Table, times: LogTimes) -> dict[str, pa.Array]:
+def _from_head(said: pa.Table, times: LogTimes, lacks: Lacks) -> dict[str, pa.Array]:
     def encoded(escape: str) -> pa.DictionaryArray:
         values = said.column(f"f_{escape}").combine_chunks().dictionary_encode()
         texts = [value.decode("utf-8", "replace") for value in values.dictionary.to_pylist()]
@@ -113,7 +114,7 @@ def _from_head(said: pa.Table, times: LogTimes) -> dict[str, pa.Array]:
         "virtual_transaction_id": said.column("f_v").combine_chunks().cast(pa.string()),
         "backend_type": encoded("b"),
         "leader_pid": number("P", pa.int32()),
-        "lacks": _lacks(said),
+        "lacks": _lacks(said, lacks),
     }
 
 
@@ -123,9 +124,10 @@ def _recoded(indices: pa.Array, values: list[str | None]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(distinct.indices.take(indices), distinct.dictionary)
 
 
-def _lacks(said: pa.Table) -> pa.Array:
+def _lacks(said: pa.Table, besides: Lacks) -> pa.Array:
     """Where no client is served, %a prints nothing: a parallel worker's name stays unsaid."""
-    lacks = said.column("lacks").combine_chunks()
+    given = said.column("lacks").combine_chunks()
+    lacks = pc.bit_wise_or(given, pa.scalar(int(besides), pa.uint16()))
     unsaid = pc.bit_wise_or(lacks, pa.scalar(int(Lacks.NAME), pa.uint16()))
     return pc.if_else(pc.is_null(said.column("f_a").combine_chunks()), unsaid, lacks)
 
@@ -204,8 +206,9 @@ def _states(
     messages = columns["message"]
     if told.null_count == len(told):
         return messages, given
-    # Without its LOCATION line a record isn't verbose: the five characters are the message's.
-    verbose = pc.is_valid(location)
+    # Without its LOCATION line a record isn't verbose: the five characters are the message's. But
+    # a statement never gets lost by that: see `_remarks`.
+    verbose = pc.or_(pc.is_valid(location), pc.starts_with(messages, "AUDIT: "))
     whole = pc.binary_join_element_wise(told, messages, ": ")
     messages = pc.if_else(pc.or_(verbose, pc.is_null(told)), messages, whole)
     state = pc.coalesce(given, pc.if_else(verbose, told, pa.scalar(None, pa.string())))
@@ -228,7 +231,11 @@ def _severities(groups: "Groups", kept: Ints) -> pa.DictionaryArray:
 
 
 def _remarks(
-    groups: "Groups", kept: Ints, columns: dict[str, pa.Array], location: pa.Array
+    groups: "Groups",
+    kept: Ints,
+    columns: dict[str, pa.Array],
+    location: pa.Array,
+    verbose: pa.Array,
 ) -> pa.Array:
     """What makes a record less than PostgreSQL's own word."""
     remarks = {
@@ -239,11 +246,11 @@ def _remarks(
     audit = pc.starts_with(columns["message"], "AUDIT: ")
     elsewhere = pc.and_(audit, pc.fill_null(pc.invert(pc.starts_with(location, _AUDITED)), False))
     severity = columns["error_severity"].cast(pa.string())
-    # A warning that a client raises leaves its mark in CONTEXT only, which terse logs leave out.
-    unproven = pc.and_(
-        pc.and_(audit, pc.and_(pc.is_null(location), pc.is_null(columns["context"]))),
-        pc.fill_null(pc.not_equal(severity, "LOG"), False),
-    )
+    # A warning that a client raises leaves its mark in CONTEXT only, which terse logs leave out; and
+    # what looks like half a verbose record may be a message that begins so.
+    odd = pc.or_(pc.fill_null(pc.not_equal(severity, "LOG"), False), verbose)
+    bare = pc.and_(pc.is_null(location), pc.is_null(columns["context"]))
+    unproven = pc.and_(pc.and_(audit, bare), odd)
     for which, remark in ((elsewhere, FORGED), (unproven, UNPROVEN)):
         for row in np.flatnonzero(np.asarray(which.to_numpy(zero_copy_only=False), bool)).tolist():
             remarks.setdefault(row, remark)

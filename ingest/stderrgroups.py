@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from scalple.ingest.lineprefix import read_prefix
 from scalple.ingest.localised import LABEL_OF, SEVERITY_OF
 from scalple.ingest.logtime import LogTimes
-from scalple.ingest.records import AMBIGUOUS
+from scalple.ingest.records import AMBIGUOUS, Lacks
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.stderrcolumns import columns_of
 from scalple.ingest.stderrhead import HEAD_BYTES, second_reading, suspects
@@ -54,6 +54,7 @@ class Groups:
     severities: list[str | None]
     stray: list[tuple[int, int]]
     """(first, last) line of each piece that is no record."""
+    lacks: Lacks
     remarks: dict[int, str] = field(default_factory=dict)
     """By ordinal."""
     rewritten: dict[int, bytes] = field(default_factory=dict)
@@ -87,9 +88,14 @@ class Groups:
         return int(self.lines.starts[self.heads.column("line")[int(cuts[-1])].as_py()])
 
     def _is_open(self, head: int) -> bool:
-        """The text is pgAudit's, and a quoted field in it doesn't end."""
+        """More of it must follow: a quoted field of pgAudit's, or the place that logged it."""
         text = self.lines.data[self.text_begin[head] : self.text_end[head]]
-        return text.startswith(b"AUDIT: ") and text.count(b'"') % 2 == 1
+        if text.startswith(b"AUDIT: ") and text.count(b'"') % 2 == 1:
+            return True
+        # A verbose record ends with its LOCATION; others may only look like one.
+        verbose = self.heads.column("state")[head].is_valid and "location" in self.fields
+        labels = self.word_of[np.flatnonzero(self.owner == head)]
+        return verbose and "location" not in [self.fields[code] for code in labels.tolist()]
 
     def block(self, end: int, offset: int, times: LogTimes) -> Block:
         """The records that begin before `end`."""
@@ -148,8 +154,8 @@ class Groups:
         return texts
 
 
-def read_groups(lines: Lines, heads: pa.Table) -> Groups:
-    """Put the lines of a block together."""
+def read_groups(lines: Lines, heads: pa.Table, lacks: Lacks) -> Groups:
+    """Put the lines of a block together; `lacks` is what the log lacks besides its prefix."""
     heads, strays = join_broken_heads(lines, heads)
     at = heads.column("line").to_numpy()
     n = len(at)
@@ -162,6 +168,7 @@ def read_groups(lines: Lines, heads: pa.Table) -> Groups:
         np.full(n, -1, np.int64),
         *_words(heads),
         stray=[],
+        lacks=lacks,
     )
     _own(groups)
     place_strays(groups, strays)

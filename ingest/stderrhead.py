@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.ingest.lineprefix import ESCAPES, LinePrefix
-from scalple.ingest.localised import ENGLISH
+from scalple.ingest.localised import ENGLISH, LABEL_OF
 from scalple.ingest.prefixguess import SEVERITY
 
 Ints = npt.NDArray[np.int64]
@@ -47,6 +47,15 @@ def _pattern(prefix: LinePrefix, words: str) -> str:
 
 ENGLISH_WORDS = "(?:" + "|".join(ENGLISH) + ")"
 """Enough for most files, and much quicker than the words of all languages."""
+
+
+_TOLD_UNLESS_TERSE = frozenset({"detail", "hint", "internal_query", "context", "location"})
+
+
+def shows_marks(heads: pa.Table) -> bool:
+    """Whether a log isn't terse: then whatever a client raises has its CONTEXT."""
+    words = heads.column("word").unique().to_pylist()
+    return any(LABEL_OF.get(word.decode()) in _TOLD_UNLESS_TERSE for word in words if word)
 
 
 def match_heads(lines: pa.Array, at: Ints, prefix: LinePrefix, words: str) -> tuple[pa.Table, Ints]:

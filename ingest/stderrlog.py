@@ -27,9 +27,10 @@ from scalple.ingest.lineprefix import LinePrefix, problem, read_prefix
 from scalple.ingest.localised import ENGLISH, LABEL_OF, SEVERITY_OF, UNKNOWN
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.prefixguess import SEVERITY, describe, known_prefixes, ranked, share
+from scalple.ingest.records import Lacks
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.stderrgroups import LONG, WITHOUT_PREFIX, read_groups
-from scalple.ingest.stderrhead import ENGLISH_WORDS, match_heads, match_one
+from scalple.ingest.stderrhead import ENGLISH_WORDS, match_heads, match_one, shows_marks
 from scalple.ingest.stderrlines import Lines
 
 Ints = npt.NDArray[np.int64]
@@ -59,12 +60,14 @@ class StderrReader:
         prefixes: the prefix of the file's lines first, then others that it was seen to have.
         words: severities and labels to look for first, as a pattern.
         is_crlf: lines end as on Windows.
+        lacks: what the log doesn't show, besides what its prefix lacks.
     """
 
     times: LogTimes
     prefixes: list[LinePrefix]
     words: str = ENGLISH_WORDS
     is_crlf: bool = False
+    lacks: Lacks = Lacks(0)  # noqa: RUF009 (immutable)
     _known: list[LinePrefix] = field(default_factory=known_prefixes)
 
     def parse(self, data: bytes, offset: int, *, final: bool) -> Block:
@@ -79,11 +82,17 @@ class StderrReader:
         self._note_announced(data)
         lines = Lines(data, consumed, self.is_crlf)
         heads = self._match(lines)
-        groups = read_groups(lines, heads)
+        groups = read_groups(lines, heads, self.lacks)
         end = groups.last_end(final=final)
         if end == 0:
             return _too_long(data, offset) if not final else Block(EMPTY, [], 0)
         return groups.block(end, offset, self.times)
+
+    def look_for_marks(self, head: bytes) -> None:
+        """By the file's first bytes, so that it is the same wherever the reading begins."""
+        end = head.rfind(b"\n") + 1
+        if not end or not shows_marks(self._match(Lines(head, end, self.is_crlf))):
+            self.lacks |= Lacks.MARKS
 
     def next_start(self, data: bytes) -> int | None:
         """Where the first line that is a record's begins, behind the first line."""
@@ -217,7 +226,9 @@ def _open(head: bytes, place: str, options: ReadOptions) -> StderrReader:
         prefixes = [_checked(read_prefix(best[0].text), sample, place)]
     words = SEVERITY if _FOREIGN_WORD.search(head) else ENGLISH_WORDS
     first = head.partition(b"\n")[0]
-    return StderrReader(LogTimes(options.timezone, place), prefixes, words, first.endswith(b"\r"))
+    reader = StderrReader(LogTimes(options.timezone, place), prefixes, words, first.endswith(b"\r"))
+    reader.look_for_marks(head)
+    return reader
 
 
 _AUTHORIZED = re.compile(r"connection authorized: user=(\S+) database=(\S+)(?: |$)")

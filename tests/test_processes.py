@@ -130,3 +130,48 @@ def test_another_form_of_the_log_in_between_ends_what_was_known(tmp_path: Path) 
         [before, csvlog, after], rules=RULES, options=ReadOptions("UTC", (POOR,))
     )
     assert names(done) == ["jm", "aw", "aw", None]
+
+
+# -- logs that wouldn't show what a client raised ---------------------------------------------------
+
+HINT = "HINT|whatever: a log with hints isn't terse"
+
+
+def graded(done: Attributed) -> list[tuple[object, object]]:
+    return [(row["attribution_grade"], row["session_user_id"]) for row in done.dicts()]
+
+
+def test_without_marks_messages_are_no_more_than_a_claim(tmp_path: Path) -> None:
+    """A trigger that fires at the end of a transaction raises without CONTEXT and STATEMENT."""
+    forged = [COME, let_in("awagner"), audit(1, "aw"), COME, let_in("jmueller"), audit(2, "aw")]
+    assert graded(attributed(tmp_path, forged)) == [("claimed", "aw"), ("claimed", "jm")]
+    honest = [COME, HINT, let_in("awagner"), audit(1, "aw")]
+    assert graded(attributed(tmp_path, honest)) == [("proven", "aw")]
+
+
+def test_an_external_identity_in_a_terse_log_is_a_claim(tmp_path: Path) -> None:
+    prefix = "%m [%p] 69257c10.4d app_user@app 127.0.0.1(50000) "
+    (tmp_path / "x").mkdir()
+    lines = ['connection authenticated: identity="boss" method=cert (x:1)', audit(1, "none")]
+    stated = prefix.replace("69257c10.4d", "%c").replace("app_user@app", "%u@%d")
+    stated = stated.replace("127.0.0.1(50000)", "%r")
+    for hint, grade in ((False, "claimed"), (True, "proven")):
+        path = tmp_path / "x" / f"{hint}.log"
+        head = prefix.replace("%m", "2026-11-25 10:00:00.000 UTC").replace("%p", "77")
+        path.write_text("".join(f"{head}LOG:  {one}\n" for one in lines))
+        if hint:
+            path.write_text(path.read_text() + f"{head}LOG:  x\n{head}HINT:  y\n")
+        done = attribute_files([path], rules=RULES, options=ReadOptions("UTC", (stated,)))
+        assert graded(done) == [(grade, "boss")]
+
+
+def test_a_refused_connection_leaves_nothing_to_the_next_of_its_process(tmp_path: Path) -> None:
+    refused = [COME, HINT, let_in("jmueller"), 'FATAL|database "nosuch" does not exist']
+    assert names(attributed(tmp_path, [*refused, audit(1, "other")])) == [None]
+
+
+def test_a_role_whose_name_looks_like_the_rest_is_that_role(tmp_path: Path) -> None:
+    line = "connection authorized: user=jmueller application_name=x database=app"
+    done = attributed(tmp_path, [COME, HINT, line, audit(1, "none")])
+    assert names(done) == [None]
+    assert done.dicts()[0]["user_name"] == "jmueller application_name=x"

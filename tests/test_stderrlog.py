@@ -427,12 +427,26 @@ def test_verbose_lines_say_their_state() -> None:
         Entry("42P01: no such table", "ERROR", labels={"LOCATION": "parserOpenTable, x.c:1"}),
         Entry("00000: " + AUDIT, labels={"LOCATION": "exec_stmt_raise, pl_exec.c:3911"}),
         Entry("42P01: is what the message itself says", "ERROR"),
+        Entry("x"),
     ]
     table = parse(printed(DEBIAN, entries)).table
     assert table["message"].to_pylist()[:2] == [AUDIT, "no such table"]
-    assert table["sql_state_code"].to_pylist() == ["00000", "42P01", "00000", None]
-    assert table["remark"].to_pylist() == [None, None, "forged-line", None]
+    assert table["sql_state_code"].to_pylist() == ["00000", "42P01", "00000", None, None]
+    assert table["remark"].to_pylist() == [None, None, "forged-line", None, None]
     assert table["message"][3].as_py().startswith("42P01: ")
+
+
+def test_half_a_verbose_record_waits_and_is_never_lost() -> None:
+    verbose = Entry("00000: " + AUDIT, labels={"LOCATION": "log_audit_event, pgaudit.c:774"})
+    data = printed(DEBIAN, [verbose, verbose])
+    cut = data.rindex(prefix_of(DEBIAN, verbose).encode())
+    block = parse(data[:cut])
+    assert block.table["message"].to_pylist() == [AUDIT]
+    assert data[block.consumed :].count(b"AUDIT") == 1
+    followed = data[:cut] + printed(DEBIAN, [Entry("x")] * 3)
+    table = parse(followed).table
+    assert table["message"].to_pylist()[:2] == [AUDIT, AUDIT]
+    assert table["remark"].to_pylist()[:2] == [None, UNPROVEN]
 
 
 def test_a_warning_that_a_client_may_have_raised_is_not_pgaudits_for_sure() -> None:
