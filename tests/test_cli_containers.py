@@ -14,6 +14,7 @@ from scalple.ingest.container import ReadOptions
 from scalple.ingest.sourcefile import SourceFile
 from tests.commandline import SAMPLE, Said, reprocess_sample, rows, scalple
 from tests.log_forms import STDERR_PREFIX, to_jsonlog, to_stderr
+from tests.test_stderrlog import FIRST, SECOND
 
 COLUMNS = (
     "log_time, database, db_role, backend_pid, client_addr, client_port, application_name, "
@@ -237,3 +238,58 @@ def test_a_quiet_log_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
     reader = stderrlog.CONTAINER.open(file.head(), "quiet", ReadOptions("UTC"))
     file.settle(reader.record_end)
     assert file.size == log.stat().st_size
+
+
+def test_the_entries_of_the_brief_say_who_once_their_sessions_are_known(tmp_path: Path) -> None:
+    first, second = "2026-03-14 11:22:07 UTC [8841]: ", "2026-03-15 14:23:10 UTC [12847]: "
+    log = tmp_path / "brief.log"
+    log.write_text(
+        f"{first}[1-1] user=[unknown],db=[unknown],app=[unknown] LOG:  "
+        "connection received: host=10.0.0.5 port=51234\n"
+        f"{first}[2-1] user=app_user,db=production,app=[unknown] LOG:  "
+        "connection authorized: user=app_user database=production application_name=psql\n"
+        f"{first}[3-1] user=app_user,db=production,app=psql HINT:  of something before\n"
+        f"{FIRST}{second}LOG:  connection received: host=10.0.0.6 port=40000\n"
+        f"{second}LOG:  connection authorized: user=app_user database=production\n"
+        + SECOND.replace("SESSION,42,", "SESSION,1,")
+        + SECOND
+    )
+    events = tmp_path / "events.jsonl"
+    people = (("2026-03-14T11:22:06.9Z", "10.0.0.5", 51234, "employee_id_2291", "j.muller@company.com"),
+              ("2026-03-15T14:23:09.9Z", "10.0.0.6", 40000, "employee_id_1044", "k.weber@company.com"))  # fmt: skip
+    events.write_text(
+        "".join(
+            f'{{"v":1,"event":"open","ts":"{ts}","sidecar":"s{port}","seq":1,"connection":"c{port}",'
+            f'"client_addr":"{address}","client_port":{port},"actor":"{actor}","email":"{email}",'
+            '"authn":"jwt"}\n'
+            f'{{"v":1,"event":"heartbeat","ts":"{ts[:16]}:20Z","sidecar":"s{port}","seq":2}}\n'
+            for ts, address, port, actor, email in people
+        )
+    )
+    config = tmp_path / "config.toml"
+    config.write_text(
+        '[pooler]\nkind = "none"\n[personal_data]\n"public.users.email" = "email"\n'
+        '[identifiers]\ncustomer_id = ["public.users.id"]\n'
+    )
+    schema = tmp_path / "schema.sql"
+    schema.write_text(
+        "CREATE TABLE users (id int, email text, subscription_tier text, region text);\n"
+    )
+    store = tmp_path / "s"
+    said = scalple(
+        "reprocess", "--store", store, "--config", config, "--schema", schema,
+        "--postgres-log", log, "--identity-events", events,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    one, other, hole = rows(store, "SELECT * FROM audit ORDER BY seq")
+    assert (one["session_user_id"], one["session_email"]) == people[0][3:]
+    assert (one["db_role"], one["attribution_grade"]) == ("app_user", "proven")
+    asked = "SELECT id, email, subscription_tier FROM users WHERE region = 'EU';"
+    assert one["query"] == asked
+    assert one["affected_tables"] == ["public.users"]
+    assert set(one["columns_accessed"]) >= {"public.users.email", "public.users.id"}
+    assert one["masked_fields"] == ["public.users.email"]
+    assert one["findings"] == ["nonstandard-line"]
+    assert (other["session_user_id"], other["findings"]) == ("employee_id_1044", None)
+    # Statement 42 right behind statement 1: what is missing may be another session's beginning.
+    assert hole["session_user_id"] is None
