@@ -23,6 +23,7 @@ import pyarrow.csv
 
 from scalple.ingest.container import (
     DICTIONARY,
+    EMPTY,
     RECORD_BYTES_MAX,
     REPEATED,
     TABLE_SCHEMA,
@@ -32,7 +33,6 @@ from scalple.ingest.container import (
 )
 from scalple.ingest.fields import SESSION_ID, UNSOUND, typed
 from scalple.ingest.logtime import ZONE, LogTimes
-from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Block, Reject
 
 COLUMNS = [
@@ -127,7 +127,7 @@ def parse_block(data: bytes, offset: int, times: LogTimes, *, final: bool) -> Bl
             break
         tables.extend(rows)
         stride, failed = 4 * _STRETCH_MIN, len(data) + 1
-    merged = pa.concat_tables(tables).unify_dictionaries() if tables else _EMPTY
+    merged = pa.concat_tables(tables).unify_dictionaries() if tables else EMPTY
     named = dict(zip(merged.column_names, merged.columns, strict=True))
     return Block(complete(named, merged.num_rows), rejects, begin)
 
@@ -137,7 +137,7 @@ def _parse_fast(data: bytes, offset: int, times: LogTimes) -> Block | None:
     view = np.frombuffer(data, dtype=np.uint8)
     starts, ends_block = record_starts(view)
     if not len(starts) or starts[0] != 0:
-        return Block(_EMPTY, [], 0) if not len(starts) and not len(data) else None
+        return Block(EMPTY, [], 0) if not len(starts) and not len(data) else None
     # The last line may go on in the next block: only what stands before the last record start
     # that follows a newline is certainly complete, or everything when the data ends in a newline.
     for cut in _cuts(view, starts, ends_block):
@@ -233,14 +233,6 @@ def _widen(table: pa.Table) -> pa.Table:
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(table.num_rows, _TYPES[name]))
     return table.select(_KEEP).unify_dictionaries()
-
-
-_EMPTY = pa.schema(
-    [
-        *((name, TIME if name == "log_time" else _TYPES[name]) for name in _KEEP),
-        ("source_offset", pa.uint64()),
-    ]
-).empty_table()
 
 
 def _strict_record(data: bytes, begin: int) -> tuple[int, int] | str | None:

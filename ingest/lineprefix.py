@@ -63,8 +63,6 @@ _WIDTH_MAX = 999
 _TIMES = frozenset("tmn")
 _NAMES = frozenset("audbi")
 
-PORT_BYTES = len("(65535)")
-
 
 @dataclass(frozen=True, slots=True)
 class LinePrefix:

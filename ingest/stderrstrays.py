@@ -147,15 +147,15 @@ def place_strays(groups: "Groups", strays: Strays) -> None:
         head = int(np.searchsorted(at, line)) - 1
         if head >= 0 and _continues(groups, head, line):
             groups.remarks.setdefault(head, NONSTANDARD)
-            stop = _stop_of(groups, strays, line)
+            stop = _stop_of(groups, line)
             more = groups.lines.data[groups.lines.starts[line] : groups.lines.ends[stop]]
             groups.rewritten[head] = _appended(_text_of(groups, head), more)
             groups.text_end[head] = groups.lines.ends[stop]
             strays.cover[line] = False
-        elif groups.stray and _adjacent(groups, strays, groups.stray[-1][1], line):
-            groups.stray[-1] = (groups.stray[-1][0], _stop_of(groups, strays, line))
+        elif groups.stray and _adjacent(groups, groups.stray[-1][1], line):
+            groups.stray[-1] = (groups.stray[-1][0], _stop_of(groups, line))
         else:
-            groups.stray.append((line, _stop_of(groups, strays, line)))
+            groups.stray.append((line, _stop_of(groups, line)))
 
 
 def _doubt_what_names_may_have_brought(
@@ -221,7 +221,7 @@ def _appended(text: bytes, more: bytes) -> bytes:
     return text + b" " + more.lstrip()
 
 
-def _stop_of(groups: "Groups", strays: Strays, line: int) -> int:
+def _stop_of(groups: "Groups", line: int) -> int:
     """The last line that continues a stray one by a tab."""
     last = line
     while last + 1 < len(groups.lines) and groups.lines.is_tabbed[last + 1]:
@@ -229,6 +229,6 @@ def _stop_of(groups: "Groups", strays: Strays, line: int) -> int:
     return last
 
 
-def _adjacent(groups: "Groups", strays: Strays, last: int, line: int) -> bool:
+def _adjacent(groups: "Groups", last: int, line: int) -> bool:
     between = groups.lines.data[groups.lines.ends[last] : groups.lines.starts[line]]
     return not between.strip(b"\r\n")

@@ -18,6 +18,7 @@ from scalple.ingest.csvlog import COLUMNS, parse_block
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.sourcefile import SourceFile
+from tests import reads
 
 TIMES = LogTimes("UTC", "test")
 NUMBERS = {"process_id", "session_line_num", "leader_pid"}
@@ -58,23 +59,10 @@ def record(line: int, width: int = 26, **values: str) -> bytes:
 
 
 def parse_in_reads(data: bytes, length: int) -> tuple[pa.Table, list[Reject], int]:
-    """What SourceFile does: reads of `length` bytes, doubled while no record fits."""
-    tables, rejects, at, size = [], [], 0, length
-    while at < len(data):
-        piece = data[at : at + size]
-        final = at + len(piece) >= len(data)
-        block = parse_block(piece, at, TIMES, final=final)
-        if block.consumed:
-            tables.append(block.table)
-            rejects += block.rejects
-            at += block.consumed
-            size = length
-        elif final:
-            break
-        else:
-            size *= 2
-    empty = parse_block(b"", 0, TIMES, final=True).table
-    return pa.concat_tables([empty, *tables], promote_options="permissive"), rejects, at
+    """In reads of `length` bytes."""
+    return reads.parse_in_reads(
+        data, length, lambda piece, at, final: parse_block(piece, at, TIMES, final=final)
+    )
 
 
 def plain(table: pa.Table) -> list[dict[str, object]]:

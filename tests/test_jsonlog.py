@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scalple.ingest.jsonlog import looks_like_jsonlog, parse_block
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block, Reject
+from tests import reads
 
 TIMES = LogTimes("UTC", "test")
 
@@ -41,20 +42,11 @@ def parse(data: bytes) -> Block:
 
 
 def parse_in_reads(data: bytes, length: int) -> tuple[pa.Table, list[Reject]]:
-    """In reads of `length` bytes, doubled while no line fits."""
-    tables, rejects, at, size = [parse(b"").table], [], 0, length
-    while at < len(data):
-        piece = data[at : at + size]
-        block = parse_block(piece, at, TIMES)
-        if block.consumed:
-            tables.append(block.table)
-            rejects += block.rejects
-            at, size = at + block.consumed, length
-        elif at + size >= len(data):
-            break
-        else:
-            size *= 2
-    return pa.concat_tables(tables), rejects
+    """In reads of `length` bytes."""
+    table, rejects, _ = reads.parse_in_reads(
+        data, length, lambda piece, at, _: parse_block(piece, at, TIMES)
+    )
+    return table, rejects
 
 
 TEXT = st.one_of(

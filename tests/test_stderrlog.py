@@ -22,6 +22,7 @@ from scalple.ingest.prefixguess import KNOWN
 from scalple.ingest.records import AMBIGUOUS, NONSTANDARD, UNPROVEN
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.sourcefile import SourceFile
+from tests import reads
 
 DEBIAN = "%m [%p] %q%u@%d "
 FULL = "%m [%p] %l %c %v %x %e %i %P %Q %q%u@%d %r %a "
@@ -123,23 +124,12 @@ def parse(data: bytes, setting: str | None = DEBIAN) -> Block:
 
 
 def parse_in_reads(data: bytes, setting: str | None, length: int) -> tuple[pa.Table, list[Reject]]:
-    """What SourceFile does: reads of `length` bytes, doubled while no record fits."""
+    """In reads of `length` bytes."""
     one = reader(data, setting)
-    tables, rejects, at, size = [], [], 0, length
-    while at < len(data):
-        piece = data[at : at + size]
-        final = at + len(piece) >= len(data)
-        block = one.parse(piece, at, final=final)
-        if block.consumed:
-            tables.append(block.table)
-            rejects += block.rejects
-            at += block.consumed
-            size = length
-        elif final:
-            break
-        else:
-            size *= 2
-    return pa.concat_tables(tables), rejects
+    table, rejects, _ = reads.parse_in_reads(
+        data, length, lambda piece, at, final: one.parse(piece, at, final=final)
+    )
+    return table, rejects
 
 
 # -- prefixes -------------------------------------------------------------------------------------
