@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from scalple.cli.section import Section
+from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate.masking import RULES as MASKING_RULES
 from scalple.correlate.rules import Actors, Pooler, Rules
 from scalple.ingest.errors import ConfigError
@@ -20,11 +22,7 @@ ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Sources(_Section):
+class Sources(Section):
     """Where the logs are."""
 
     postgres: tuple[str, ...] = ()
@@ -43,38 +41,39 @@ class Sources(_Section):
         return (stated,) if isinstance(stated, str) else stated
 
 
-class PoolerSection(_Section):
+class PoolerSection(Section):
     """What stands before PostgreSQL."""
 
     kind: Literal["pgbouncer", "none"] = "pgbouncer"
     mode: Literal["transaction", "session", "statement"] = "transaction"
 
 
-class ActorsSection(_Section):
+class ActorsSection(Section):
     """Who is behind PostgreSQL's own names."""
 
-    roles: dict[str, str] = {}
-    identities: dict[str, str] = {}
-    emails: dict[str, str] = {}
+    roles: dict[str, str] = Field(default={})
+    identities: dict[str, str] = Field(default={})
+    emails: dict[str, str] = Field(default={})
 
 
-class Keys(_Section):
+class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
     subject_key_file: str | None = None
     signing_key_file: str | None = None
 
 
-class Config(_Section):
+class Config(Section):
     """A whole configuration; every key is optional."""
 
     origin: Annotated[str, Field(pattern=ORIGIN)] | None = None
     store: str | None = None
     sources: Sources = Sources()
     pooler: PoolerSection = PoolerSection()
-    identifiers: dict[str, tuple[str, ...]] = {}
-    personal_data: dict[str, str] = {}
+    identifiers: dict[str, tuple[str, ...]] = Field(default={})
+    personal_data: dict[str, str] = Field(default={})
     actors: ActorsSection = ActorsSection()
+    sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
 
     def rules(self) -> Rules:
@@ -185,9 +184,27 @@ def _absolute(config: Config, base: Path) -> Config:
         update={
             "store": whole(config.store),
             "sources": config.sources.model_copy(update=sources),
+            "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
                 signing_key_file=whole(config.keys.signing_key_file),
             ),
         }
     )
+
+
+def _absolute_files(section: SidecarSection, base: Path) -> SidecarSection:
+    """The section with its files' paths absolute; addresses stay as they are."""
+
+    def whole(model: Section) -> dict[str, Any]:
+        paths = {
+            name: os.path.normpath(base / value)
+            for name, value in model
+            if isinstance(value, str) and (name.endswith("_file") or name == "events")
+        }
+        inner = {name: value for name, value in model if isinstance(value, Section)}
+        return paths | {
+            name: value.model_copy(update=whole(value)) for name, value in inner.items()
+        }
+
+    return section.model_copy(update=whole(section))

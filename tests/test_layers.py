@@ -26,6 +26,9 @@ OWNERS = {
     "tomllib": "cli/config.py",
     "boto3": "store/objects.py",
     "watchdog": "ingest/tailer.py",
+    "jwt": "ingest/bearer.py",
+    "prometheus_client": "ingest/sidecarstatus.py",
+    "uvloop": "ingest/sidecar.py",
 }
 
 

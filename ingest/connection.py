@@ -1,0 +1,592 @@
+"""One client's connection through the sidecar: from the first byte to the `close` event.
+
+Enters: bytes on an accepted socket. Leaves: an `open` event on disk, then a startup packet upstream,
+then whatever `Exchange` relays; or an ErrorResponse that says what is wrong. Both directions hold
+each other back: what one side doesn't take, the other isn't asked for.
+
+Doesn't decide who may come in (`credentials`), nor what passes (`exchange`).
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from scalple.ingest import pgwire
+from scalple.ingest.credentials import Client, Opening
+from scalple.ingest.exchange import Ending, Exchange, Word
+from scalple.ingest.pgwire import WireError
+from scalple.ingest.tags import new_tag, suffix_room, tagged_name
+from scalple.ingest.whose import Identity
+
+if TYPE_CHECKING:
+    from scalple.ingest.sidecar import Sidecar
+
+WRITE_BYTES_HIGH = 256 << 10
+_ENDINGS = {
+    Ending.DRIFT: (
+        pgwire.INVALID_AUTHORIZATION,
+        "this connection changed its application_name, which the sidecar is to keep",
+    ),
+    Ending.REVOKED: (
+        pgwire.INVALID_AUTHORIZATION,
+        "this connection's user isn't admitted any more",
+    ),
+    Ending.UNTAGGABLE: (
+        pgwire.CONNECTION_FAILURE,
+        "the sidecar couldn't set the connection's name",
+    ),
+    Ending.MALFORMED: (pgwire.PROTOCOL_VIOLATION, "invalid message length"),
+}
+
+
+class _Side(asyncio.Protocol):
+    """One socket of a connection."""
+
+    transport: asyncio.Transport | None = None
+
+    def __init__(self, connection: "Connection") -> None:
+        self.connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        transport.set_write_buffer_limits(WRITE_BYTES_HIGH)  # type: ignore[attr-defined]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.connection.lost(self)
+
+
+class ClientSide(_Side):
+    """The application's socket."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.connection.accepted()
+
+    def data_received(self, data: bytes) -> None:
+        self.connection.from_client(data)
+
+    def pause_writing(self) -> None:
+        upstream = self.connection.upstream.transport
+        if upstream is not None and not upstream.is_closing():
+            upstream.pause_reading()
+
+    def resume_writing(self) -> None:
+        upstream = self.connection.upstream.transport
+        if upstream is not None and not upstream.is_closing():
+            upstream.resume_reading()
+
+
+class UpstreamSide(_Side):
+    """The pooler's socket."""
+
+    answer: asyncio.Future[bytes] | None = None
+    """Waits for the one byte that answers an SSLRequest."""
+
+    def data_received(self, data: bytes) -> None:
+        if self.answer is not None:
+            answer, self.answer = self.answer, None
+            answer.set_result(data)
+            return
+        self.connection.from_upstream(data)
+
+    def pause_writing(self) -> None:
+        self.connection.hold(_UPSTREAM_FULL)
+
+    def resume_writing(self) -> None:
+        self.connection.free(_UPSTREAM_FULL)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.answer is not None and not self.answer.done():
+            self.answer.set_exception(error or ConnectionResetError("closed"))
+        super().connection_lost(error)
+
+
+_UPSTREAM_FULL, _WAITING_FULL, _OPENING = 1, 2, 4
+
+
+class Connection:
+    """A client's connection; it is the `Owner` of its exchange."""
+
+    __slots__ = (
+        "_buffer",
+        "_closed",
+        "_direct_tls",
+        "_encrypted",
+        "_endpoint",
+        "_exchange",
+        "_gss_asked",
+        "_held",
+        "_room",
+        "_task",
+        "_timer",
+        "cancel",
+        "client",
+        "name",
+        "opening",
+        "send_client",
+        "send_server",
+        "sidecar",
+        "tag",
+        "upstream",
+    )
+
+    def __init__(self, sidecar: "Sidecar", *, direct_tls: bool = False) -> None:
+        self.sidecar = sidecar
+        self.client = ClientSide(self)
+        self.upstream = UpstreamSide(self)
+        self.opening: Opening | None = None
+        self.name = ""
+        self.tag: str | None = None
+        self.cancel: bytes | None = None
+        self.send_client: Callable[[bytes], None] = _nowhere
+        self.send_server: Callable[[bytes], None] = _nowhere
+        self._direct_tls = direct_tls
+        self._encrypted = direct_tls
+        self._gss_asked = False
+        self._buffer = b""
+        self._exchange: Exchange | None = None
+        self._endpoint: dict[str, Any] | None = None
+        self._room = 0
+        self._held = 0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # -- the first packets ----------------------------------------------------------------------
+
+    def accepted(self) -> None:
+        """The client's socket is open (again, when TLS has begun)."""
+        transport = self.client.transport
+        assert transport is not None
+        self.send_client = transport.write
+        if self._timer is None:
+            self.sidecar.connections.add(self)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.sidecar.settings.startup_timeout_s, self._too_slow)
+        if self._direct_tls:
+            tls = transport.get_extra_info("ssl_object")
+            if tls.selected_alpn_protocol() != "postgresql":
+                self.refuse(
+                    WireError(
+                        pgwire.PROTOCOL_VIOLATION,
+                        "received direct SSL connection request without ALPN protocol postgresql",
+                    )
+                )
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._exchange is not None:
+            self.sidecar.bytes_from_clients += len(data)
+            self._exchange.client_data(data)
+            return
+        if self._closed:
+            return
+        self._buffer += data
+        if self._task is not None:
+            # It speaks before it was let in: that waits, but not without bounds.
+            if len(self._buffer) > WRITE_BYTES_HIGH:
+                self.hold(_OPENING)
+            return
+        try:
+            self._first_packet()
+        except WireError as error:
+            self.refuse(error)
+
+    def _first_packet(self) -> None:
+        packet = self._buffer
+        if len(packet) >= 1 and packet[0] == 0x16:
+            raise WireError(
+                pgwire.PROTOCOL_VIOLATION, "TLS isn't offered here", "use sslmode=disable"
+            )
+        if len(packet) < 4:
+            return
+        length = pgwire.startup_length(packet)
+        if len(packet) < length or len(packet) < 8:
+            return
+        code = pgwire.startup_code(packet)
+        if code in (pgwire.SSL_REQUEST, pgwire.GSSENC_REQUEST):
+            if length != 8:
+                raise WireError(pgwire.PROTOCOL_VIOLATION, "invalid length of startup packet")
+            self._encryption_asked(code, packet[8:])
+        elif code == pgwire.CANCEL_REQUEST:
+            if not 12 < length <= pgwire.CANCEL_BYTES_MAX:
+                raise WireError(pgwire.PROTOCOL_VIOLATION, "invalid length of cancel request")
+            self._buffer = b""
+            self._run(self._cancel(packet[:length]))
+        else:
+            self._buffer = packet[length:]
+            if self.sidecar.tls_required and not self._encrypted:
+                raise WireError(
+                    pgwire.INVALID_AUTHORIZATION,
+                    "connections without TLS aren't accepted here",
+                    "use sslmode=require",
+                )
+            self._run(self._open(pgwire.read_startup(packet[:length])))
+
+    def _encryption_asked(self, code: int, rest: bytes) -> None:
+        if rest:
+            # Whoever stands between could have put it there, to be taken for encrypted.
+            raise WireError(
+                pgwire.PROTOCOL_VIOLATION, "received unencrypted data after an encryption request"
+            )
+        self._buffer = b""
+        if code == pgwire.GSSENC_REQUEST:
+            if self._gss_asked or self._encrypted:
+                raise WireError(pgwire.PROTOCOL_VIOLATION, "unexpected GSSENCRequest")
+            self._gss_asked = True
+            self.send_client(b"N")
+            return
+        if self._encrypted:
+            raise WireError(pgwire.PROTOCOL_VIOLATION, "unexpected SSLRequest")
+        self._encrypted = True  # asked for, at least; a second request is none
+        context = self.sidecar.server_tls
+        if context is None:
+            self.send_client(b"N")
+            return
+        self._run(self._start_tls(context))
+
+    async def _start_tls(self, context: ssl.SSLContext) -> None:
+        transport = self.client.transport
+        assert transport is not None
+        transport.write(b"S")
+        loop = asyncio.get_running_loop()
+        try:
+            secured = await loop.start_tls(
+                transport,
+                self.client,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self.sidecar.settings.startup_timeout_s,
+            )
+        except (OSError, ssl.SSLError, ConnectionError) as error:
+            self.sidecar.log("tls-failed", error=type(error).__name__)
+            self.close()
+            return
+        assert secured is not None
+        self._task = None
+        self.client.connection_made(secured)
+        if self._buffer:
+            self.refuse(
+                WireError(pgwire.PROTOCOL_VIOLATION, "received unencrypted data before TLS began")
+            )
+
+    def _too_slow(self) -> None:
+        if self._exchange is None:
+            self.refuse(
+                WireError(
+                    pgwire.PROTOCOL_VIOLATION, "timed out while waiting for the startup packet"
+                )
+            )
+
+    def refuse(self, error: WireError) -> None:
+        """Tell the client what is wrong, and close."""
+        if self._closed:
+            return
+        self.sidecar.refused(error)
+        text = pgwire.error_response(pgwire.FATAL, error.sqlstate, error.message, error.hint)
+        self.send_client(text)
+        self.close()
+
+    def _run(self, work: Any) -> None:
+        self._task = asyncio.get_running_loop().create_task(work)
+        self._task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.sidecar.log("internal-error", error=repr(task.exception())[:300])
+            self.close()
+
+    # -- opening --------------------------------------------------------------------------------
+
+    async def _open(self, startup: pgwire.Startup) -> None:
+        sidecar = self.sidecar
+        try:
+            sidecar.check_admission(self)
+            opening = sidecar.credentials.open(startup, self._who())
+        except WireError as error:
+            self.refuse(error)
+            return
+        self.opening = opening
+        try:
+            await self._connect()
+        except WireError as error:
+            self.refuse(error)
+            return
+        transport = self.upstream.transport
+        assert transport is not None
+        endpoint = sidecar.endpoint_of(transport)
+        self._room = suffix_room(str(endpoint["client_addr"]))
+        self.name = sidecar.next_name()
+        self.tag = new_tag()
+        if not await self._announce(opening, endpoint):
+            return
+        if self._closed:
+            self._say_closed()
+            return
+        name = tagged_name(self.tag, opening.own_name, self._room) if self.tag else opening.own_name
+        self._exchange = Exchange(
+            self,
+            opening.identity,
+            self.tag or "",
+            name,
+            self._new_name,
+            sidecar.variables,
+            strict=sidecar.settings.strict,
+            watched=self.tag is not None and not opening.replication,
+        )
+        self.send_server = transport.write
+        forwarded = opening.forwarded(name) if name else opening.startup
+        transport.write(pgwire.startup_packet(forwarded))
+        if self._timer is not None:
+            self._timer.cancel()
+        sidecar.opened(self)
+        buffered, self._buffer = self._buffer, b""
+        if buffered:
+            self._exchange.client_data(buffered)
+        self.free(_OPENING)
+
+    async def _connect(self) -> None:
+        settings = self.sidecar.settings
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                await self.sidecar.connect(self.upstream)
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            self.sidecar.log("upstream-unreachable", upstream=settings.upstream, error=reason)
+            raise WireError(
+                pgwire.UNABLE_TO_CONNECT,
+                f"the sidecar can't reach {settings.upstream}: {reason}",
+                "is the pooler running, and does the sidecar's --upstream name it?",
+            ) from None
+
+    async def _announce(self, opening: Opening, endpoint: dict[str, Any]) -> bool:
+        """Have the `open` event on disk; whether the connection may go on."""
+        sidecar = self.sidecar
+        try:
+            await sidecar.events.written_down([self._open_event(opening, endpoint)])
+            self._endpoint = endpoint
+        except OSError as error:
+            sidecar.log("events-unwritable", error=error.strerror or "")
+            if sidecar.settings.on_event_failure == "refuse" or self._closed:
+                self.refuse(
+                    WireError(
+                        pgwire.CANNOT_CONNECT_NOW,
+                        "the sidecar can't record who opens this connection",
+                        "its event file can't be written; see the sidecar's log",
+                    )
+                )
+                return False
+            # Passed untagged: its number is left out, so that readers see a gap.
+            sidecar.unrecorded += 1
+            sidecar.events.skip()
+            self.tag = None
+        return True
+
+    def _open_event(self, opening: Opening, endpoint: dict[str, Any]) -> dict[str, Any]:
+        client = self._who()
+        event: dict[str, Any] = {
+            "event": "open",
+            "connection": self.name,
+            **endpoint,
+            "peer_addr": client.address,
+            "peer_port": client.port,
+            "tag": self.tag,
+            "database": _text(opening.database),
+            "db_role": _text(opening.db_role),
+            "application_name": _text(opening.own_name) or None,
+            **identity_fields(opening.identity),
+            **opening.said,
+            "replication": opening.replication or None,
+            "tls": True if self._encrypted and self.sidecar.server_tls else None,
+        }
+        return _without_none(event)
+
+    def _who(self) -> Client:
+        transport = self.client.transport
+        assert transport is not None
+        return self.sidecar.client_of(transport)
+
+    def _new_name(self, suffix: str) -> tuple[str, str]:
+        """A new tag, and the application_name for it; `suffix` is what the pooler puts to names."""
+        assert self.opening is not None
+        tag = new_tag()
+        name = tagged_name(tag, self.opening.own_name, len(suffix.encode()) or self._room)
+        safe = "'" not in suffix and "\\" not in suffix and suffix.isascii()
+        return tag, name + suffix if safe else name
+
+    async def _cancel(self, packet: bytes) -> None:
+        """Forward a cancel request to where its key is from, and wait for the end."""
+        try:
+            async with asyncio.timeout(self.sidecar.settings.connect_timeout_s):
+                await self.sidecar.connect(self.upstream, self.sidecar.cancel_route(packet[12:]))
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            self.sidecar.log("cancel-failed", error=type(error).__name__)
+            self.close()
+            return
+        assert self.upstream.transport is not None
+        # The client waits for the end of its connection, which comes when upstream closes.
+        self.upstream.transport.write(packet)
+        self.sidecar.cancels += 1
+
+    # -- relaying -------------------------------------------------------------------------------
+
+    def from_upstream(self, data: bytes) -> None:
+        """Bytes from the pooler."""
+        if self._exchange is not None:
+            self.sidecar.bytes_from_upstream += len(data)
+            self._exchange.server_data(data)
+
+    def to_server(self, data: bytes) -> None:
+        """Owner: send upstream."""
+        self.send_server(data)
+
+    def to_client(self, data: bytes) -> None:
+        """Owner: send to the client."""
+        self.send_client(data)
+
+    def record(self, words: list[Word]) -> None:
+        """Owner: write events, then let the exchange go on."""
+        self.sidecar.events.write([self._event(word) for word in words], self._recorded)
+        self.sidecar.note(words)
+
+    def _recorded(self, error: OSError | None) -> None:
+        if self._closed or self._exchange is None:
+            return
+        if error is None:
+            self._exchange.recorded()
+            return
+        # Who comes next can't be put on record: nothing more may be sent.
+        self.sidecar.log("events-unwritable", error=error.strerror or "")
+        self.fail(pgwire.CANNOT_CONNECT_NOW, "the sidecar can't record whose statements follow")
+
+    def _event(self, word: Word) -> dict[str, Any]:
+        event: dict[str, Any] = {
+            "event": word.event,
+            "connection": self.name,
+            "tag": word.tag,
+            "reason": word.reason,
+            "application_name": word.application_name,
+        }
+        if word.event == "identify" and word.identity is not None:
+            event |= identity_fields(word.identity)
+        return _without_none(event)
+
+    def hold_client(self) -> None:
+        """Owner: the exchange holds enough."""
+        self.hold(_WAITING_FULL)
+
+    def free_client(self) -> None:
+        """Owner: the exchange takes more."""
+        self.free(_WAITING_FULL)
+
+    def may_hold(self, size: int) -> bool:
+        """Owner: room for a large query."""
+        return self.sidecar.may_hold(size)
+
+    def held_no_more(self, size: int) -> None:
+        """Owner: the room is free."""
+        self.sidecar.held_bytes -= size
+
+    def who_is(self, name: str) -> Identity | None:
+        """Owner: whom a variable names."""
+        return self.sidecar.credentials.variable(name)
+
+    def cancel_key(self, key: bytes) -> None:
+        """Owner: remember where a cancel request with this key has to go."""
+        self.cancel = key
+        self.sidecar.remember_cancel(key, self)
+
+    def end(self, why: Ending) -> None:
+        """Owner: the exchange can't go on."""
+        self.fail(*_ENDINGS[why])
+
+    def hold(self, reason: int) -> None:
+        """Don't read from the client."""
+        if not self._held and self.client.transport is not None:
+            self.client.transport.pause_reading()
+        self._held |= reason
+
+    def free(self, reason: int) -> None:
+        """Read again, unless there is another reason not to."""
+        if not self._held & reason:
+            return
+        self._held &= ~reason
+        transport = self.client.transport
+        if not self._held and transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+    # -- the end --------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Outside of any transaction."""
+        return self._exchange is None or self._exchange.idle
+
+    @property
+    def identity(self) -> Identity | None:
+        """Whose the connection is, as it was opened."""
+        return self.opening.identity if self.opening is not None else None
+
+    def fail(self, sqlstate: str, text: str) -> None:
+        """End the connection with an error."""
+        if not self._closed:
+            self.send_client(pgwire.error_response(pgwire.FATAL, sqlstate, text))
+            self.close()
+
+    def lost(self, side: _Side) -> None:
+        """One of the sockets has closed."""
+        self.close()
+
+    def close(self) -> None:
+        """Close both sides, and put that on record first; the second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._exchange is not None:
+            self._exchange.close()
+        self._say_closed()
+        self.sidecar.closed(self)
+        for side in (self.upstream, self.client):
+            if side.transport is not None and not side.transport.is_closing():
+                with contextlib.suppress(RuntimeError):
+                    side.transport.resume_reading()
+                side.transport.close()
+
+    def _say_closed(self) -> None:
+        """The `close` event, before the endpoint can be anybody else's."""
+        if self._endpoint is not None:
+            self.sidecar.events.write(
+                [{"event": "close", "connection": self.name, **self._endpoint}]
+            )
+            self._endpoint = None
+
+
+def identity_fields(identity: Identity) -> dict[str, Any]:
+    """The keys of an event that say who; `actor` stands even where it is nobody."""
+    fields = {
+        "email": identity.email,
+        "actor_kind": identity.actor_kind,
+        "authn": identity.authn,
+        "on_behalf_of": identity.on_behalf_of,
+        "groups": list(identity.groups) or None,
+    }
+    return {"actor": identity.actor} | {
+        name: one for name, one in fields.items() if one is not None
+    }
+
+
+def _without_none(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in event.items() if one is not None or name == "actor"}
+
+
+def _text(text: str) -> str:
+    """Text that JSON can hold."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _nowhere(_data: bytes) -> None:
+    """Before there is a socket."""

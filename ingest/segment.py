@@ -1,0 +1,193 @@
+"""What one segment of a client's messages does: to its name, and to the variables that say who it is.
+
+Enters: the messages Query, Parse, Bind, Execute and Close of one connection, in order. Leaves: the
+settings of identity variables that the segment makes, whether anything else runs after them, and
+whether it writes the pooler's own form of a SET. Remembers prepared statements and portals, but only
+those that matter. Sends nothing.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from scalple.ingest.pgwire import Bind, read_bind, read_parse
+from scalple.ingest.variables import NOTHING, Effect, Parameter, Setting, Variables, read_truth
+
+REPLAY_FORM: Final = b"SET application_name="
+"""How PgBouncer begins the SET that replays a client's name (src/varcache.c)."""
+_REMEMBERED_MAX = 1024
+_TEXT_TYPES = frozenset({0, 25, 1043})
+"""pg_type: unspecified, text, varchar; in both formats their bytes are the text."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One segment, as far as it has been read."""
+
+    begun: bool = False
+    """Some of it has gone upstream."""
+    prepared: bool = False
+    """It runs under a tag of nobody: nothing more has to be known of it."""
+    recorded: bool = False
+    """That it writes the pooler's form is on record."""
+    settings: list[Setting] = field(default_factory=list)
+    mixed: bool = False
+    """Something else runs after a setting."""
+    unclear: bool = False
+    formed: bool = False
+    """It writes the pooler's form."""
+    failed: bool = False
+    ended: set[bytes] = field(default_factory=set)
+    """Command tags of what ended a transaction in it."""
+
+    def again(self) -> "Segment":
+        """The segment before any of it was read."""
+        return Segment(prepared=self.prepared, recorded=self.recorded)
+
+    @property
+    def untold(self) -> bool:
+        """Whose all of it is can't be told."""
+        return (self.mixed or self.unclear) and not self.prepared
+
+    @property
+    def unrecorded(self) -> bool:
+        """It is about to write what the pooler writes, and nobody has said so."""
+        return self.formed and not self.recorded
+
+
+class Reader:
+    """Reads a connection's messages.
+
+    Args:
+        variables: which settings count.
+    """
+
+    __slots__ = ("_portals", "_statements", "used", "variables")
+
+    def __init__(self, variables: Variables) -> None:
+        self.variables = variables
+        self.used = False
+        """The client has set an identity variable before."""
+        self._statements: dict[bytes, Effect | None] = {}
+        """Prepared statements that matter; None for one in the pooler's form."""
+        self._portals: dict[bytes, Effect] = {}
+
+    @property
+    def watches(self) -> bool:
+        """Whether Bind, Execute and Close have to be read."""
+        return bool(self._statements or self._portals)
+
+    def query(self, segment: Segment, text: bytes) -> None:
+        """A simple query."""
+        segment.formed |= REPLAY_FORM in text
+        if not self.variables.may_matter(text):
+            return
+        effect = self.variables.read(text)
+        if effect is not NOTHING:
+            self._execute(segment, effect)
+            segment.mixed |= not effect.alone
+            # A simple query has no bind parameters.
+            segment.unclear |= any(_parameters(one) for one in effect.settings)
+
+    def parse(self, body: bytes) -> None:
+        """A Parse message."""
+        parse = read_parse(body)
+        if parse is None:
+            return
+        self._statements.pop(parse.statement, None)
+        if REPLAY_FORM in parse.text:
+            self._statements[parse.statement] = None
+        elif self.variables.may_matter(parse.text):
+            effect = self.variables.read(parse.text)
+            if effect is not NOTHING:
+                self._statements[parse.statement] = _typed(effect, parse.types)
+        if len(self._statements) > _REMEMBERED_MAX:
+            self._statements.pop(next(iter(self._statements)))
+
+    def bind(self, segment: Segment, body: bytes) -> None:
+        """A Bind message."""
+        bind = read_bind(body)
+        if bind is None:
+            return
+        self._portals.pop(bind.portal, None)
+        if bind.statement in self._statements:
+            effect = self._statements[bind.statement]
+            if effect is None:
+                segment.formed = True
+            else:
+                self._portals[bind.portal] = self._bound(effect, bind)
+
+    def execute(self, segment: Segment, body: bytes) -> None:
+        """An Execute message."""
+        effect = self._portals.get(body.partition(b"\0")[0], NOTHING)
+        # What runs after a setting in one segment runs before a new tag can be set.
+        segment.mixed |= bool(segment.settings)
+        self._execute(segment, effect)
+
+    def _execute(self, segment: Segment, effect: Effect) -> None:
+        if effect.settings or effect.unclear:
+            self.used = True
+            segment.settings += effect.settings
+            segment.unclear |= effect.unclear
+
+    def close(self, body: bytes) -> None:
+        """A Close message."""
+        forget: dict[bytes, Effect | None] | dict[bytes, Effect]
+        forget = self._statements if body[:1] == b"S" else self._portals
+        forget.pop(body[1:].partition(b"\0")[0], None)
+
+    def transaction_over(self) -> None:
+        """Portals end with their transaction."""
+        self._portals.clear()
+
+    def _bound(self, effect: Effect, bind: Bind) -> Effect:
+        """The effect with its bind values filled in."""
+        settings: list[Setting] = []
+        unclear = effect.unclear
+        for setting in effect.settings:
+            if setting.name is not None:
+                name = _text_of(setting.name, bind)
+                if name is not None and not self.variables.knows(name):
+                    continue
+                unclear |= name is None
+            local = setting.local
+            if isinstance(local, Parameter):
+                truth = None
+                if local.index < len(bind.values):
+                    binary = bind.format_of(local.index) == 1
+                    truth = read_truth(bind.values[local.index], binary)
+                unclear |= truth is None
+                local = bool(truth)
+            value = setting.value
+            if isinstance(value, Parameter):
+                said = _text_of(value, bind)
+                is_null = value.index < len(bind.values) and bind.values[value.index] is None
+                unclear |= said is None and not is_null
+                value = said or None
+            settings.append(Setting(value, local))
+        if not settings and not unclear:
+            return NOTHING
+        return Effect(tuple(settings), alone=effect.alone, unclear=unclear)
+
+
+def _parameters(setting: Setting) -> bool:
+    said = (setting.value, setting.local, setting.name)
+    return any(isinstance(one, Parameter) for one in said)
+
+
+def _text_of(parameter: Parameter, bind: Bind) -> str | None:
+    if parameter.index >= len(bind.values) or bind.format_of(parameter.index) not in (0, 1):
+        return None
+    value = bind.values[parameter.index]
+    try:
+        return None if value is None else value.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _typed(effect: Effect, types: tuple[int, ...]) -> Effect:
+    """Unclear where a parameter is declared as something else than text."""
+    asked = [one for setting in effect.settings for one in (setting.value, setting.name)]
+    for one in asked:
+        if isinstance(one, Parameter) and not _TEXT_TYPES.issuperset(types[one.index :][:1]):
+            return Effect(effect.settings, alone=False, unclear=True)
+    return effect

@@ -1,0 +1,355 @@
+"""What a statement does to the variables by which an application says who its user is.
+
+Enters: one message's SQL text, and the variables' names. Leaves: the settings that it makes, in
+order; whether other statements stand in the same text; whether its effect can't be told. `SET`,
+`SET LOCAL`, `RESET`, `DISCARD ALL` and calls of `set_config` are read, the latter also with bind
+parameters; what a function, a `DO` block or a prepared `EXECUTE` does inside is not.
+
+Never guesses: text that may set a variable in a way that isn't understood is `unclear`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+RESET_NAMES = frozenset({"all", "session"})
+_STARTS = (b"set", b"reset", b"discard", b"do", b"explain", b"prepare", b"execute", b"/*", b"--")
+_WITHOUT = b" \t\r\n\f\v;"
+_TOKEN = re.compile(
+    r"""
+    (?P<space>[\s]+|--[^\n]*)
+  | (?P<comment>/\*)
+  | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
+  | (?P<string>(?:\b(?P<prefix>[EeBbXxNn]|[Uu]&))?'(?:[^']|'')*')
+  | (?P<quoted>"(?:[^"]|"")*")
+  | (?P<parameter>\$\d+)
+  | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+  | (?P<number>\d[\w.]*)
+  | (?P<cast>::)
+  | (?P<mark>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_TEXT_TYPES = frozenset({"text", "varchar"})
+_TRUE, _FALSE = (
+    frozenset({"true", "t", "yes", "on", "1"}),
+    frozenset({"false", "f", "no", "off", "0"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A bind parameter, counted from 0."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of an identity variable."""
+
+    value: str | Parameter | None
+    """Who; None where the variable is reset."""
+    local: bool | Parameter = False
+    """For the transaction only."""
+    name: Parameter | None = None
+    """The variable's name, where a bind parameter says it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one message's text does."""
+
+    settings: tuple[Setting, ...] = ()
+    alone: bool = True
+    """Nothing else is done by that text."""
+    unclear: bool = False
+    """It may set a variable in a way that can't be read."""
+
+
+NOTHING = Effect()
+_UNCLEAR = Effect(alone=False, unclear=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+
+    def is_word(self, *words: str) -> bool:
+        return self.kind == "word" and self.text in words
+
+
+@dataclass(slots=True)
+class Variables:
+    """Reads texts for the variables of that name."""
+
+    names: Sequence[str]
+    _known: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = frozenset(name.lower() for name in self.names)
+
+    def may_matter(self, text: bytes) -> bool:
+        """Whether `read` is worth asking: cheap, and true for all that can matter."""
+        if not self._known:
+            return False
+        lower = text.lower()
+        return (
+            b"set_config" in lower
+            or lower.lstrip(_WITHOUT).startswith(_STARTS)
+            or b";" in lower.strip(_WITHOUT)
+        )
+
+    def knows(self, name: str) -> bool:
+        """Whether that is one of them; PostgreSQL compares names without case."""
+        return name.lower() in self._known
+
+    def read(self, text: bytes) -> Effect:
+        """What the text does to the variables."""
+        tokens = _tokens(text.decode("utf-8", "replace"))
+        if tokens is None:
+            return _UNCLEAR
+        statements = _statements(tokens)
+        effects = [self._statement(one) for one in statements]
+        acting = [one for one in effects if one is not NOTHING]
+        if not acting:
+            return NOTHING
+        if any(one.unclear for one in acting):
+            return _UNCLEAR
+        settings = tuple(setting for one in acting for setting in one.settings)
+        if len(statements) > 1 and any(_controls(one) for one in statements):
+            # Which of them a ROLLBACK in between takes back can't be told.
+            lasting = any(one.local is not True for one in settings)
+            return Effect(settings, alone=False, unclear=lasting)
+        return Effect(settings, alone=len(statements) == 1 and acting[0].alone)
+
+    def _statement(self, tokens: list[_Token]) -> Effect:
+        first = tokens[0]
+        if first.is_word("set"):
+            return self._set(tokens)
+        if first.is_word("reset"):
+            return self._reset(tokens)
+        if first.is_word("discard"):
+            return Effect((Setting(None),)) if tokens[1:2] == [_Token("word", "all")] else NOTHING
+        if first.is_word("do"):
+            inside = "".join(one.text for one in tokens if one.kind in ("dollar", "string")).lower()
+            named = any(name in inside for name in self._known)
+            return _UNCLEAR if named or "set_config" in inside else NOTHING
+        if any(one.kind in ("word", "quoted") and one.text == "set_config" for one in tokens):
+            return self._calls(tokens)
+        return NOTHING
+
+    def _set(self, tokens: list[_Token]) -> Effect:
+        rest = tokens[1:]
+        local = bool(rest) and rest[0].is_word("local")
+        if rest and rest[0].is_word("local", "session"):
+            rest = rest[1:]
+        name, rest = _name(rest)
+        if name not in self._known:
+            return NOTHING
+        if not rest or not (rest[0].is_word("to") or rest[0].text == "="):
+            return _UNCLEAR
+        value = rest[1:]
+        if len(value) == 1 and value[0].is_word("default"):
+            return Effect((Setting(None, local),))
+        said = _literal(value[0]) if len(value) == 1 else None
+        return _UNCLEAR if said is None else Effect((Setting(said or None, local),))
+
+    def _reset(self, tokens: list[_Token]) -> Effect:
+        name, rest = _name(tokens[1:])
+        if rest or name is None:
+            return NOTHING
+        return Effect((Setting(None),)) if name in self._known or name == "all" else NOTHING
+
+    def _calls(self, tokens: list[_Token]) -> Effect:
+        """Calls of set_config. Only a plain list of them is understood."""
+        calls: list[Setting] = []
+        ours = unknown = 0
+        for at, token in enumerate(tokens):
+            if not (token.kind in ("word", "quoted") and token.text == "set_config"):
+                continue
+            arguments = _arguments(tokens[at + 1 :])
+            name = _argument(arguments[0]) if arguments and len(arguments) == 3 else None
+            if arguments is None or name is None:
+                unknown += 1
+            elif isinstance(name, Parameter) or name.lower() in self._known:
+                ours += 1
+                call = _call(arguments, name if isinstance(name, Parameter) else None)
+                if call is not None:
+                    calls.append(call)
+        if not ours and not unknown:
+            return NOTHING
+        if unknown or len(calls) != ours or not tokens[0].is_word("select"):
+            return _UNCLEAR
+        return Effect(tuple(calls)) if _only_calls(tokens) else _UNCLEAR
+
+
+def _call(arguments: list[list[_Token]], name: Parameter | None) -> Setting | None:
+    value, local = _argument(arguments[1]), _argument(arguments[2])
+    if value is None or local is None:
+        return None
+    if isinstance(local, Parameter):
+        return Setting(value or None, local, name)
+    truth = True if local.lower() in _TRUE else False if local.lower() in _FALSE else None
+    return None if truth is None else Setting(value or None, truth, name)
+
+
+def read_truth(value: bytes | None, binary: bool) -> bool | None:
+    """A boolean bind value; None if it is none."""
+    if value is None:
+        return None
+    if binary:
+        return value != b"\0" if len(value) == 1 else None
+    text = value.decode("utf-8", "replace").lower()
+    return True if text in _TRUE else False if text in _FALSE else None
+
+
+def _tokens(text: str) -> list[_Token] | None:
+    """The text's tokens without comments; None if it can't be cut into tokens for sure."""
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        assert found is not None  # `mark` matches anything
+        at = found.end()
+        kind = found.lastgroup
+        if kind == "prefix":
+            kind = "string"
+        if kind == "space":
+            continue
+        if kind == "comment":
+            end = _comment_end(text, at)
+            if end < 0:
+                return None
+            at = end
+            continue
+        if kind == "dollar":
+            end = text.find(found[0], at)
+            if end < 0:
+                return None
+            tokens.append(_Token("dollar", text[at:end]))
+            at = end + len(found[0])
+            continue
+        said = found[0]
+        if kind == "string":
+            if "\\" in said or (found["prefix"] or "").lower() not in ("", "n", "e"):
+                return None
+        elif kind == "mark" and said in "'\"":
+            return None
+        tokens.append(_Token(kind or "mark", _plain(kind, said)))
+    return tokens
+
+
+def _plain(kind: str | None, said: str) -> str:
+    if kind == "word":
+        return said.lower()
+    if kind == "quoted":
+        return said[1:-1].replace('""', '"')
+    if kind == "string":
+        return said[said.index("'") + 1 : -1].replace("''", "'")
+    return said
+
+
+def _comment_end(text: str, at: int) -> int:
+    """Behind the comment that has begun before `at`; comments nest. -1 if it doesn't end."""
+    depth = 1
+    for found in re.compile(r"/\*|\*/").finditer(text, at):
+        depth += 1 if found[0] == "/*" else -1
+        if not depth:
+            return found.end()
+    return -1
+
+
+def _statements(tokens: list[_Token]) -> list[list[_Token]]:
+    parts: list[list[_Token]] = [[]]
+    for token in tokens:
+        if token.kind == "mark" and token.text == ";":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [part for part in parts if part]
+
+
+def _controls(tokens: list[_Token]) -> bool:
+    return tokens[0].is_word(
+        "commit", "rollback", "end", "abort", "savepoint", "release", "prepare"
+    )
+
+
+def _name(tokens: list[_Token]) -> tuple[str | None, list[_Token]]:
+    """A variable's name, lower-cased, and what follows it."""
+    parts: list[str] = []
+    at = 0
+    while at < len(tokens) and tokens[at].kind in ("word", "quoted"):
+        parts.append(tokens[at].text.lower())
+        at += 1
+        if at < len(tokens) and tokens[at].text == "." and tokens[at].kind == "mark":
+            at += 1
+        else:
+            break
+    return (".".join(parts) if parts else None), tokens[at:]
+
+
+def _literal(token: _Token) -> str | None:
+    return token.text if token.kind in ("string", "number", "word", "quoted", "dollar") else None
+
+
+def _arguments(tokens: list[_Token]) -> list[list[_Token]] | None:
+    """The arguments in the parentheses that open here; None if there are none."""
+    if not tokens or tokens[0].text != "(" or tokens[0].kind != "mark":
+        return None
+    arguments: list[list[_Token]] = [[]]
+    depth = 1
+    for token in tokens[1:]:
+        if token.kind == "mark" and token.text in "([":
+            depth += 1
+        elif token.kind == "mark" and token.text in ")]":
+            depth -= 1
+            if not depth:
+                return arguments if all(arguments) else None
+        elif token.kind == "mark" and token.text == "," and depth == 1:
+            arguments.append([])
+            continue
+        arguments[-1].append(token)
+    return None
+
+
+def _argument(tokens: list[_Token]) -> str | Parameter | None:
+    """A literal or a parameter, with a cast to text or boolean at most."""
+    value, rest = tokens[0], tokens[1:]
+    if rest and not (
+        len(rest) == 2
+        and rest[0].kind == "cast"
+        and rest[1].is_word(*_TEXT_TYPES, "boolean", "bool")
+    ):
+        return None
+    if value.kind == "parameter":
+        return Parameter(int(value.text[1:]) - 1)
+    if value.kind == "word" and value.text not in (*_TRUE, *_FALSE):
+        return None  # a column, or null
+    return _literal(value)
+
+
+def _only_calls(tokens: list[_Token]) -> bool:
+    """Whether it is `SELECT set_config(…) [AS name] [, …]` and nothing else."""
+    at = 1
+    while True:
+        if tokens[at : at + 2] == [_Token("word", "pg_catalog"), _Token("mark", ".")]:
+            at += 2
+        if at >= len(tokens) or tokens[at].text != "set_config":
+            return False
+        depth = 0
+        for at in range(at + 1, len(tokens)):  # noqa: B020
+            if tokens[at].kind == "mark":
+                depth += {"(": 1, ")": -1}.get(tokens[at].text, 0)
+            if not depth:
+                break
+        at += 1
+        if at < len(tokens) and tokens[at].is_word("as"):
+            at += 2
+        if at >= len(tokens):
+            return True
+        if tokens[at].text != ",":
+            return False
+        at += 1
