@@ -43,6 +43,8 @@ class Answers:
         self._served = served
         self._sessions = sessions
         self._candidates = Candidates(evidence)
+        tagged = (evidence.client_tag >= 0) & (evidence.client_pool >= 0)
+        self._tagged_pools = np.unique(evidence.client_pool[tagged])
 
     def columns(
         self,
@@ -64,7 +66,7 @@ class Answers:
         if (decided.grade == rules_of.CANDIDATES).any():
             candidates = self._name_candidates(batch, session_of, known, client, decided)
         texts["email"] = self._emails(texts["actor"], texts["email"])
-        findings = self._findings(batch, decided, runs)
+        findings = self._findings(batch, known, decided, runs)
         return pa.table(
             {
                 "session_user_id": texts["actor"],
@@ -192,7 +194,10 @@ class Answers:
             decided.method[row] = rules_of.ALIVE
             decided.reason[row] = rules_of.NOT_ALIVE
 
-    def _findings(self, batch: LogBatch, decided: Attribution, runs: Runs) -> pa.Array:
+    def _findings(
+        self, batch: LogBatch, known: Known, decided: Attribution, runs: Runs
+    ) -> pa.Array:
+        on_tagged = np.isin(known.pool, self._tagged_pools)
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
         marks = {
             "identity-conflict": decided.conflict,
@@ -201,6 +206,8 @@ class Answers:
             "ambiguous-line": batch.ambiguous,
             "origin-unproven": batch.unproven,
             "nonstandard-line": batch.nonstandard,
+            "unannounced-client": on_tagged & (known.pool_open == rules_of.UNANNOUNCED_CLIENT),
+            "drifted-client": on_tagged & (known.pool_open == rules_of.DRIFTED_CLIENT),
         }
         code = sum(mark.astype(np.int64) << bit for bit, mark in enumerate(marks.values()))
         lists = [

@@ -23,6 +23,7 @@ METHODS = (
     "external-identity",
     "login-role",
     "application-name-suffix",
+    "tag",
     "alive-on-pool",
     "replayed-setting",
     "health-check",
@@ -34,6 +35,7 @@ METHODS = (
     EXTERNAL_IDENTITY,
     LOGIN_ROLE,
     SUFFIX,
+    TAG,
     ALIVE,
     REPLAYED,
     HEALTH_CHECK,
@@ -63,6 +65,10 @@ REASONS = (
     "too-many-candidates",
     "background-process",
     "parallel-worker",
+    "unannounced-client",
+    "drifted-client",
+    "pool-not-seen",
+    "log-lacks-fields",
 )
 (
     FORGED_LINE,
@@ -86,6 +92,10 @@ REASONS = (
     TOO_MANY,
     BACKGROUND,
     PARALLEL_WORKER,
+    UNANNOUNCED_CLIENT,
+    DRIFTED_CLIENT,
+    POOL_NOT_SEEN,
+    LOG_LACKS_FIELDS,
 ) = range(len(REASONS))
 NONE = -1
 
@@ -110,10 +120,15 @@ class Known:
     """The method by which the pooler itself wrote it, or NONE."""
     labelled: Bools
     """In an intact run, opened by a replay."""
-    has_endpoint: Bools
-    """The name (of the run, or the record's own where there is no run) ends in an endpoint."""
+    has_key: Bools
+    """The name (of the run, or the record's own where there is no run) begins with a tag or ends in
+    an endpoint."""
+    by_tag: Bools
+    """It is a tag."""
+    pool_open: Ints
+    """Why a tag proves nothing on that pool at that time (a reason), or NONE."""
     matches: Ints
-    """How many clients of that endpoint and pool lived at that time."""
+    """How many clients of that key and pool lived at that time."""
     client: Ints
     """The last of them, or NONE; where none lived any more, whoever lived there last."""
     client_named: Bools
@@ -126,6 +141,8 @@ class Known:
     """After a reset on this pool, and no replay directly before the transaction."""
     overlong: Bools
     """A client whose name is too long to be replayed lives on this pool, and no fresh replay."""
+    unnamed: Bools
+    """A client whose name nobody knows lives on this pool, and no fresh replay."""
     session_method: Ints
     """How PostgreSQL's own authentication names the session's actor, or NONE."""
     session_contradicted: Bools
@@ -205,24 +222,30 @@ def attribute(known: Known) -> Attribution:
     rule(run & known.unsure_worker, CANDIDATES, ALIVE, PARALLEL_WORKER)
     rule(run & known.leaked, CANDIDATES, ALIVE, RESET_ON_POOL)
     rule(run & known.overlong, CANDIDATES, ALIVE, OVERLONG_ON_POOL)
-    rule(run & ~known.has_endpoint, CANDIDATES, ALIVE, NO_ENDPOINT)
+    rule(run & known.unnamed, CANDIDATES, ALIVE, UNANNOUNCED_CLIENT)
+    rule(run & ~known.has_key, CANDIDATES, ALIVE, NO_ENDPOINT)
     rule(run & (known.matches == 0), CANDIDATES, ALIVE, NOT_ALIVE)
     rule(run & (known.matches > 1), CANDIDATES, ALIVE, SEVERAL_CLIENTS)
     conflict |= rule(run & known.client_contradicted, CANDIDATES, reason=CONFLICT)
-    confirmed = rule(run & named, CONFIRMED, SUFFIX)
-    rule(run, UNATTRIBUTED, SUFFIX, UNIDENTIFIED)
+    tagged = run & named & known.by_tag
+    by_name = rule(tagged & (known.pool_open == NONE), PROVEN, TAG)
+    by_name |= rule(tagged, CONFIRMED, TAG, known.pool_open)
+    by_name |= rule(run & named, CONFIRMED, SUFFIX)
+    rule(run, UNATTRIBUTED, np.where(known.by_tag, TAG, SUFFIX), UNIDENTIFIED)
 
     # No replay was seen: the name is only what somebody set at some time.
-    claimed = rule(
-        known.has_endpoint & named & ~known.client_contradicted, CLAIMED, SUFFIX, REPLAY_NOT_SEEN
-    )
+    says = known.has_key & named & ~known.client_contradicted
+    sure = (known.pool >= 0) & (known.pool_open == NONE)
+    sure &= ~known.leaked & ~known.overlong & ~known.unnamed
+    by_name |= rule(says & known.by_tag & sure, CONFIRMED, TAG, REPLAY_NOT_SEEN)
+    by_name |= rule(says, CLAIMED, np.where(known.by_tag, TAG, SUFFIX), REPLAY_NOT_SEEN)
     rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
     rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
     return Attribution(
         decision.grade,
         decision.method,
         decision.reason,
-        by_client=direct_client | confirmed | claimed,
+        by_client=direct_client | by_name,
         by_session=direct_session,
         conflict=conflict,
     )

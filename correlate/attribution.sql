@@ -1,5 +1,6 @@
--- Statements -> the client that was served: the join of endpoint, pool and time.
--- Reads: statements (row, endpoint, pool, log_time, log_time_end) and served (client, endpoint, pool,
+-- Statements -> the client that was served: the join of key, pool and time. A key is an endpoint or
+-- a tag.
+-- Reads: statements (row, key, pool, log_time, log_time_end) and served (client, key, pool,
 -- since, until); pool is -1 for sessions without a pooler. A statement was logged at some time from
 -- log_time to log_time_end, which differ where the log gives whole seconds. An endpoint is unique
 -- while its connection lives, so nearly every statement finds one client; whoever finds several is
@@ -7,6 +8,6 @@
 SELECT s.row, c.client
 FROM statements s
 JOIN served c
-  ON c.endpoint = s.endpoint
+  ON c.key = s.key
  AND c.pool = s.pool
  AND c.since <= s.log_time_end AND s.log_time <= c.until;

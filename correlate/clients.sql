@@ -17,7 +17,8 @@ WITH named AS (
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          i.seq AS identity_seq, i.application_name,
          greatest(c.since, i.since) AS since, least(c.until, i.pooled_until) AS until,
-         i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn
+         i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn,
+         i.tag, i.open_seq
   FROM pooler_clients c
   JOIN identities i
     ON i.client_addr = c.client_addr AND i.client_port = c.client_port
@@ -27,14 +28,30 @@ WITH named AS (
    AND date_trunc('millisecond', i.opened) <= c.since
    AND (c.previous_login IS NULL OR c.previous_login < date_trunc('millisecond', i.opened))
    AND coalesce(i.database = c.database, true) AND coalesce(i.db_role = c.db_role, true)
-  WHERE NOT c.failed
+  WHERE NOT c.failed AND NOT (i.tag IS NOT NULL AND c.client_addr LIKE 'unix%')
 ), all_clients AS (
   SELECT * FROM named
+  UNION ALL BY NAME
+  -- Through a unix socket all connections of a sidecar have one endpoint; its tags tell them apart.
+  SELECT i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
+         i.application_name, i.since, least(i.until, (SELECT until FROM coverage)) AS until,
+         i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn,
+         i.tag, i.open_seq
+  FROM identities i
+  WHERE i.tag IS NOT NULL AND i.client_addr LIKE 'unix%'
+    AND EXISTS (SELECT 1 FROM pooler_clients c
+                WHERE c.client_addr = i.client_addr AND c.client_port = i.client_port
+                  AND c.since <= i.until AND c.until >= i.since)
   UNION ALL BY NAME
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          c.since, c.until
   FROM pooler_clients c
   WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
+    AND NOT (c.client_addr LIKE 'unix%'
+             AND EXISTS (SELECT 1 FROM identities i
+                         WHERE i.tag IS NOT NULL AND i.client_addr = c.client_addr
+                           AND i.client_port = c.client_port
+                           AND i.since <= c.until AND c.since <= i.until))
   UNION ALL BY NAME
   -- What the sidecar said ended before the connection did, or before its next word: somebody is
   -- there, unidentified.
@@ -76,7 +93,7 @@ UNION ALL BY NAME
 -- the same port of the same host at that time is somebody else.
 SELECT NULL AS pool, i.opened, i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
        i.application_name, i.since, i.until, i.actor, i.email, i.actor_kind, i.on_behalf_of,
-       i.peer_addr, i.peer_port, i.authn, false AS contradicted, false AS by_role
+       i.peer_addr, i.peer_port, i.authn, i.tag, i.open_seq, false AS contradicted, false AS by_role
 FROM identities i
 WHERE NOT EXISTS (SELECT 1 FROM pooler_clients c
                   WHERE c.client_addr = i.client_addr AND c.client_port = i.client_port

@@ -13,6 +13,7 @@ import pyarrow as pa
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import Answers
 from scalple.correlate.attribution import Attribution, Known, attribute
+from scalple.correlate.closedpool import DRIFTED, UNANNOUNCED, UNSEEN
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.labels import EMPTY_NAME, Labels
 from scalple.correlate.logbatch import (
@@ -131,6 +132,8 @@ class Correlator:
             name=np.where(nameless, -1, name_of),
             statement=statement,
             label=set_label,
+            connection=self._labels.connections()[np.maximum(set_label, 0)],
+            announcing=self._labels.announcing(set_label),
             renames=renames,
             time_us=batch.time_us,
         )
@@ -144,7 +147,7 @@ class Correlator:
         text_of = batch.spread(np.where(logged[text], text, -1), -1)
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
         unsure |= self._contradicted(served_as != session_of, name_of, runs)
-        borne = np.where(nameless, mentioned, self._labels.endpoints()[name_of])
+        borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
         known, client, decided = self._decide(
             batch, served_as, name_of, borne, runs, empties, unsure
         )
@@ -153,9 +156,9 @@ class Correlator:
         return Attributed(columns, gaps, new_evidence, log, session_of)
 
     def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
-        """Which workers' own names end in another client's endpoint than their leader's run."""
-        endpoints = self._labels.endpoints()
-        own, run = endpoints[name_of], endpoints[np.maximum(runs.label, 0)]
+        """Which workers' own names are another client's than their leader's run."""
+        keys = self._labels.keys()
+        own, run = keys[name_of], keys[np.maximum(runs.label, 0)]
         return np.asarray(borrowed & (runs.label >= 0) & (own >= 0) & (own != run))
 
     def _decide(
@@ -182,15 +185,17 @@ class Correlator:
         )[position]
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
-        endpoint = np.where(unpooled, own, self._labels.endpoints()[name])
+        key = np.where(unpooled, own, self._labels.keys()[name])
         times, ends = batch.time_us[rows], batch.time_end_us[rows]
-        client, matches = self._served.join(endpoint, pool, times, ends)
+        client, matches = self._served.join(key, pool, times, ends)
+        by_tag = take(self._evidence.connection_of >= 0, np.maximum(key, 0)) & (key >= 0)
+        self._by_own_tag(unpooled, key, self._labels.keys()[name], times, ends, client, matches)
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
-        gone = np.flatnonzero(labelled & (matches == 0) & (endpoint >= 0) & (pool >= 0))
+        gone = np.flatnonzero(labelled & (matches == 0) & (key >= 0) & (pool >= 0))
         if len(gone):
             found, last = self._served.last_gone(
-                gone, endpoint[gone], pool[gone], batch.time_us[rows[gone]]
+                gone, key[gone], pool[gone], batch.time_us[rows[gone]]
             )
             client[found] = last
         at = np.maximum(client, 0)
@@ -200,7 +205,7 @@ class Correlator:
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
         nameless |= empties[rows] & (pooler_method != rules_of.RESET_QUERY)
         sure = (matches == 1) & labelled & ~runs.doubtful[rows] & ~unsure[rows]
-        leaked, overlong = self._doubts.apply(
+        leaked, overlong, unnamed = self._doubts.apply(
             rows,
             pool,
             times,
@@ -208,7 +213,10 @@ class Correlator:
             np.where(sure, client, -1),
             runs.fresh[rows],
             nameless & (pool >= 0),
+            np.where(labelled & (matches == 1) & ~by_tag, client, -1),
+            self._labels.suffixed()[name],
         )
+        unnamed &= self._rules.pooler.mode != "session"
         methods = {name: code for code, name in enumerate(rules_of.METHODS)}
         session_method = np.array(
             [methods[one.method] if one.method else -1 for one in sessions], np.int64
@@ -216,7 +224,7 @@ class Correlator:
         taken = self._takeovers.apply(
             pool,
             batch.time_us[rows],
-            np.where(labelled, endpoint, -1),
+            np.where(labelled, key, -1),
             borne[rows],
             np.where(sure, client, -1),
         )
@@ -230,7 +238,9 @@ class Correlator:
             & ~batch.lacking(Lacks.USER)[rows],
             pooler_method=pooler_method,
             labelled=labelled,
-            has_endpoint=(endpoint >= 0) | cut,
+            has_key=(key >= 0) | cut,
+            by_tag=by_tag & ~unpooled,
+            pool_open=self._why_open(batch, pool, times, ends),
             matches=matches,
             client=client,
             client_named=served & take(self._served.named, at),
@@ -240,6 +250,7 @@ class Correlator:
             unsure_worker=unsure[rows],
             leaked=leaked,
             overlong=overlong,
+            unnamed=unnamed,
             session_method=session_method,
             session_contradicted=np.array([one.contradicted for one in sessions], bool)[position],
             same_actor=self._served.same_actor(sessions, position, client),
@@ -250,6 +261,39 @@ class Correlator:
             ),
         )
         return known, client, attribute(known)
+
+    def _by_own_tag(
+        self,
+        unpooled: Bools,
+        own: Ints,
+        borne: Ints,
+        time_us: Ints,
+        time_end_us: Ints,
+        client: Ints,
+        matches: Ints,
+    ) -> None:
+        """Unpooled, and the endpoint's actor changed in that very millisecond: the tag tells."""
+        rows = np.flatnonzero(unpooled & (matches > 1) & (borne >= 0))
+        rows = rows[self._evidence.endpoint_of[borne[rows]] == own[rows]]
+        if len(rows):
+            nobody = np.full(len(rows), UNPOOLED)
+            client[rows], matches[rows] = self._served.join(
+                borne[rows], nobody, time_us[rows], time_end_us[rows]
+            )
+
+    def _why_open(self, batch: LogBatch, pool: Ints, time_us: Ints, time_end_us: Ints) -> Ints:
+        """The reason why a tag proves nothing there, or NONE."""
+        reason = self._evidence.closed.why_open(pool, time_us, time_end_us)
+        reasons = np.full(UNSEEN + 1, rules_of.NONE)
+        reasons[UNANNOUNCED] = rules_of.UNANNOUNCED_CLIENT
+        reasons[DRIFTED] = rules_of.DRIFTED_CLIENT
+        reasons[UNSEEN] = rules_of.POOL_NOT_SEEN
+        # A run may have been left unseen, or made up.
+        blind = batch.lacking(Lacks.NAME | Lacks.TRANSACTION | Lacks.LINE | Lacks.MARKS)[
+            batch.audit_rows
+        ]
+        found = reasons[reason]
+        return np.where((found == rules_of.NONE) & blind, rules_of.LOG_LACKS_FIELDS, found)
 
     def _join_cut_names(
         self, batch: LogBatch, name: Ints, pool: Ints, client: Ints, matches: Ints

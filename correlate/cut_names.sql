@@ -5,7 +5,7 @@ SELECT s.row, min(c.client) AS client, count(DISTINCT c.client) AS matches
 FROM statements s
 JOIN wholes w ON w.form = s.form AND w.since <= s.ordinal
 JOIN served c
-  ON c.endpoint = w.endpoint
+  ON c.key = w.endpoint
  AND c.pool = s.pool
  AND c.since <= s.log_time_end AND s.log_time <= c.until
 GROUP BY s.row;

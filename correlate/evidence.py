@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
 from scalple.correlate.rules import Rules
 
 Endpoint = tuple[str, int]
@@ -70,8 +71,9 @@ class Evidence:
         self.identity_holes: int = con.sql("SELECT count(*) FROM identity_holes").fetchall()[0][0]
         """In how many places a sidecar's numbering shows that events are missing."""
         self._read_coverage(con)
+        self._number_keys()
+        self.closed = ClosedPools(self._pools_open(con), self._drifts(con), self._seen_since_us)
         con.close()
-        self._number_endpoints()
 
     def _read_links(self, con: duckdb.DuckDBPyConnection) -> dict[Endpoint, list[tuple[int, int]]]:
         links: dict[Endpoint, list[tuple[int, int]]] = {}
@@ -91,9 +93,15 @@ class Evidence:
         self.pooler_since_us: int | None = since
         self.pooler_until_us: int | None = until
         versions = [row[0] for row in con.sql("SELECT version FROM process_ups").fetchall()]
+        first = con.sql("SELECT epoch_us(min(ts)) FROM process_ups").fetchall()[0][0]
+        end = con.sql("SELECT epoch_us(until) FROM coverage").fetchall()[0][0]
+        self._seen_since_us: tuple[int, int] | None = None if first is None else (first, end)
+        """While the pooler's log tells of every client: a process that was up before its first line
+        may have had clients before."""
         self.resets_leak = not versions or any(_version(v) < _LAST_FIXED for v in versions)
         self.checks_idle_servers = not versions or any(_version(v) < (1, 25) for v in versions)
         self.short_names_only = not versions or any(_version(v) < (1, 20) for v in versions)
+        self.warns_of_long_names = bool(versions) and all(_version(v) < (1, 20) for v in versions)
         self.too_long_us = [
             row[0]
             for row in con.sql(
@@ -101,7 +109,8 @@ class Evidence:
             ).fetchall()
         ]
 
-    def _number_endpoints(self) -> None:
+    def _number_keys(self) -> None:
+        """Numbers for what statements are joined by: first the endpoints, then the tags."""
         addresses = self.clients.column("client_addr").to_pylist()
         ports = self.clients.column("client_port").to_pylist()
         self.endpoints: dict[Endpoint, int] = {}
@@ -110,11 +119,57 @@ class Evidence:
             for address, port in zip(addresses, ports, strict=True)
         ]
         self.client_endpoint = np.array(codes, np.int64)
+        tags = self.clients.column("tag").to_pylist()
+        first = len(self.endpoints)
+        self.tags: dict[str, int] = {}
+        """Key of each tag."""
+        for tag in tags:
+            if tag is not None:
+                self.tags.setdefault(tag, first + len(self.tags))
+        self.client_tag = np.array([self.tags.get(tag, -1) for tag in tags], np.int64)
+        """Key of the tag that each client bore, or -1."""
+        self.connection_of = np.full(first + len(self.tags), -1, np.int64)
+        """Per key the connection that a tag belongs to; -1 for endpoints."""
+        self.endpoint_of = np.arange(first + len(self.tags))
+        """Per key its endpoint."""
+        tagged = self.client_tag >= 0
+        opened = _ints(self.clients, "open_seq", -1)
+        self.connection_of[self.client_tag[tagged]] = opened[tagged]
+        self.endpoint_of[self.client_tag[tagged]] = self.client_endpoint[tagged]
+        self.later_tags = self._later_tags()
+        """Keys of tags that a connection didn't begin with: their first SET is the sidecar's own."""
+        self.client_login = _ints(self.clients, "pooler_seq", -1)
         self.client_pool = _ints(self.clients, "pool", -1)
         self.client_since_us = _ints(self.clients, "since", -(2**62))
         self.client_until_us = _ints(self.clients, "until", 2**62)
         self.client_opened_us = _ints(self.clients, "opened", -1)
         self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()
+
+    def _later_tags(self) -> set[int]:
+        first = self.clients.column("identity_seq").to_pylist()
+        opened = self.clients.column("open_seq").to_pylist()
+        return {
+            int(key)
+            for key, word, begin in zip(self.client_tag, first, opened, strict=True)
+            if key >= 0 and word != begin
+        }
+
+    def _pools_open(self, con: duckdb.DuckDBPyConnection) -> Spans:
+        """When each pool had a client that no sidecar speaks of."""
+        rows = con.sql(
+            "SELECT pool, epoch_us(since), epoch_us(until) FROM clients "
+            "WHERE pool IS NOT NULL AND tag IS NULL"
+        ).fetchall()
+        return spans_of(rows)
+
+    def _drifts(self, con: duckdb.DuckDBPyConnection) -> Spans:
+        """When each pool had a client whose name wasn't the sidecar's."""
+        rows = con.sql(
+            "SELECT p.pool, epoch_us(d.since), epoch_us(d.until) FROM drifts d "
+            "JOIN pools p ON p.database = d.database AND (p.db_role = d.db_role OR NOT EXISTS ("
+            "SELECT 1 FROM pools o WHERE o.database = d.database AND o.db_role = d.db_role))"
+        ).fetchall()
+        return spans_of(rows)
 
     def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:
         """The pool whose server connection this is: the pooler noted its end of it."""

@@ -1,5 +1,6 @@
 -- Events of connections -> intervals during which an endpoint belonged to somebody.
--- Reads: events (columns of EVIDENCE). Writes: identities, pooler_clients, server_links, coverage.
+-- Reads: events (columns of EVIDENCE). Writes: identities, drifts, pooler_clients, server_links,
+-- coverage.
 -- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
 
 -- The same event may arrive twice (at-least-once shipping): one of them counts.
@@ -47,6 +48,11 @@ SELECT sidecar,
          END), 10))
 FROM identity_events GROUP BY sidecar, life;
 
+-- Whose connection each word is about.
+CREATE OR REPLACE TEMP TABLE words_spoken AS
+SELECT sidecar, life, connection, seq AS open_seq, database, db_role
+FROM identity_events WHERE event = 'open';
+
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.
 CREATE OR REPLACE TEMP TABLE identities AS
 WITH opens AS (
@@ -61,7 +67,7 @@ WITH opens AS (
          o.client_addr, o.client_port, o.next_open, o.database, o.db_role, o.application_name,
          coalesce(w.peer_addr, o.peer_addr) AS peer_addr,
          coalesce(w.peer_port, o.peer_port) AS peer_port,
-         w.actor, w.email, w.actor_kind, w.on_behalf_of, w.authn,
+         w.actor, w.email, w.actor_kind, w.on_behalf_of, w.authn, w.tag,
          lead(w.event) OVER (PARTITION BY w.sidecar, w.life, w.connection, o.seq
                              ORDER BY w.sidecar_seq) AS next_event,
          lead(w.ts) OVER (PARTITION BY w.sidecar, w.life, w.connection, o.seq
@@ -91,6 +97,30 @@ SELECT * EXCLUDE (next_word, next_event, next_open, known_until, sidecar_end, po
              next_open, known_until, CASE WHEN next_event = 'close' THEN NULL ELSE sidecar_end END,
              pooler_up) AS pooled_until
 FROM bounded;
+
+-- While a client may bear a name that the sidecar didn't give it: from the event until it is tagged
+-- again or goes. A name that is nobody's tag does no harm: it is gone before the client's next word.
+CREATE OR REPLACE TEMP TABLE drifts AS
+WITH said AS (
+  SELECT d.ts, i.database, i.db_role, i.open_seq,
+         (SELECT min(w.ts) FROM identity_events w
+          WHERE w.sidecar = d.sidecar AND w.life = d.life AND w.connection = d.connection
+            AND w.sidecar_seq > d.sidecar_seq
+            AND (w.event = 'close' OR w.event = 'identify' AND NOT contains(d.detail, 'not-held'))
+         ) AS ended,
+         (SELECT min(e.ends_at) FROM sidecar_ends e
+          WHERE e.sidecar = d.sidecar AND e.ends_at > d.ts) AS sidecar_end,
+         CASE WHEN json_valid(d.detail) THEN json_extract_string(d.detail, '$.reason') END AS reason,
+         split_part(d.application_name, ' ', 1) AS word
+  FROM identity_events d
+  JOIN (SELECT DISTINCT sidecar, life, connection, open_seq, database, db_role FROM words_spoken) i
+    ON i.sidecar = d.sidecar AND i.life = d.life AND i.connection = d.connection
+  WHERE d.event = 'drift'
+)
+SELECT database, db_role, date_trunc('millisecond', ts) AS since, least(ended, sidecar_end) AS until
+FROM said
+WHERE coalesce(reason, '') <> 'changed'
+   OR word IN (SELECT tag FROM identity_events WHERE tag IS NOT NULL);
 
 -- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
 -- (process, pointer, endpoint) from its login to its close. No close is logged in a crash.

@@ -1,8 +1,8 @@
-"""Application names as numbers, whose endpoint each one is, and the texts that set them.
+"""Application names as numbers, whose each one is, and the texts that set them.
 
 Enters: the batch's application_name column and the texts of its settings. Leaves: a code per name
-(0 is the empty one), the endpoint that a name ends in, and per record what its text does to the
-name. A name that the server cuts is resolved by what was replayed in full before: see `Wholes`.
+(0 is the empty one), its key (the tag that it begins with, or else the endpoint that it ends in), and
+per record what its text does to the name. A name that the server cuts is resolved by what was replayed in full before: see `Wholes`.
 """
 
 import numpy as np
@@ -85,7 +85,10 @@ class Labels:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._names: dict[str, int] = {}
-        self._endpoints: list[int] = []
+        self._keys: list[int] = []
+        self._suffixed: list[bool] = []
+        self._announced: set[int] = set()
+        """Names under a later tag whose first SET, the sidecar's own, has been seen."""
         self._forms: dict[int, tuple[int, ...]] = {}
         self.wholes = Wholes(evidence)
         self._records = 0
@@ -104,19 +107,58 @@ class Labels:
         code = self._names.get(text)
         if code is None:
             code = self._names[text] = len(self._names)
+            self._suffixed.append(suffix_endpoint(text) is not None)
+            tag = self._evidence.tags.get(text.partition(" ")[0])
+            if tag is not None:
+                self._keys.append(self._tagged(tag, text))
+                return code
             forms = self.wholes.forms(text)
             if forms:
                 self._forms[code] = forms
-            self._endpoints.append(-1 if forms else self._suffix(text))
+                self._suffixed[code] = True
+            self._keys.append(-1 if forms else self._suffix(text))
         return code
+
+    def _tagged(self, tag: int, text: str) -> int:
+        """The tag's key, unless the name ends in the endpoint of another connection."""
+        end = suffix_endpoint(text)
+        if end is None or end[0].startswith("unix"):
+            return tag
+        return tag if self._evidence.endpoints.get(end) == self._evidence.endpoint_of[tag] else -1
 
     def _suffix(self, text: str) -> int:
         endpoint = suffix_endpoint(text)
         return self._evidence.endpoints.get(endpoint, -1) if endpoint else -1
 
-    def endpoints(self) -> Ints:
-        """Endpoint code per name code; -1 also where the server may have cut the name."""
-        return np.array(self._endpoints, np.int64)
+    def keys(self) -> Ints:
+        """Key per name code; -1 where there is none, or the server may have cut it off."""
+        return np.array(self._keys, np.int64)
+
+    def suffixed(self) -> Bools:
+        """Which names end in an endpoint, whole or cut off."""
+        return np.array(self._suffixed, bool)
+
+    def connections(self) -> Ints:
+        """Per name code the connection whose tag it begins with, or -1."""
+        keys = self.keys()
+        return (
+            np.where(keys >= 0, self._evidence.connection_of[np.maximum(keys, 0)], -1)
+            if len(self._evidence.connection_of)
+            else np.full(len(keys), -1, np.int64)
+        )
+
+    def announcing(self, label: Ints) -> Bools:
+        """Which records are the sidecar's own SET of a later tag: the first that bears it.
+
+        The pooler replays a name only after somebody has set it.
+        """
+        first = np.zeros(len(label), bool)
+        rows = np.flatnonzero(label >= 0)
+        for code, row in zip(*np.unique(label[rows], return_index=True), strict=True):
+            if int(code) not in self._announced and self._keys[code] in self._evidence.later_tags:
+                self._announced.add(int(code))
+                first[rows[row]] = True
+        return first
 
     def cut_forms(self) -> tuple[Ints, Ints]:
         """Per name code the one or two forms that a name is kept in that may be cut, or -1."""
@@ -188,14 +230,9 @@ class Labels:
         """
         whole = np.full(len(self._names), True)
         whole[list(self._forms)] = False
-        endpoints = self.endpoints()
+        keys = self.keys()
         named = np.maximum(label, 0)
-        other = (
-            (label >= 0)
-            & (name != UNKNOWN_NAME)
-            & whole[named]
-            & (endpoints[named] != endpoints[name])
-        )
+        other = (label >= 0) & (name != UNKNOWN_NAME) & whole[named] & (keys[named] != keys[name])
         return np.where(other, EMPTY_NAME, label)
 
     def ordinals(self, batch: LogBatch) -> Ints:

@@ -1,18 +1,17 @@
 """Times at which a pool's labels can't be trusted without a fresh replay.
 
 Enters: statements of pooled sessions in log order, and which of them empty their client's
-application_name. Leaves: for each statement whether such a client, or one whose name is too long
-to be replayed, may have been served in its stead.
+application_name. Leaves: for each statement whether such a client, one whose name is too long to be
+replayed, or one whose name isn't known may have been served in its stead.
 
 PgBouncer up to 1.21 doesn't replay an empty name, and no version replays an over-long one: such a
 client's statements carry the name of whoever was served before. The scope is the pool, not the
 backend, and it ends when that client disconnects.
 
-What can't be seen: from 1.20 on PgBouncer skips an over-long name silently. A client that goes round
-the sidecar (so that no event tells its name) under such a name passes for whoever was served before,
-in every transaction that doesn't follow a replay directly. `confirmed` is wrong there only by that:
-a client of the pool, unannounced, that chose a name of more than about 100 bytes. Up to 1.19 the
-pooler's warning tells of it, and a statement right after a replay is right in any case.
+A client of whom no event tells a name may have none, or an over-long one, of which PgBouncer says
+nothing from 1.20 on. It stops being a doubt when its name is replayed under its own endpoint (which
+takes `application_name_add_host`): a client that is replayed once is replayed always, but for the
+resets. A client that a sidecar tags is never a doubt: it isn't served before it is tagged again.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +19,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from scalple.correlate.closedpool import spans_of, touched
 from scalple.correlate.evidence import Evidence
+from scalple.correlate.logbatch import take
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -35,6 +36,7 @@ class PoolDoubts:
     evidence: Evidence
     _until_us: dict[int, int] = field(default_factory=dict)
     _overlong_of: dict[int, list[int]] = field(default_factory=dict)
+    _unnamed_of: dict[int, set[int]] = field(default_factory=dict)
 
     def apply(
         self,
@@ -45,8 +47,10 @@ class PoolDoubts:
         client: Ints,
         fresh: Bools,
         empties: Bools,
-    ) -> tuple[Bools, Bools]:
-        """(leaked, overlong) per statement.
+        replayed: Ints,
+        suffixed: Bools,
+    ) -> tuple[Bools, Bools, Bools]:
+        """(leaked, overlong, unnamed) per statement.
 
         Args:
             rows: the statements' positions in the log, ascending.
@@ -56,27 +60,36 @@ class PoolDoubts:
             client: the client each surely belongs to, or -1.
             fresh: its transaction follows a replay directly.
             empties: it empties its client's application_name.
+            replayed: the client whose endpoint the name in force ends in, or -1.
+            suffixed: the name in force ends in an endpoint at all.
         """
         leaked = np.zeros(len(rows), bool)
         overlong = np.zeros(len(rows), bool)
+        unnamed = np.zeros(len(rows), bool)
         for one in np.unique(pool[pool >= 0]).tolist():
             here = np.flatnonzero(pool == one)
             if self.evidence.resets_leak:
                 leaked[here] = self._leaked(
                     one, time_us[here], client[here], fresh[here], empties[here]
                 )
-            overlong[here] = self._overlong(one, time_us[here], time_end_us[here]) & ~fresh[here]
-        return leaked, overlong
+            begin, end = time_us[here], time_end_us[here]
+            overlong[here] = self._overlong(one, begin, end) & ~fresh[here]
+            unnamed[here] = self._unnamed(one, begin, end, replayed[here]) & ~fresh[here]
+            if self.evidence.warns_of_long_names:
+                # Where the pooler adds endpoints nobody is nameless, and of long names it warns.
+                unnamed[here] &= ~suffixed[here]
+        return leaked, overlong, unnamed
 
     def _leaked(
         self, pool: int, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
     ) -> Bools:
         """Log order decides: the statement that empties a name is logged before its effect."""
         ends = np.full(len(time_us), _NEVER, np.int64)
-        known = empties & (client >= 0)
+        watched = take(self.evidence.client_tag >= 0, np.maximum(client, 0))
+        known = empties & (client >= 0) & ~watched
         ends[known] = self.evidence.client_until_us[client[known]]
         unknown = empties & (client < 0)
-        ends[unknown] = last_end(self.evidence, pool, time_us[unknown])
+        ends[unknown] = last_end(self.evidence, pool, time_us[unknown], untagged=True)
         until = np.maximum.accumulate(np.concatenate([[self._until_us.get(pool, _NEVER)], ends]))
         self._until_us[pool] = int(until[-1])
         return np.asarray((time_us <= until[:-1]) & ~fresh)
@@ -93,6 +106,46 @@ class PoolDoubts:
             doubt |= (time_end_us >= warned_us) & (time_us <= end)
         return doubt
 
+    def _unnamed(self, pool: int, time_us: Ints, time_end_us: Ints, replayed: Ints) -> Bools:
+        """Whether a client is alive whose name nobody knows."""
+        if pool not in self._unnamed_of:
+            self._unnamed_of[pool] = self._find_unnamed(pool)
+        unnamed = self._unnamed_of[pool]
+        doubt = np.zeros(len(time_us), bool)
+        if not unnamed:
+            return doubt
+        evidence = self.evidence
+        # From here on in the log, each of these is known to be replayed.
+        shown, first = np.unique(replayed, return_index=True)
+        now_known = {
+            int(client): int(at)
+            for client, at in zip(shown, first, strict=True)
+            if int(client) in unnamed
+        }
+        lasting = unnamed - now_known.keys()
+        spans = spans_of(
+            (pool, int(evidence.client_since_us[one]), int(evidence.client_until_us[one]))
+            for one in lasting
+        )
+        if pool in spans:
+            doubt = touched(spans[pool], time_us, time_end_us)
+        latest = np.maximum.accumulate(time_end_us)
+        for client, at in now_known.items():
+            since, until = evidence.client_since_us[client], evidence.client_until_us[client]
+            begin = int(np.searchsorted(latest, since))
+            part = slice(begin, at)
+            doubt[part] |= (time_end_us[part] >= since) & (time_us[part] <= until)
+        self._unnamed_of[pool] = lasting
+        return doubt
+
+    def _find_unnamed(self, pool: int) -> set[int]:
+        """Untagged clients of that pool whose application_name no event tells."""
+        names = self.evidence.clients.column("application_name").to_pylist()
+        members = np.flatnonzero(
+            (self.evidence.client_pool == pool) & (self.evidence.client_tag < 0)
+        )
+        return {one for one in members.tolist() if not names[one]}
+
     def _overlong_clients(self, pool: int) -> list[int]:
         if pool not in self._overlong_of:
             self._overlong_of[pool] = self._find_overlong(pool)
@@ -105,22 +158,31 @@ class PoolDoubts:
         before_1_20 = self.evidence.short_names_only
         return [
             client
-            for client in np.flatnonzero(self.evidence.client_pool == pool).tolist()
+            for client in np.flatnonzero(
+                (self.evidence.client_pool == pool) & (self.evidence.client_tag < 0)
+            ).tolist()
             if names[client] is not None
             and is_overlong(names[client], addresses[client] or "", before_1_20=before_1_20)
         ]
 
 
-def last_end(evidence: Evidence, pool: int, time_us: Ints) -> Ints:
-    """When the last client of the pool goes that was alive at each time: it may have been any."""
+def last_end(evidence: Evidence, pool: int, time_us: Ints, *, untagged: bool = False) -> Ints:
+    """When the last client of the pool goes that was alive at each time: it may have been any.
+
+    With `untagged`, any but those that a sidecar tags.
+    """
     members = np.flatnonzero(evidence.client_pool == pool)
     if not len(members):
         return np.full(len(time_us), 2**62, np.int64)
+    if untagged:
+        members = members[evidence.client_tag[members] < 0]
+        if not len(members):
+            return np.full(len(time_us), _NEVER, np.int64)
     begins = evidence.client_since_us[members]
     order = np.argsort(begins)
     latest = np.maximum.accumulate(evidence.client_until_us[members][order])
     at = np.searchsorted(begins[order], time_us, side="right")
-    return np.where(at > 0, latest[np.maximum(at - 1, 0)], 2**62)
+    return np.where(at > 0, latest[np.maximum(at - 1, 0)], _NEVER if untagged else 2**62)
 
 
 def is_overlong(name: str, address: str, *, before_1_20: bool) -> bool:

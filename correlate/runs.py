@@ -5,8 +5,8 @@ order. Leaves: for each record, the name that the pooler replayed for the run it
 whether anything since then makes that name doubtful. State of open sessions carries over to the
 next batch, so that the size of batches changes nothing.
 
-A run opens with the pooler's replay (exact form, in a virtual transaction of its own). A name that
-changes otherwise stays with the run's client while its transaction lasts; afterwards the pooler
+A run opens with the pooler's replay (exact form, in a virtual transaction of its own), or with the
+same form anywhere if it sets a later tag of the connection that the run is. A name that changes otherwise stays with the run's client while its transaction lasts; afterwards the pooler
 may have served whoever bears that name without a replay, so nothing is certain. A hole in the
 line numbers or statement ids ends the run.
 
@@ -42,6 +42,10 @@ class Records:
     """pgAudit's statement_id, or -1 for other records."""
     label: Ints
     """Code of the name that a replay-form SET sets; -1 if not one, -2 if it sets no name."""
+    connection: Ints
+    """Code of the connection whose tag that label begins with, or -1."""
+    announcing: Bools
+    """The sidecar's own SET of a new tag: it says nothing about who is served next."""
     renames: Bools
     """The text changes the application_name, and hasn't the replay's form."""
     time_us: Ints
@@ -85,6 +89,8 @@ class OpenSession:
     replay: bool
     label: int
     """-1 when no run is open."""
+    connection: int
+    """The connection that the run is, or -1."""
     doubtful_before: bool
     """Doubtful when the current transaction began, or made so by how it began."""
     drift: bool
@@ -127,6 +133,8 @@ class _Scan:
         self.name = records.name[order]
         self.statement = records.statement[order]
         self.set_label = records.label[order]
+        self.set_connection = np.where(self.set_label >= 0, records.connection[order], -1)
+        self.announcing = records.announcing[order]
         self.time_us = records.time_us[order]
         self.explicit = records.renames[order]
         index = np.arange(self.n)
@@ -202,7 +210,7 @@ class _Scan:
         opener_form = np.where(
             self.transaction_begin >= 0, form[np.maximum(self.transaction_begin, 0)], False
         )
-        self.mixed = opener_form & ~self.pure
+        self.opener_form = opener_form
 
     def _runs(self) -> None:
         index = self.index
@@ -224,20 +232,28 @@ class _Scan:
         self.missing = np.maximum(np.maximum(lost_lines, lost_statements), 0)
         hole = (self.missing > 0) | self.unseen | (lost_lines < 0)
 
-        named = self.replay & (self.set_label >= 0)
-        opened = np.maximum.accumulate(np.where(named, index, -1)) if self.n else index
         holes = np.maximum.accumulate(np.where(hole, index, -1)) if self.n else index
-        opened = np.where(opened >= self.begin, opened, -1)
         holes = np.where(holes >= self.begin, holes, -1)
+        self._switches(holes)
+        named = (self.replay & (self.set_label >= 0)) | self.switch
+        opened = np.maximum.accumulate(np.where(named, index, -1)) if self.n else index
+        opened = np.where(opened >= self.begin, opened, -1)
         here = opened >= 0
         carried_label = self._carry("label", -1)
         label = np.where(here, self.set_label[np.maximum(opened, 0)], carried_label)
         self.label = np.where(holes > opened, -1, label)
+        connection = np.where(
+            here, self.set_connection[np.maximum(opened, 0)], self._carry("connection", -1)
+        )
+        self.connection = np.where(holes > opened, -1, connection)
+        mixed = self.opener_form & ~self.pure
+        mixed &= ~self.switch[np.maximum(self.transaction_begin, 0)] | (self.transaction_begin < 0)
 
-        implicit = (self.name != self.name_before) & ~self.replay
+        set_so = self.replay | self.switch
+        implicit = (self.name != self.name_before) & ~set_so
         implicit &= (self.name >= 0) & (self.name_before >= 0)
         implicit &= ~self.first | self.known
-        changed = (implicit | self.explicit) & ~self.replay
+        changed = (implicit | self.explicit) & ~set_so
         total = np.concatenate([[0], np.cumsum(changed)])
         run_begin = np.where(here, opened + 1, self.begin)
         carried_drift = self._carry("drift", 0).astype(bool) & ~here
@@ -252,7 +268,7 @@ class _Scan:
         opener = np.maximum(self.transaction_begin, 0)
         unannounced = in_batch & (implicit & ~self.explicit)[opener] & (opener >= run_begin)
         self.doubtful_before = (
-            changed_before | carried_before | unannounced | (self.mixed & (self.label >= 0))
+            changed_before | carried_before | unannounced | (mixed & (self.label >= 0))
         )
         in_transaction = total[index + 1] - total[start] > 0
         self.drift = in_transaction | (carried_drift & ~in_batch)
@@ -260,11 +276,25 @@ class _Scan:
         before_opener = np.maximum(self.transaction_begin - 1, 0)
         follows = in_batch & (self.transaction_begin > self.begin)
         next_one = (self.transaction == self.transaction_before + 1)[opener]
-        fresh_here = follows & next_one & self.replay[before_opener]
+        opens = self.replay & ~self.announcing
+        fresh_here = follows & next_one & opens[before_opener]
         carried_replay = self._carry("replay", 0).astype(bool)
         fresh_first = in_batch & (self.transaction_begin == self.begin) & carried_replay & next_one
         carried_fresh = self._carry("fresh", 0).astype(bool)
         self.fresh = fresh_here | fresh_first | (~in_batch & carried_fresh)
+
+    def _switches(self, holes: Ints) -> None:
+        """SETs to another tag of the connection that the run is: the sidecar's, wherever they are."""
+        index = self.index
+        pure = self.replay & (self.set_label >= 0)
+        last = np.maximum.accumulate(np.where(pure, index, -1)) if self.n else index
+        before = np.concatenate([[-1], last[:-1]]) if self.n else last
+        inside = before >= self.begin
+        held = np.where(
+            inside, self.set_connection[np.maximum(before, 0)], self._carry("connection", -1)
+        )
+        held = np.where(holes > before, -1, held)
+        self.switch = (self.set_connection >= 0) & (self.set_connection == held)
 
     def begin_unseen_first_statement(self) -> Bools:
         """First statement id of a session whose beginning wasn't seen."""
@@ -281,7 +311,7 @@ class _Scan:
         back[self.order] = self.index
         idle = np.where(self.time_before >= 0, self.time_us - self.time_before, -1)
         return Runs(
-            replay=self.replay[back],
+            replay=(self.replay | self.switch)[back],
             label=self.label[back],
             doubtful=(self.doubtful_before & (self.label >= 0))[back],
             fresh=self.fresh[back],
@@ -309,8 +339,9 @@ class _Scan:
                 name=int(self.name[at]),
                 statement=int(self.statement_last[at]),
                 time_us=int(self.time_us[at]),
-                replay=bool(self.replay[at]),
+                replay=bool(self.replay[at] and not self.announcing[at]),
                 label=int(self.label[at]),
+                connection=int(self.connection[at]),
                 doubtful_before=bool(self.doubtful_before[at]),
                 drift=bool(self.drift[at]),
                 fresh=bool(self.fresh[at]),

@@ -36,13 +36,16 @@ class Served:
         self._sql = read_sql("attribution.sql")
         self._sql_cut = read_sql("cut_names.sql")
         self._sql_gone = read_sql("gone_clients.sql")
+        # Each client can be found by its endpoint, and by its tag.
+        tagged = np.flatnonzero(evidence.client_tag >= 0)
+        client = np.concatenate([np.arange(len(evidence.client_endpoint)), tagged])
         self._table = pa.table(
             {
-                "client": np.arange(len(evidence.client_endpoint)),
-                "endpoint": evidence.client_endpoint,
-                "pool": evidence.client_pool,
-                "since": evidence.client_since_us,
-                "until": evidence.client_until_us,
+                "client": client,
+                "key": np.concatenate([evidence.client_endpoint, evidence.client_tag[tagged]]),
+                "pool": evidence.client_pool[client],
+                "since": evidence.client_since_us[client],
+                "until": evidence.client_until_us[client],
             }
         )
         clients = evidence.clients
@@ -71,13 +74,11 @@ class Served:
             TEXTS,
         )
 
-    def join(
-        self, endpoint: Ints, pool: Ints, time_us: Ints, time_end_us: Ints
-    ) -> tuple[Ints, Ints]:
-        """(client, how many) of each statement's endpoint, pool and time: from … to at most."""
-        n = len(endpoint)
+    def join(self, key: Ints, pool: Ints, time_us: Ints, time_end_us: Ints) -> tuple[Ints, Ints]:
+        """(client, how many) of each statement's key, pool and time: from … to at most."""
+        n = len(key)
         client = np.full(n, -1, np.int64)
-        wanted = np.flatnonzero(endpoint >= 0)
+        wanted = np.flatnonzero(key >= 0)
         if not len(wanted) or not self._table.num_rows:
             return client, np.zeros(n, np.int64)
         self._con.register(
@@ -85,7 +86,7 @@ class Served:
             pa.table(
                 {
                     "row": wanted,
-                    "endpoint": endpoint[wanted],
+                    "key": key[wanted],
                     "pool": pool[wanted],
                     "log_time": time_us[wanted],
                     "log_time_end": time_end_us[wanted],
@@ -98,12 +99,12 @@ class Served:
         client[rows] = found.column("client").to_numpy()
         return client, np.bincount(rows, minlength=n)
 
-    def last_gone(self, rows: Ints, endpoint: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:
-        """(row, client): who lived last at each endpoint, for statements after they have gone.
+    def last_gone(self, rows: Ints, key: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:
+        """(row, client): who bore each key last, for statements after they have gone.
 
         A statement is logged when it is done, which may be after the pooler saw its client leave.
         """
-        statements = {"row": rows, "endpoint": endpoint, "pool": pool, "log_time": time_us}
+        statements = {"row": rows, "key": key, "pool": pool, "log_time": time_us}
         self._con.register("statements", pa.table(statements))
         self._con.register("served", self._table)
         found = self._con.sql(self._sql_gone).to_arrow_table()

@@ -37,12 +37,17 @@ class Takeovers:
         Args:
             pool: pool of each statement; negative if it has none.
             time_us: log time of each.
-            owner: endpoint that the statement's run was opened for, or -1.
-            borne: endpoint that the statement's own application_name ends in, or -1.
+            owner: key (endpoint or tag) that the statement's run was opened for, or -1.
+            borne: key of the statement's own application_name, or -1.
             client: the client the statement surely belongs to, or -1.
         """
         taken = np.zeros(len(pool), bool)
         takes = (pool >= 0) & (owner >= 0) & (borne >= 0) & (owner != borne)
+        if takes.any():
+            # One connection may bear several tags, one after the other.
+            holder = self.evidence.connection_of
+            same = holder[np.maximum(owner, 0)] == holder[np.maximum(borne, 0)]
+            takes &= ~(same & (holder[np.maximum(owner, 0)] >= 0))
         pairs = set(zip(pool[takes].tolist(), borne[takes].tolist(), strict=True))
         for one, endpoint in pairs | set(self._until_us):
             here = np.flatnonzero((pool == one) & ((owner == endpoint) | (borne == endpoint)))

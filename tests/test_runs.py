@@ -125,6 +125,8 @@ def records(rows: list[tuple[int, int, int, int, int, int, bool]]) -> Records:
         name=name,
         statement=statement,
         label=label,
+        connection=np.full(len(rows), -1),
+        announcing=np.zeros(len(rows), bool),
         renames=np.array(columns[6], bool),
         time_us=np.arange(len(rows), dtype=np.int64),
     )

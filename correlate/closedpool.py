@@ -1,0 +1,84 @@
+"""Whether a pool is closed at a moment: every client of it speaks through a sidecar that tags it.
+
+Enters: spans of time, per pool, in which that was not so. Leaves: for statements, the reason why a tag
+proves nothing at their time, or none. A tag is no secret: whoever else is on the pool could set it, or
+be served under it without a name of its own. Touches no rows, knows no names.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+CLOSED, UNANNOUNCED, DRIFTED, UNSEEN = range(4)
+"""Closed; a client that no sidecar speaks of; one whose name isn't the sidecar's; not known, because
+the pooler's log doesn't cover that time."""
+
+Spans = dict[int, tuple[Ints, Ints]]
+"""Per pool: begins and ends of spans that don't overlap, ascending, both inclusive, in µs."""
+
+_LAST = 2**62
+
+
+def spans_of(rows: Iterable[tuple[int, int | None, int | None]]) -> Spans:
+    """Spans of (pool, begin, end), with those that overlap made one; None is without bound."""
+    by_pool: dict[int, list[tuple[int, int]]] = {}
+    for pool, begin, end in rows:
+        whole = (-_LAST if begin is None else begin, _LAST if end is None else end)
+        by_pool.setdefault(pool, []).append(whole)
+    return {pool: _merged(spans) for pool, spans in by_pool.items()}
+
+
+def _merged(spans: list[tuple[int, int]]) -> tuple[Ints, Ints]:
+    begins: list[int] = []
+    ends: list[int] = []
+    for begin, end in sorted(spans):
+        if end < begin:
+            continue
+        if ends and begin <= ends[-1]:
+            ends[-1] = max(ends[-1], end)
+        else:
+            begins.append(begin)
+            ends.append(end)
+    return np.array(begins, np.int64), np.array(ends, np.int64)
+
+
+def touched(spans: tuple[Ints, Ints], time_us: Ints, time_end_us: Ints) -> Bools:
+    """Which moments, each from `time_us` to at most `time_end_us`, touch a span."""
+    begins, ends = spans
+    if not len(begins):
+        return np.zeros(len(time_us), bool)
+    # The last span that begins before the moment ends.
+    at = np.searchsorted(begins, time_end_us, side="right") - 1
+    return np.asarray((at >= 0) & (ends[np.maximum(at, 0)] >= time_us))
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPools:
+    """When which pool wasn't closed."""
+
+    unannounced: Spans
+    drifted: Spans
+    seen: tuple[int, int] | None
+    """From when to when the pooler's log shows all clients; None if never."""
+
+    def why_open(self, pool: Ints, time_us: Ints, time_end_us: Ints) -> Ints:
+        """CLOSED or the reason why not, for each statement of a pool (negative: none)."""
+        reason = np.full(len(pool), UNSEEN, np.int64)
+        if self.seen is None:
+            return reason
+        # The server cuts its times to milliseconds, the pooler as well.
+        seen = (time_us >= self.seen[0] // 1000 * 1000) & (time_end_us <= self.seen[1])
+        for one in np.unique(pool[pool >= 0]).tolist():
+            here = np.flatnonzero((pool == one) & seen)
+            begin, end = time_us[here], time_end_us[here]
+            found = np.full(len(here), CLOSED, np.int64)
+            for spans, why in ((self.drifted, DRIFTED), (self.unannounced, UNANNOUNCED)):
+                if one in spans:
+                    found[touched(spans[one], begin, end)] = why
+            reason[here] = found
+        return reason
