@@ -83,6 +83,7 @@ class Config(Section):
             personal_data=self.personal_data,
             actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
+            variables=self.sidecar.variables,
         )
 
 

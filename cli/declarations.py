@@ -39,6 +39,7 @@ def rules_from_bytes(data: bytes) -> Rules:
             personal_data=dict(value["personal_data"]),
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
+            variables=tuple(value.get("variables", Rules().variables)),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded rules can't be read: {error}") from error

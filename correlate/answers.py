@@ -13,7 +13,7 @@ from scalple.correlate import attribution as rules_of
 from scalple.correlate.attribution import Attribution, Known
 from scalple.correlate.candidates import Candidates
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.logbatch import Ints, LogBatch, dictionary_encoded, words
+from scalple.correlate.logbatch import Bools, Ints, LogBatch, dictionary_encoded, words
 from scalple.correlate.record import TEXTS
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Runs
@@ -54,6 +54,7 @@ class Answers:
         client: Ints,
         decided: Attribution,
         runs: Runs,
+        stale: Bools,
     ) -> pa.Table:
         n = len(client)
         chosen = pa.array(client, pa.int64(), mask=~decided.by_client)
@@ -66,7 +67,7 @@ class Answers:
         if (decided.grade == rules_of.CANDIDATES).any():
             candidates = self._name_candidates(batch, session_of, known, client, decided)
         texts["email"] = self._emails(texts["actor"], texts["email"])
-        findings = self._findings(batch, known, decided, runs)
+        findings = self._findings(batch, known, decided, runs, stale)
         return pa.table(
             {
                 "session_user_id": texts["actor"],
@@ -195,7 +196,7 @@ class Answers:
             decided.reason[row] = rules_of.NOT_ALIVE
 
     def _findings(
-        self, batch: LogBatch, known: Known, decided: Attribution, runs: Runs
+        self, batch: LogBatch, known: Known, decided: Attribution, runs: Runs, stale: Bools
     ) -> pa.Array:
         on_tagged = np.isin(known.pool, self._tagged_pools)
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
@@ -206,6 +207,7 @@ class Answers:
             "ambiguous-line": batch.ambiguous,
             "origin-unproven": batch.unproven,
             "nonstandard-line": batch.nonstandard,
+            "stale-identity": stale & (known.pool >= 0),
             "unannounced-client": on_tagged & (known.pool_open == rules_of.UNANNOUNCED_CLIENT),
             "drifted-client": on_tagged & (known.pool_open == rules_of.DRIFTED_CLIENT),
         }

@@ -15,7 +15,7 @@ from scalple.correlate.answers import Answers
 from scalple.correlate.attribution import Attribution, Known, attribute
 from scalple.correlate.closedpool import DRIFTED, UNANNOUNCED, UNSEEN
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.labels import EMPTY_NAME, Labels
+from scalple.correlate.labels import EMPTY_NAME, Labels, texts_of_settings
 from scalple.correlate.logbatch import (
     Bools,
     Ints,
@@ -33,10 +33,12 @@ from scalple.correlate.runs import Records, RunCutter, Runs
 from scalple.correlate.served import Served
 from scalple.correlate.sessionbook import SessionBook
 from scalple.correlate.sessions import UNKNOWN, UNPOOLED, Session
+from scalple.correlate.staleness import Staleness, whose_label
 from scalple.correlate.takeovers import Takeovers
 from scalple.correlate.workers import adopt_runs, follow
 from scalple.ingest.pgaudit import NOT_LOGGED, PREVIOUSLY_LOGGED
 from scalple.ingest.records import TEXT, Lacks
+from scalple.ingest.variables import Variables
 
 HEALTH_CHECK = "select 1"
 """server_check_query's default up to PgBouncer 1.24 (src/main.c)."""
@@ -87,6 +89,7 @@ class Correlator:
         self._doubts = PoolDoubts(evidence)
         self._takeovers = Takeovers(evidence)
         self._labels = Labels(evidence)
+        self._staleness = Staleness(Variables(rules.variables))
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
         self._answers = Answers(origin, rules, evidence, self._served, self._sessions)
@@ -121,7 +124,8 @@ class Correlator:
         new_evidence = self._sessions.learn(batch, session_of, next_evidence_seq)
         nameless = batch.lacking(Lacks.NAME)
         name_of = self._labels.number(batch.log.column("application_name"), nameless)
-        set_label, renames, empties, mentioned = self._labels.read_settings(batch)
+        settings = texts_of_settings(batch)
+        set_label, renames, empties, mentioned = self._labels.read_settings(batch, *settings)
         set_label = self._labels.borne(set_label, name_of)
         records = Records(
             session=session_of,
@@ -151,7 +155,10 @@ class Correlator:
         known, client, decided = self._decide(
             batch, served_as, name_of, borne, runs, empties, unsure
         )
-        columns = self._answers.columns(batch, served_as, known, client, decided, runs)
+        whose = whose_label(self._labels.connections())
+        stale = self._staleness.find(batch, *settings, session_of, runs, whose)
+        self._staleness.forget(session_of, ended)
+        columns = self._answers.columns(batch, served_as, known, client, decided, runs, stale)
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence, log, session_of)
 

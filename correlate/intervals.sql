@@ -38,9 +38,10 @@ FROM events WHERE source = 'pgbouncer';
 -- Nothing a sidecar said holds past its next start or stop, nor past three missed heartbeats
 -- after the last word of that life.
 CREATE OR REPLACE TEMP TABLE sidecar_ends AS
-SELECT sidecar, ts AS ends_at FROM identity_events WHERE event IN ('start', 'stop')
+SELECT sidecar, NULL::BIGINT AS life, ts AS ends_at
+FROM identity_events WHERE event IN ('start', 'stop')
 UNION ALL
-SELECT sidecar,
+SELECT sidecar, life,
        max(ts) + to_milliseconds(3000 * coalesce(
          max(CASE WHEN event = 'start' AND json_valid(detail) THEN
            least(greatest(
@@ -80,7 +81,8 @@ WITH opens AS (
 ), bounded AS (
   SELECT w.*, h.known_until,
          (SELECT min(e.ends_at) FROM sidecar_ends e
-          WHERE e.sidecar = w.sidecar AND e.ends_at > w.ts) AS sidecar_end,
+          WHERE e.sidecar = w.sidecar AND coalesce(e.life = w.life, true)
+            AND e.ends_at > w.ts) AS sidecar_end,
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > w.ts) AS pooler_up
   FROM words w
   ASOF LEFT JOIN identity_holes h
@@ -109,7 +111,8 @@ WITH said AS (
             AND (w.event = 'close' OR w.event = 'identify' AND NOT contains(d.detail, 'not-held'))
          ) AS ended,
          (SELECT min(e.ends_at) FROM sidecar_ends e
-          WHERE e.sidecar = d.sidecar AND e.ends_at > d.ts) AS sidecar_end,
+          WHERE e.sidecar = d.sidecar AND coalesce(e.life = d.life, true)
+            AND e.ends_at > d.ts) AS sidecar_end,
          CASE WHEN json_valid(d.detail) THEN json_extract_string(d.detail, '$.reason') END AS reason,
          split_part(d.application_name, ' ', 1) AS word
   FROM identity_events d

@@ -167,17 +167,22 @@ class Labels:
             both[: len(forms), code] = forms
         return both[0], both[1]
 
-    def read_settings(self, batch: LogBatch) -> tuple[Ints, Bools, Bools, Ints]:
+    def read_settings(
+        self, batch: LogBatch, rows: Ints, encoded: pa.DictionaryArray
+    ) -> tuple[Ints, Bools, Bools, Ints]:
         """For each record: the label a replay-form SET sets; does it rename; does it empty; and
         the endpoint in the text of a renaming, or -1.
 
         A label of -1 is none, of -2 a replay of other settings than the name.
+
+        Args:
+            batch: the records.
+            rows, encoded: as `texts_of_settings` found them.
         """
         n = batch.log.num_rows
         label = np.full(n, -1, np.int64)
         renames = np.zeros(n, bool)
         empties = np.zeros(n, bool)
-        rows, encoded = _texts_of_settings(batch)
         index = codes_of(encoded)
         read = [read_setting(text) for text in encoded.dictionary.to_pylist()]
         replays = np.array([one.writing is Writing.REPLAY for one in read], bool)[index]
@@ -240,8 +245,8 @@ class Labels:
         return np.asarray(self._records - batch.log.num_rows + batch.audit_rows, np.int64)
 
 
-def _texts_of_settings(batch: LogBatch) -> tuple[Ints, pa.DictionaryArray]:
-    """Rows whose statement may change the name, and their texts."""
+def texts_of_settings(batch: LogBatch) -> tuple[Ints, pa.DictionaryArray]:
+    """Records whose statement may change a setting, and their texts."""
     texts = batch.payload.column("statement")
     chosen = where_in(batch.payload.column("command"), _SETTING_COMMANDS)
     chosen |= _calls_set_config(texts)

@@ -39,3 +39,5 @@ class Rules:
     """Column (`schema.table.column`) -> name of its masking rule."""
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
+    variables: tuple[str, ...] = ("app.current_user", "app.user")
+    """Settings by which applications say who their user is."""
