@@ -27,7 +27,7 @@ from scalple.ingest.pgwire import error_severity, header, parameter_status, quer
 from scalple.ingest.segment import Reader, Segment
 from scalple.ingest.tags import TAG_LENGTH
 from scalple.ingest.variables import Parameter, Variables
-from scalple.ingest.whose import NOBODY, STATUS_FAILED, STATUS_IDLE, Identity, Whose
+from scalple.ingest.whose import NOBODY, STATUS_FAILED, STATUS_IDLE, STATUS_OPEN, Identity, Whose
 
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Queries up to this size are read before they are sent; of a larger one nothing is known."""
@@ -121,6 +121,7 @@ class Exchange:
     __slots__ = (
         "_answering",
         "_asked",
+        "_block_tags",
         "_closing",
         "_copying",
         "_drift",
@@ -184,6 +185,8 @@ class Exchange:
         """Whose the tag in force is."""
         self._tag = tag
         self._tags: deque[bytes] = deque([tag.encode()], _TAGS_KEPT)
+        self._block_tags: set[str] = set()
+        """Tags that a rollback might give back."""
         self._forwarded = name.encode()
         self._reported: bytes | None = None
         """The application_name as the server said it last."""
@@ -305,7 +308,7 @@ class Exchange:
                     self._tag_anew()
                     return
                 if kind in _READ_WHOLE or (
-                    kind in _READ_IF_WATCHED and (self._reader.watches or self._segment.settings)
+                    kind in _READ_IF_WATCHED and (self._reader.watches or self._segment.acts)
                 ):
                     if end > size and self._wait_for_whole(length):
                         self._need = 1 + length
@@ -390,7 +393,6 @@ class Exchange:
         segment = self._segment
         if seen.unrecorded:
             segment.recorded = True
-            self._wanted = True
             self._note_drift("replay-form")
             self._write(self._drift_words())
             return
@@ -400,9 +402,8 @@ class Exchange:
             self._release()
         elif segment.begun or self._status == STATUS_FAILED or self._untaggable:
             # The name can't be set now: the tag in force speaks for nobody from here on.
-            self._wanted = True
             self._identity = NOBODY
-            self._write([Word("identify", self._tag, NOBODY, reason)])
+            self._write([Word("identify", tag, NOBODY, reason) for tag in self._may_return()])
         else:
             self._nobody_for = reason
             self._tag_anew()
@@ -416,12 +417,22 @@ class Exchange:
             self._wanted = True
             return
         identity = self._whose.now if self._nobody_for is None else NOBODY
+        retired = []
+        if self._nobody_for is not None and self._status == STATUS_OPEN:
+            # The segment may take our own setting back: those names are nobody's either.
+            retired = [
+                Word("identify", tag, NOBODY, self._nobody_for) for tag in self._may_return()
+            ]
         self._tag, self._next_name = self._new_name(self._suffix)
         self._tags.append(self._tag.encode())
         self._identity = identity
         self._asked = True
         word = Word("identify", self._tag, identity, self._nobody_for)
-        self._write([*self._drift_words(), word])
+        self._write([*self._drift_words(), *retired, word])
+
+    def _may_return(self) -> list[str]:
+        """The tag in force, and those that a rollback may give back."""
+        return sorted({self._tag, *self._block_tags})
 
     def _note_drift(self, reason: str, name: str | None = None) -> None:
         self.drifts += 1
@@ -543,6 +554,9 @@ class Exchange:
 
     def _ready_for_query(self, status: int) -> None:
         self._status = status
+        if status == STATUS_IDLE:
+            self._block_tags.clear()
+        self._block_tags.add(self._tag)
         if self._own:
             self._own_answered()
             return
@@ -556,6 +570,7 @@ class Exchange:
         self._copying = False
         segment, self._segment = self._segment, Segment()
         self._settle(segment)
+        self._segment.scoped = self._whose.in_scope
         if status == STATUS_IDLE:
             self._reader.transaction_over()
         self._wanted |= segment.prepared or segment.recorded
@@ -610,7 +625,9 @@ class Exchange:
             return
         untold = b"ROLLBACK" in ended or (bool(ended) and status != STATUS_IDLE)
         if segment.unclear or segment.failed or (segment.mixed and untold):
-            if status != STATUS_FAILED:
+            if ended:
+                self._whose.lose(status)
+            elif status != STATUS_FAILED:
                 self._whose.set(NOBODY, status, local=False)
             return
         for setting in segment.settings:

@@ -25,13 +25,17 @@ class Segment:
 
     begun: bool = False
     """Some of it has gone upstream."""
+    scoped: bool = False
+    """It begins in a transaction that has an identity of its own."""
     prepared: bool = False
     """It runs under a tag of nobody: nothing more has to be known of it."""
     recorded: bool = False
     """That it writes the pooler's form is on record."""
     settings: list[Setting] = field(default_factory=list)
     mixed: bool = False
-    """Something else runs after a setting."""
+    """Something else runs after a setting, or after the end of a transaction that had one."""
+    over: bool = False
+    """It has ended the transaction that it began in."""
     unclear: bool = False
     formed: bool = False
     """It writes the pooler's form."""
@@ -41,7 +45,12 @@ class Segment:
 
     def again(self) -> "Segment":
         """The segment before any of it was read."""
-        return Segment(prepared=self.prepared, recorded=self.recorded)
+        return Segment(scoped=self.scoped, prepared=self.prepared, recorded=self.recorded)
+
+    @property
+    def acts(self) -> bool:
+        """What runs after this in the segment has to be seen."""
+        return bool(self.settings) or self.over
 
     @property
     def untold(self) -> bool:
@@ -84,7 +93,8 @@ class Reader:
         effect = self.variables.read(text)
         if effect is not NOTHING:
             self._execute(segment, effect)
-            segment.mixed |= not effect.alone
+            acts = bool(effect.settings) or effect.unclear or segment.over
+            segment.mixed |= acts and not effect.alone
             # A simple query has no bind parameters.
             segment.unclear |= any(_parameters(one) for one in effect.settings)
 
@@ -120,10 +130,11 @@ class Reader:
         """An Execute message."""
         effect = self._portals.get(body.partition(b"\0")[0], NOTHING)
         # What runs after a setting in one segment runs before a new tag can be set.
-        segment.mixed |= bool(segment.settings)
+        segment.mixed |= bool(segment.settings) or segment.over
         self._execute(segment, effect)
 
     def _execute(self, segment: Segment, effect: Effect) -> None:
+        segment.over |= effect.ends and segment.scoped
         if effect.settings or effect.unclear:
             self.used = True
             segment.settings += effect.settings
@@ -164,9 +175,9 @@ class Reader:
                 unclear |= said is None and not is_null
                 value = said or None
             settings.append(Setting(value, local))
-        if not settings and not unclear:
+        if not settings and not unclear and not effect.ends:
             return NOTHING
-        return Effect(tuple(settings), alone=effect.alone, unclear=unclear)
+        return Effect(tuple(settings), alone=effect.alone, unclear=unclear, ends=effect.ends)
 
 
 def _parameters(setting: Setting) -> bool:

@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 RESET_NAMES = frozenset({"all", "session"})
-_STARTS = (b"set", b"reset", b"discard", b"do", b"explain", b"prepare", b"execute", b"/*", b"--")
+_ENDINGS = ("commit", "rollback", "end", "abort", "prepare")
+_STARTS = (
+    *(b"set", b"reset", b"discard", b"do", b"explain", b"execute", b"/*", b"--"),
+    *(word.encode() for word in _ENDINGS),
+)
 _WITHOUT = b" \t\r\n\f\v;"
 _TOKEN = re.compile(
     r"""
@@ -65,10 +69,12 @@ class Effect:
     """Nothing else is done by that text."""
     unclear: bool = False
     """It may set a variable in a way that can't be read."""
+    ends: bool = False
+    """It may end a transaction, or take part of one back."""
 
 
 NOTHING = Effect()
-_UNCLEAR = Effect(alone=False, unclear=True)
+_UNCLEAR = Effect(alone=False, unclear=True, ends=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +117,18 @@ class Variables:
         if tokens is None:
             return _UNCLEAR
         statements = _statements(tokens)
+        ends = any(one[0].is_word(*_ENDINGS) for one in statements)
         effects = [self._statement(one) for one in statements]
         acting = [one for one in effects if one is not NOTHING]
         if not acting:
-            return NOTHING
+            return Effect(alone=len(statements) == 1, ends=True) if ends else NOTHING
         if any(one.unclear for one in acting):
             return _UNCLEAR
         settings = tuple(setting for one in acting for setting in one.settings)
         if len(statements) > 1 and any(_controls(one) for one in statements):
             # Which of them a ROLLBACK in between takes back can't be told.
             lasting = any(one.local is not True for one in settings)
-            return Effect(settings, alone=False, unclear=lasting)
+            return Effect(settings, alone=False, unclear=lasting, ends=ends)
         return Effect(settings, alone=len(statements) == 1 and acting[0].alone)
 
     def _statement(self, tokens: list[_Token]) -> Effect:
@@ -272,9 +279,7 @@ def _statements(tokens: list[_Token]) -> list[list[_Token]]:
 
 
 def _controls(tokens: list[_Token]) -> bool:
-    return tokens[0].is_word(
-        "commit", "rollback", "end", "abort", "savepoint", "release", "prepare"
-    )
+    return tokens[0].is_word(*_ENDINGS, "savepoint", "release")
 
 
 def _name(tokens: list[_Token]) -> tuple[str | None, list[_Token]]:

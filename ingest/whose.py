@@ -74,6 +74,11 @@ class Whose:
         elif inside and self._scope is not None:
             self._scope.local = identity
 
+    def lose(self, status: int) -> None:
+        """What holds can't be told, nor what a rollback would give back."""
+        self._session = NOBODY
+        self._scope = None if status == STATUS_IDLE else _Scope(NOBODY)
+
     def completed(self, status: int, words: frozenset[bytes]) -> None:
         """A segment ended in that status; `words` are the command tags that end transactions."""
         scope = self._scope

@@ -1,0 +1,184 @@
+"""What passes a relayed conversation and under which name: properties over any cutting of the bytes.
+
+Enters: conversations of a toy client with a model server (wire_model). Leaves: nothing. Real servers
+and drivers are in test_sidecar_stack.py and test_drivers.py.
+"""
+
+import itertools
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalple.ingest.exchange import Ending
+from tests.wire_model import BASE, Bench, extended, message, simple
+
+OWN = re.compile(rb"Q....SET application_name='tag\d{10} app';\0", re.DOTALL)
+
+SET_A = """set app."current_user" = 'anna'"""
+SET_B = """set app."current_user" = 'bert'"""
+LOCAL_C = """set local app."current_user" = 'cleo'"""
+RESET = """set app."current_user" = ''"""
+TEXTS = ("row", "fail", "begin", "commit", "rollback", "drift evil", SET_A, SET_B, LOCAL_C, RESET)
+
+segments = st.one_of(
+    st.sampled_from(TEXTS).map(simple),
+    st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3).map(lambda texts: extended(*texts)),
+    st.lists(st.sampled_from(TEXTS), min_size=2, max_size=3).map("; ".join).map(simple),
+    st.just(simple("copyin") + message("d", b"x" * 20) + message("c")),
+    st.just(message("S")),
+)
+
+
+def cutter(points: list[int]) -> "object":
+    """Cuts bytes at these points, counted over the whole conversation."""
+    wanted = sorted(set(points))
+    at = [0]
+
+    def cut(data: bytes) -> list[bytes]:
+        begin, end = at[0], at[0] + len(data)
+        at[0] = end
+        edges = [0, *(one - begin for one in wanted if begin < one < end), len(data)]
+        return [data[a:b] for a, b in itertools.pairwise(edges) if b > a]
+
+    return cut
+
+
+def seen_by(actor: str | None) -> str:
+    """How the model's variable says that."""
+    return "" if actor in (None, BASE.actor) else actor
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(segments, min_size=1, max_size=8),
+    st.lists(st.integers(1, 2500), max_size=12),
+    st.booleans(),
+    st.booleans(),
+)
+def test_any_cutting_gives_the_same_bytes_and_never_anothers_name(
+    parts: list[bytes], points: list[int], pipelined: bool, slow_disk: bool
+) -> None:
+    bench = Bench(cutter(points), slow_disk=slow_disk)  # type: ignore[arg-type]
+    sent = b"".join(parts)
+    for data in [sent] if pipelined else parts:
+        bench.client(data)
+    # Upstream: what the client sent, and nothing else but our own SETs (the model left them out).
+    assert bytes(bench.server.received) == sent
+    # To the client: all that the server said, but the answers to those.
+    plain = Bench(variables=())
+    _compare_replies(bench, plain, parts)
+    for text, name, value in bench.server.log:
+        if text.startswith("SET application_name='tag"):
+            continue
+        actor = "evil" if name == "evil" else bench.who(name)
+        if actor in ("evil", None):
+            continue  # of a drifted name nobody is named; of a tag of nobody neither
+        assert seen_by(actor) == value or _is_setting(text), (text, name, value)
+
+
+def _is_setting(text: str) -> bool:
+    """The setting itself runs before it holds."""
+    return text.startswith("set ")
+
+
+def _compare_replies(bench: Bench, plain: Bench, parts: list[bytes]) -> None:
+    """The client's view, without names, is the one without a sidecar."""
+    for part in parts:
+        plain.server.feed(part)
+    status = re.compile(rb"S....application_name\0[^\0]*\0", re.DOTALL)
+    rows = message("D", message("S", b"application_name\0evil\0") + message("Z", b"I"))
+    login = message("Z", b"I")
+
+    def view(data: bytes) -> bytes:
+        return status.sub(b"", data.replace(rows, b"<row>"))
+
+    assert view(bytes(bench.to_the_client)) == view(login + bytes(plain.server.out))
+
+
+def test_nothing_runs_between_a_drift_and_the_next_tag() -> None:
+    bench = Bench()
+    bench.client(simple("drift evil") + simple("row") + extended("row") + simple("row"))
+    names = [name for text, name, _ in bench.server.log if text == "row"]
+    assert all(name.startswith("tag") for name in names)
+    assert [word.event for word in bench.words] == ["drift", "identify"]
+    assert bench.words[0].application_name == "evil"
+    assert bench.words[1].identity == BASE
+
+
+def test_a_drift_inside_a_transaction_is_mended_inside_it() -> None:
+    bench = Bench()
+    for text in ("begin", "drift evil", "row", "rollback", "row"):
+        bench.client(simple(text))
+    rows = [name for text, name, _ in bench.server.log if text == "row"]
+    assert rows[0].startswith("tag")
+    assert bench.who(rows[1]) == "base"
+
+
+def test_the_pooler_s_own_form_is_on_record_before_it_is_sent() -> None:
+    bench = Bench(slow_disk=True)
+    bench.exchange.client_data(simple("SET application_name='stolen app';"))
+    assert [word.reason for word in bench.words] == ["replay-form"]
+    assert bench.server.log == []  # not sent before it is on disk
+    bench.settle()
+    bench.client(simple("row"))
+    assert bench.server.log[0][0].startswith("SET application_name='stolen")
+    assert [word.event for word in bench.words][:2] == ["drift", "drift"]
+    assert bench.server.log[-1][1].startswith("tag")
+
+
+def test_a_setting_with_company_runs_under_a_tag_of_nobody() -> None:
+    bench = Bench()
+    bench.client(simple(f"{SET_A}; row"))
+    bench.client(simple("row"))
+    rows = [bench.who(name) for text, name, _ in bench.server.log if text == "row"]
+    assert rows == [None, "anna"]
+
+
+def test_a_failed_transaction_takes_no_tag_and_a_rollback_gives_one() -> None:
+    bench = Bench()
+    for text in ("begin", SET_A, "row", "fail", "rollback", "row"):
+        bench.client(simple(text))
+    rows = [bench.who(name) for text, name, _ in bench.server.log if text == "row"]
+    assert rows == ["anna", "base"]
+
+
+def test_a_client_that_may_not_drift_is_ended() -> None:
+    bench = Bench(strict=True)
+    bench.client(simple("drift evil"))
+    assert bench.endings == [Ending.DRIFT]
+    bench.client(simple("row"))
+    assert all(text != "row" for text, *_ in bench.server.log)
+
+
+def test_a_revoked_name_ends_the_connection() -> None:
+    bench = Bench()
+    bench.client(simple("""set app."current_user" = 'revoked'"""))
+    assert bench.endings == [Ending.REVOKED]
+
+
+def test_a_length_that_cannot_be_ends_the_connection() -> None:
+    bench = Bench()
+    bench.client(b"Q\0\0\0\3")
+    assert bench.endings == [Ending.MALFORMED]
+
+
+def test_a_large_query_arrives_whole_and_its_room_is_given_back() -> None:
+    pieces = 40
+    bench = Bench(lambda data: [data[i : i + 65536] for i in range(0, len(data), 65536)])
+    text = "row /* " + "x" * (pieces * 65536) + " */"
+    bench.client(simple(text) + simple("row"))
+    assert bytes(bench.server.received) == simple(text) + simple("row")
+    assert bench.holding == 0
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 5, 70_000])
+def test_rows_of_any_length_pass(length: int) -> None:
+    bench = Bench(lambda data: [data[i : i + 7] for i in range(0, len(data), 7)])
+    before = len(bench.to_the_client)
+    data = message("D", b"Z" * length) + message("C", b"SELECT 1\0")
+    for at in range(0, len(data), 7):
+        bench.exchange.server_data(data[at : at + 7])
+    bench.exchange.server_data(message("N", b"notice"))
+    assert bytes(bench.to_the_client[before:]).startswith(data)
