@@ -221,7 +221,6 @@ class Correlator:
             runs.fresh[rows],
             nameless & (pool >= 0),
             np.where(labelled & (matches == 1) & ~by_tag, client, -1),
-            self._labels.suffixed()[name],
         )
         unnamed &= self._rules.pooler.mode != "session"
         methods = {name: code for code, name in enumerate(rules_of.METHODS)}

@@ -101,7 +101,6 @@ class Evidence:
         self.resets_leak = not versions or any(_version(v) < _LAST_FIXED for v in versions)
         self.checks_idle_servers = not versions or any(_version(v) < (1, 25) for v in versions)
         self.short_names_only = not versions or any(_version(v) < (1, 20) for v in versions)
-        self.warns_of_long_names = bool(versions) and all(_version(v) < (1, 20) for v in versions)
         self.too_long_us = [
             row[0]
             for row in con.sql(

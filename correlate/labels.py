@@ -86,7 +86,6 @@ class Labels:
         self._evidence = evidence
         self._names: dict[str, int] = {}
         self._keys: list[int] = []
-        self._suffixed: list[bool] = []
         self._announced: set[int] = set()
         """Names under a later tag whose first SET, the sidecar's own, has been seen."""
         self._forms: dict[int, tuple[int, ...]] = {}
@@ -107,7 +106,6 @@ class Labels:
         code = self._names.get(text)
         if code is None:
             code = self._names[text] = len(self._names)
-            self._suffixed.append(suffix_endpoint(text) is not None)
             tag = self._evidence.tags.get(text.partition(" ")[0])
             if tag is not None:
                 self._keys.append(self._tagged(tag, text))
@@ -115,7 +113,6 @@ class Labels:
             forms = self.wholes.forms(text)
             if forms:
                 self._forms[code] = forms
-                self._suffixed[code] = True
             self._keys.append(-1 if forms else self._suffix(text))
         return code
 
@@ -133,10 +130,6 @@ class Labels:
     def keys(self) -> Ints:
         """Key per name code; -1 where there is none, or the server may have cut it off."""
         return np.array(self._keys, np.int64)
-
-    def suffixed(self) -> Bools:
-        """Which names end in an endpoint, whole or cut off."""
-        return np.array(self._suffixed, bool)
 
     def connections(self) -> Ints:
         """Per name code the connection whose tag it begins with, or -1."""

@@ -9,7 +9,7 @@ client's statements carry the name of whoever was served before. The scope is th
 backend, and it ends when that client disconnects.
 
 A client of whom no event tells a name may have none, or an over-long one, of which PgBouncer says
-nothing from 1.20 on. It stops being a doubt when its name is replayed under its own endpoint (which
+nothing (1.18 warns of names of 90 to 105 bytes or so, not of longer ones). It stops being a doubt when its name is replayed under its own endpoint (which
 takes `application_name_add_host`): a client that is replayed once is replayed always, but for the
 resets. A client that a sidecar tags is never a doubt: it isn't served before it is tagged again.
 """
@@ -48,7 +48,6 @@ class PoolDoubts:
         fresh: Bools,
         empties: Bools,
         replayed: Ints,
-        suffixed: Bools,
     ) -> tuple[Bools, Bools, Bools]:
         """(leaked, overlong, unnamed) per statement.
 
@@ -61,7 +60,6 @@ class PoolDoubts:
             fresh: its transaction follows a replay directly.
             empties: it empties its client's application_name.
             replayed: the client whose endpoint the name in force ends in, or -1.
-            suffixed: the name in force ends in an endpoint at all.
         """
         leaked = np.zeros(len(rows), bool)
         overlong = np.zeros(len(rows), bool)
@@ -75,9 +73,6 @@ class PoolDoubts:
             begin, end = time_us[here], time_end_us[here]
             overlong[here] = self._overlong(one, begin, end) & ~fresh[here]
             unnamed[here] = self._unnamed(one, begin, end, replayed[here]) & ~fresh[here]
-            if self.evidence.warns_of_long_names:
-                # Where the pooler adds endpoints nobody is nameless, and of long names it warns.
-                unnamed[here] &= ~suffixed[here]
         return leaked, overlong, unnamed
 
     def _leaked(

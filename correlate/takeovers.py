@@ -57,7 +57,8 @@ class Takeovers:
             ends[acts] = np.where(
                 client[rows] >= 0,
                 self.evidence.client_until_us[client[rows]],
-                last_end(self.evidence, one, time_us[rows]),
+                # A client that a sidecar tags isn't served again before it has its own name.
+                last_end(self.evidence, one, time_us[rows], untagged=True),
             )
             before = self._until_us.get((one, endpoint), _NEVER)
             until = np.maximum.accumulate(np.concatenate([[before], ends]))

@@ -521,7 +521,7 @@ def _address(text: str) -> str:
 def _unix_server(path: str, mode: int) -> socket.socket:
     if len(path) > 107:
         raise ConfigError(f"the socket's path is too long: {path}")
-    with contextlib.suppress(FileNotFoundError):
+    if Path(path).exists():
         if not Path(path).is_socket():
             raise ConfigError(f"{path} is there, and is no socket")
         with socket.socket(socket.AF_UNIX) as probe:
