@@ -255,6 +255,8 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         for server in self._servers:
             loop.remove_reader(server)
+            _remove_socket(server)
+        self._servers.clear()
         until = loop.time() + self.settings.drain_s
         self.log("draining", connections=len(self.connections))
         while self.connections and loop.time() < until:
@@ -279,17 +281,7 @@ class Sidecar:
 
     def _listening(self, place: Place) -> socket.socket:
         try:
-            if place.path is not None:
-                server = _unix_server(place.path, self.settings.socket_mode)
-            else:
-                info = socket.getaddrinfo(
-                    place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-                )[0]
-                server = socket.socket(info[0], socket.SOCK_STREAM)
-                server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                server.bind(info[4])
-            server.listen(1024)
-            server.setblocking(False)
+            server = _bound(place, self.settings.socket_mode)
         except OSError as error:
             raise ConfigError(
                 f"can't listen on {place}: {error.strerror}", hint="is the address in use?"
@@ -458,7 +450,8 @@ class Sidecar:
     def log(self, event: str, **fields: object) -> None:
         """One line of JSON on stderr: what happened, without anybody's data."""
         head = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
-        print(json.dumps(head | fields, default=str), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # whoever reads the log must not stop the relay
+            print(json.dumps(head | fields, default=str), file=sys.stderr, flush=True)
 
 
 def serve(settings: Settings, load: Callable[[], Reloadable], status: Place | None = None) -> None:
@@ -516,6 +509,26 @@ def _address(text: str) -> str:
         return text
     mapped = getattr(address, "ipv4_mapped", None)
     return str(mapped or address)
+
+
+def _bound(place: Place, socket_mode: int) -> socket.socket:
+    """A socket that listens there. Raises OSError."""
+    if place.path is not None:
+        server = _unix_server(place.path, socket_mode)
+    else:
+        family, *_, address = socket.getaddrinfo(
+            place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        server = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(address)
+        except OSError:
+            server.close()
+            raise
+    server.listen(1024)
+    server.setblocking(False)
+    return server
 
 
 def _unix_server(path: str, mode: int) -> socket.socket:

@@ -15,7 +15,9 @@ from tests.wire_model import message
 class RawClient:
     """A connection to a server or relay that lets it in without a password."""
 
-    def __init__(self, port: int, *, timeout: float = 10.0, **parameters: str) -> None:
+    def __init__(
+        self, port: int, parameters: dict[str, str] | None = None, timeout: float = 10.0
+    ) -> None:
         self.socket = socket.create_connection((HOST, port), timeout)
         self._buffer = b""
         if parameters:

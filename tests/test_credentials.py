@@ -165,7 +165,9 @@ def test_a_signed_token_names(issuer: Issuer) -> None:
 def test_bad_tokens_are_refused_without_being_repeated(issuer: Issuer, tmp_path: Path) -> None:
     rules = by_token(issuer)
     other = Issuer(tmp_path, "k2")
-    same_id = Issuer(tmp_path / "x" if (tmp_path / "x").mkdir() is None else tmp_path, "k1")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    same_id = Issuer(elsewhere, "k1")
     public = issuer.jwks.read_bytes()
     hour = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
     body = {"sub": "anna", "aud": AUDIENCE, "exp": hour}
@@ -179,7 +181,7 @@ def test_bad_tokens_are_refused_without_being_repeated(issuer: Issuer, tmp_path:
         "names nobody": issuer.token(""),
         "not printable": issuer.token("anna\nroot"),
     }
-    bad["isn't valid "] = jwt.encode(body, None, "none", headers={"kid": "k1"})
+    bad["isn't valid "] = jwt.encode(body, "", "none", headers={"kid": "k1"})
     assert b"kty" in public
     for told, token in bad.items():
         text = refusal(rules, ("scalple.token", token))

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest import eventfile
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.eventfile import EventFile
 from scalple.ingest.identity import parse_events
@@ -130,7 +129,7 @@ def test_a_full_disk_uses_no_number_and_leaves_no_half_line(
 
     async def life(events: EventFile) -> None:
         await three(events)
-        monkeypatch.setattr(eventfile.os, "write", scarce)
+        monkeypatch.setattr(os, "write", scarce)
         room[0] = 150  # one line and a half
         with pytest.raises(OSError, match="No space"):
             await events.written_down([HEARTBEAT, HEARTBEAT, HEARTBEAT])

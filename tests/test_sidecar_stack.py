@@ -12,9 +12,10 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -67,18 +68,18 @@ def found(rows: list[dict[str, object]], finding: str) -> list[dict[str, object]
 
 def test_a_crowd_on_one_role_is_proven_through_restarts(tmp_path: Path) -> None:
     with Stack(OPTIONS) as stack, before_pooler(stack, tmp_path) as sidecar:
-        acts = [
-            lambda: (sidecar.stop(), sidecar.start()),
-            lambda: (sidecar.kill(), sidecar.start()),
-            lambda: (stack.stop_pooler(), stack.start_pooler()),
-            lambda: (sidecar.kill(), stack.stop_pooler(), stack.start_pooler(), sidecar.start()),
+        acts: list[list[Callable[[], object]]] = [
+            [sidecar.stop, sidecar.start],
+            [sidecar.kill, sidecar.start],
+            [stack.stop_pooler, stack.start_pooler],
+            [sidecar.kill, stack.stop_pooler, stack.start_pooler, sidecar.start],
         ]
-        stages = iter(enumerate(acts, start=1))
-        following = list(stages)
+        following = list(enumerate(acts, start=1))
 
         def meanwhile(crowd: Crowd) -> None:
             if following and crowd.done > STATEMENTS * following[0][0] / (len(acts) + 1):
-                following.pop(0)[1]()
+                for act in following.pop(0)[1]:
+                    act()
 
         crowd = Crowd(STATEMENTS)
         people = [f"employee_{n}" for n in range(PEOPLE)]
@@ -291,7 +292,7 @@ def _attack(stack: Stack, sidecar: SidecarProcess, round_: int) -> None:
             "application_name": "app",
             "scalple.user": "mallory",
         }
-        with RawClient(sidecar.port, **parameters) as client:
+        with RawClient(sidecar.port, parameters) as client:
             whole = b"".join(messages)
             ends = sum(kind == "Z" for kind in _ends(messages))
             if number % 2:
@@ -349,7 +350,7 @@ def test_unix_sockets_on_both_sides_are_proven(tmp_path: Path) -> None:
     with Stack(OPTIONS) as stack:
         upstream = f"{stack.socket_directory}/.s.PGSQL.{stack.pooler_port}"
         with SidecarProcess(tmp_path, upstream, {"listen": listen}) as sidecar:
-            places = {"host": str(tmp_path), "port": 6433}
+            places: dict[str, Any] = {"host": str(tmp_path), "port": 6433}
             dsns = {
                 f"employee_{n}": sidecar.dsn(stack, f"employee_{n}", **places) for n in range(9)
             }

@@ -1,5 +1,7 @@
 """What texts do to identity variables: read where it is certain, `unclear` where it isn't, never wrong."""
 
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 from hypothesis import given, settings
@@ -143,10 +145,10 @@ def test_any_text_is_read_without_an_error(parts: list[str], between: str) -> No
 
 
 @pytest.fixture(scope="module")
-def connection(stack: Stack) -> "psycopg.Connection[tuple[str, ...]]":
+def connection(stack: Stack) -> "Iterator[psycopg.Connection[tuple[str, ...]]]":
     """A server to ask."""
     with psycopg.connect(stack.dsn_superuser(), autocommit=True) as one:
-        yield one  # type: ignore[misc]
+        yield one
 
 
 @pytest.mark.stack
