@@ -26,6 +26,7 @@ fmt: $(STAMP)
 bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and pgBadger
 	sh tests/install_servers.sh pgbadger
 	$(BIN)/python tests/bench.py
+	$(BIN)/python tests/bench_sidecar.py
 
 record: $(STAMP) servers  ## record sample_logs again, from real servers
 	$(BIN)/python sample_logs/record.py
