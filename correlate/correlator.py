@@ -212,10 +212,15 @@ class Correlator:
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
         nameless |= empties[rows] & (pooler_method != rules_of.RESET_QUERY)
         sure = (matches == 1) & labelled & ~runs.doubtful[rows] & ~unsure[rows]
+        # Whoever was served may have gone before the statement was logged: it began at some time
+        # since the session's record before.
+        since = times - np.maximum(runs.idle_us[rows], 0)
+        unplaced = np.array([one.pool == UNKNOWN for one in sessions], bool)[position]
         leaked, overlong, unnamed = self._doubts.apply(
             rows,
             pool,
             times,
+            since,
             ends,
             np.where(sure, client, -1),
             runs.fresh[rows],
@@ -246,7 +251,7 @@ class Correlator:
             labelled=labelled,
             has_key=(key >= 0) | cut,
             by_tag=by_tag & ~unpooled,
-            pool_open=self._why_open(batch, pool, times, ends),
+            pool_open=self._why_open(batch, unplaced, pool, since, ends),
             matches=matches,
             client=client,
             client_named=served & take(self._served.named, at),
@@ -287,8 +292,18 @@ class Correlator:
                 borne[rows], nobody, time_us[rows], time_end_us[rows]
             )
 
-    def _why_open(self, batch: LogBatch, pool: Ints, time_us: Ints, time_end_us: Ints) -> Ints:
-        """The reason why a tag proves nothing there, or NONE."""
+    def _why_open(
+        self, batch: LogBatch, unplaced: Bools, pool: Ints, time_us: Ints, time_end_us: Ints
+    ) -> Ints:
+        """The reason why a tag proves nothing there, or NONE.
+
+        Args:
+            batch: the records.
+            unplaced: nothing but its names says that the session is the pool's.
+            pool: pool of each statement.
+            time_us: when the statement can have begun at the earliest.
+            time_end_us: when it was logged at the latest.
+        """
         reason = self._evidence.closed.why_open(pool, time_us, time_end_us)
         reasons = np.full(UNSEEN + 1, rules_of.NONE)
         reasons[UNANNOUNCED] = rules_of.UNANNOUNCED_CLIENT
@@ -298,7 +313,7 @@ class Correlator:
         blind = batch.lacking(Lacks.NAME | Lacks.TRANSACTION | Lacks.LINE | Lacks.MARKS)[
             batch.audit_rows
         ]
-        found = reasons[reason]
+        found = reasons[np.where(unplaced, UNSEEN, reason)]
         return np.where((found == rules_of.NONE) & blind, rules_of.LOG_LACKS_FIELDS, found)
 
     def _join_cut_names(

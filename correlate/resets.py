@@ -43,6 +43,7 @@ class PoolDoubts:
         rows: Ints,
         pool: Ints,
         time_us: Ints,
+        begun_us: Ints,
         time_end_us: Ints,
         client: Ints,
         fresh: Bools,
@@ -55,6 +56,7 @@ class PoolDoubts:
             rows: the statements' positions in the log, ascending.
             pool: pool of each; negative if it has none.
             time_us: log time of each.
+            begun_us: the earliest that each can have begun.
             time_end_us: the latest that this can have been.
             client: the client each surely belongs to, or -1.
             fresh: its transaction follows a replay directly.
@@ -70,7 +72,7 @@ class PoolDoubts:
                 leaked[here] = self._leaked(
                     one, time_us[here], client[here], fresh[here], empties[here]
                 )
-            begin, end = time_us[here], time_end_us[here]
+            begin, end = begun_us[here], time_end_us[here]
             overlong[here] = self._overlong(one, begin, end) & ~fresh[here]
             unnamed[here] = self._unnamed(one, begin, end, replayed[here]) & ~fresh[here]
         return leaked, overlong, unnamed

@@ -250,10 +250,12 @@ class _Scan:
         mixed &= ~self.switch[np.maximum(self.transaction_begin, 0)] | (self.transaction_begin < 0)
 
         set_so = self.replay | self.switch
+        # The pooler's replay is alone in its transaction: one with company was a client's.
+        company = mixed & ~set_so
         implicit = (self.name != self.name_before) & ~set_so
         implicit &= (self.name >= 0) & (self.name_before >= 0)
         implicit &= ~self.first | self.known
-        changed = (implicit | self.explicit) & ~set_so
+        changed = ((implicit | self.explicit) & ~set_so) | company
         total = np.concatenate([[0], np.cumsum(changed)])
         run_begin = np.where(here, opened + 1, self.begin)
         carried_drift = self._carry("drift", 0).astype(bool) & ~here

@@ -115,7 +115,9 @@ class Credentials:
             database=plain.get("database") or plain.get("user", ""),
             db_role=plain.get("user", ""),
             own_name=own_name,
-            replication=plain.get("replication", "").lower() not in ("", "0", "false", "off", "no"),
+            # What isn't surely a replication connection is watched like any other.
+            replication=plain.get("replication", "").lower()
+            in ("database", "1", "true", "on", "yes"),
             startup=Startup(startup.version, tuple(forward)),
             said={name: spoken.all[name] for name in SAYINGS if name in spoken.all},
         )

@@ -323,7 +323,7 @@ class Exchange:
                         self._stop(data, at, first)
                         self._take_care(seen)
                         return
-                flushed = kind == H
+                flushed |= kind == H
                 if kind in (Q, S, F):
                     self._answering = kind
             if end > size:
@@ -391,7 +391,8 @@ class Exchange:
     def _take_care(self, seen: Segment) -> None:
         """The segment can't be sent as it is: put on record what it does, or tag it as nobody's."""
         segment = self._segment
-        if seen.unrecorded:
+        if not seen.untold:
+            # Right before it is sent: the tag of nobody, if one is due, has been set by then.
             segment.recorded = True
             self._note_drift("replay-form")
             self._write(self._drift_words())
@@ -569,6 +570,7 @@ class Exchange:
         self._answering = None
         self._copying = False
         segment, self._segment = self._segment, Segment()
+        self._reader.ended(failed=segment.failed)
         self._settle(segment)
         self._segment.scoped = self._whose.in_scope
         if status == STATUS_IDLE:

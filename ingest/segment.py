@@ -6,6 +6,7 @@ whether it writes the pooler's own form of a SET. Remembers prepared statements 
 those that matter. Sends nothing.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +16,8 @@ from scalple.ingest.variables import NOTHING, Effect, Parameter, Setting, Variab
 REPLAY_FORM: Final = b"SET application_name="
 """How PgBouncer begins the SET that replays a client's name (src/varcache.c)."""
 _REMEMBERED_MAX = 1024
+_COMMITS = re.compile(rb"\b(?:do(?!\s+(?:nothing|update|instead|also)\b)|call)\b")
+"""DO blocks and procedures: they can commit, so that what they set stands in a transaction alone."""
 _TEXT_TYPES = frozenset({0, 25, 1043})
 """pg_type: unspecified, text, varchar; in both formats their bytes are the text."""
 
@@ -70,24 +73,42 @@ class Reader:
         variables: which settings count.
     """
 
-    __slots__ = ("_portals", "_statements", "used", "variables")
+    __slots__ = (
+        "_form_portals",
+        "_forms",
+        "_harmless",
+        "_portals",
+        "_set_once",
+        "_statements",
+        "_too_many",
+        "used",
+        "variables",
+    )
 
     def __init__(self, variables: Variables) -> None:
         self.variables = variables
         self.used = False
         """The client has set an identity variable before."""
-        self._statements: dict[bytes, Effect | None] = {}
-        """Prepared statements that matter; None for one in the pooler's form."""
+        self._statements: dict[bytes, Effect] = {}
+        """Prepared statements that set variables or end transactions."""
+        self._set_once: set[bytes] = set()
+        """Names of such statements, also of those that seem to be gone."""
+        self._forms: set[bytes] = set()
+        """Names of statements that may write the pooler's form."""
+        self._form_portals: set[bytes] = set()
+        self._harmless: set[bytes] = set()
+        """Names that this segment gives to other statements, if it succeeds."""
+        self._too_many = False
         self._portals: dict[bytes, Effect] = {}
 
     @property
     def watches(self) -> bool:
         """Whether Bind, Execute and Close have to be read."""
-        return bool(self._statements or self._portals)
+        return bool(self._set_once or self._portals or self._forms or self._form_portals)
 
     def query(self, segment: Segment, text: bytes) -> None:
         """A simple query."""
-        segment.formed |= REPLAY_FORM in text
+        segment.formed |= self._may_form(text)
         if not self.variables.may_matter(text):
             return
         effect = self.variables.read(text)
@@ -103,32 +124,44 @@ class Reader:
         parse = read_parse(body)
         if parse is None:
             return
+        if self._may_form(parse.text):
+            # Never forgotten: whether the server takes a later Parse or Close of that name isn't
+            # known before it has answered.
+            self._forms.add(parse.statement)
+            self._harmless.discard(parse.statement)
+        else:
+            self._harmless.add(parse.statement)
         self._statements.pop(parse.statement, None)
-        if REPLAY_FORM in parse.text:
-            self._statements[parse.statement] = None
-        elif self.variables.may_matter(parse.text):
+        if self.variables.may_matter(parse.text):
             effect = self.variables.read(parse.text)
             if effect is not NOTHING:
                 self._statements[parse.statement] = _typed(effect, parse.types)
-        if len(self._statements) > _REMEMBERED_MAX:
-            self._statements.pop(next(iter(self._statements)))
+                self._set_once.add(parse.statement)
+                self._harmless.discard(parse.statement)
+        if len(self._forms) + len(self._set_once) > _REMEMBERED_MAX:
+            self._too_many = True
 
     def bind(self, segment: Segment, body: bytes) -> None:
         """A Bind message."""
         bind = read_bind(body)
         if bind is None:
             return
-        self._portals.pop(bind.portal, None)
+        if not bind.portal:  # a named one isn't replaced, it is an error
+            self._portals.pop(bind.portal, None)
+        if self._too_many or bind.statement in self._forms:
+            segment.formed = True
+            self._form_portals.add(bind.portal)
         if bind.statement in self._statements:
-            effect = self._statements[bind.statement]
-            if effect is None:
-                segment.formed = True
-            else:
-                self._portals[bind.portal] = self._bound(effect, bind)
+            self._portals[bind.portal] = self._bound(self._statements[bind.statement], bind)
+        elif (bind.statement and bind.statement in self._set_once) or self._too_many:
+            # It once set a variable, and still does if the server refused what came after.
+            self._portals[bind.portal] = Effect(alone=False, unclear=True, ends=True)
 
     def execute(self, segment: Segment, body: bytes) -> None:
         """An Execute message."""
-        effect = self._portals.get(body.partition(b"\0")[0], NOTHING)
+        portal = body.partition(b"\0")[0]
+        segment.formed |= portal in self._form_portals
+        effect = self._portals.get(portal, NOTHING)
         # What runs after a setting in one segment runs before a new tag can be set.
         segment.mixed |= bool(segment.settings) or segment.over
         self._execute(segment, effect)
@@ -142,13 +175,31 @@ class Reader:
 
     def close(self, body: bytes) -> None:
         """A Close message."""
-        forget: dict[bytes, Effect | None] | dict[bytes, Effect]
         forget = self._statements if body[:1] == b"S" else self._portals
-        forget.pop(body[1:].partition(b"\0")[0], None)
+        name = body[1:].partition(b"\0")[0]
+        forget.pop(name, None)
+        if body[:1] == b"S":
+            self._harmless.add(name)
+
+    def ended(self, *, failed: bool) -> None:
+        """A segment has been answered: only one that succeeded has replaced statements for sure."""
+        if not failed and self._harmless:
+            self._forms -= self._harmless
+            self._set_once -= self._harmless
+        self._harmless.clear()
+
+    @staticmethod
+    def _may_form(text: bytes) -> bool:
+        """Whether it may write what the pooler writes: in so many words, or by code that commits."""
+        if REPLAY_FORM in text:
+            return True
+        lower = text.lower()
+        return (b"do" in lower or b"call" in lower) and _COMMITS.search(lower) is not None
 
     def transaction_over(self) -> None:
         """Portals end with their transaction."""
         self._portals.clear()
+        self._form_portals.clear()
 
     def _bound(self, effect: Effect, bind: Bind) -> Effect:
         """The effect with its bind values filled in."""

@@ -21,7 +21,7 @@ _STARTS = (
 _WITHOUT = b" \t\r\n\f\v;"
 _TOKEN = re.compile(
     r"""
-    (?P<space>[\s]+|--[^\n]*)
+    (?P<space>[\s]+|--[^\n\r]*)
   | (?P<comment>/\*)
   | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
   | (?P<string>(?:\b(?P<prefix>[EeBbXxNn]|[Uu]&))?'(?:[^']|'')*')

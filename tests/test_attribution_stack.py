@@ -626,7 +626,7 @@ def test_a_log_that_says_less_names_fewer_and_nobody_wrongly(
     people = [row for row in honest.dicts() if row["truth"] not in (None, "none")]
     # Nothing is right behind a replay where %v is missing: a client that nobody announced
     # may have been any until its name has been replayed once.
-    assert share_named(people) >= 0.5, grades(people)
+    assert share_named(people) >= 0.3, grades(people)
 
 
 @settings(max_examples=25, deadline=None)
