@@ -47,7 +47,7 @@ class EventFile:
     def __init__(
         self, path: Path, sidecar: str | None = None, *, rotate_bytes: int = 0, mode: int = 0o600
     ) -> None:
-        self.path = path
+        self.path = path = path.resolve()
         self._mode = mode
         self._rotate_bytes = rotate_bytes
         self._lock = self._locked()
@@ -118,7 +118,7 @@ class EventFile:
     async def stop(self) -> None:
         """Write what is left and close."""
         if self._task is not None:
-            while self._queue:
+            while self._queue and not self._task.done():
                 await asyncio.sleep(0.005)
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -146,6 +146,10 @@ class EventFile:
             self.failing = error
             if error is None:
                 self.written += len(events)
+            else:
+                # Nobody waits for these, so nobody will say them again: readers see a hole.
+                unsaid = [event for part, done in batch if done is None for event in part]
+                self._skipped += sum(event["event"] != "heartbeat" for event in unsaid)
             for _, done in batch:
                 if done is not None:
                     done(error)
@@ -153,8 +157,11 @@ class EventFile:
     # -- in the writing thread ------------------------------------------------------------------
 
     def _append(self, events: list[Event], sync: bool) -> None:
-        if self._reopen or (self._rotate_bytes and _size(self._file) >= self._rotate_bytes):
-            self._change_files()
+        changing = self._reopen or 0 < self._rotate_bytes <= _size(self._file)
+        if changing and self._change_files():
+            # So that the newest file always tells where the numbering stands.
+            events = [{"event": "heartbeat"}, *events]
+            sync = True
         begin = _size(self._file)
         before, skipped = self._seq, self._skipped
         self._seq += skipped
@@ -183,7 +190,11 @@ class EventFile:
             }
             yield json.dumps(head | event, separators=(",", ":")).encode() + b"\n"
 
-    def _change_files(self) -> None:
+    def _change_files(self) -> bool:
+        """Go on in a new file if ours was moved or is full; whether there is a new one.
+
+        Raises OSError, and then nothing has changed.
+        """
         try:
             there = self.path.stat()
         except FileNotFoundError:
@@ -195,33 +206,23 @@ class EventFile:
             name = f"{self.path.stem}-{self._seq:012d}{self.path.suffix}"
             self.path.rename(self.path.with_name(name))
             same = False
-        self._reopen = False
         if not same:
-            old, self._file = self._file, self._opened()
-            os.fdatasync(old)
-            os.close(old)
-            # So that the newest file always tells where the numbering stands.
-            _write_all(self._file, b"".join(self._lines([{"event": "heartbeat"}])))
+            new = _open_file(self.path, self._mode)
             os.fdatasync(self._file)
-            self._seq += 1
+            old, self._file = self._file, new
+            os.close(old)
+        self._reopen = False
+        return not same
 
     def _opened(self) -> int:
         try:
-            file = os.open(
-                self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode
-            )
-            size = _size(file)
-            if size and os.pread(file, 1, size - 1) != b"\n":
-                # A crash cut the last line short: it stays, as a line that is no event.
-                _write_all(file, b"\n")
-            _sync_directory(self.path.parent)
+            return _open_file(self.path, self._mode)
         except OSError as error:
             raise InputError(
                 f"can't write events: {error.strerror}",
                 place=str(self.path),
                 hint="the directory has to exist and belong to the sidecar's account",
             ) from error
-        return file
 
     def _locked(self) -> int:
         name = self.path.with_name(f".{self.path.name}.lock")
@@ -282,6 +283,21 @@ def _last_event(path: Path) -> tuple[int, str | None]:
 def _made_up_name() -> str:
     host = _UNSAFE.sub("-", socket.gethostname().split(".", 1)[0]).strip("-") or "sidecar"
     return f"{host[:40]}-{secrets.token_hex(2)}"
+
+
+def _open_file(path: Path, mode: int) -> int:
+    """Open for appending, behind a whole line."""
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    try:
+        size = _size(file)
+        if size and os.pread(file, 1, size - 1) != b"\n":
+            # A crash cut the last line short: it stays, as a line that is no event.
+            _write_all(file, b"\n")
+        _sync_directory(path.parent)
+    except OSError:
+        os.close(file)
+        raise
+    return file
 
 
 def _size(file: int) -> int:

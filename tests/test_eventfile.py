@@ -153,6 +153,55 @@ def test_what_could_not_be_written_down_leaves_a_hole(tmp_path: Path) -> None:
     assert numbers(tmp_path) == [0, 1, 2, 4, 5, 6]
 
 
+def test_a_directory_that_is_away_for_a_while_fails_writes_and_ends_nothing(tmp_path: Path) -> None:
+    place, away = tmp_path / "place", tmp_path / "away"
+    place.mkdir()
+
+    async def life(events: EventFile) -> None:
+        await three(events)
+        place.rename(away)
+        events.reopen()
+        with pytest.raises(OSError, match="No such file"):
+            await events.written_down([HEARTBEAT])
+        away.rename(place)
+        await three(events)
+
+    during(place / "events.jsonl", life)
+    assert numbers(place) == list(range(6))
+
+
+def test_a_symbolic_link_is_no_second_file(tmp_path: Path) -> None:
+    path, link = tmp_path / "events.jsonl", tmp_path / "link.jsonl"
+
+    async def life(events: EventFile) -> None:
+        await three(events)
+        link.symlink_to(path)
+        with pytest.raises(ConfigError, match="another sidecar"):
+            EventFile(link)
+
+    during(path, life)
+
+
+def test_a_close_that_could_not_be_written_leaves_a_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def full(_file: int, _data: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    async def life(events: EventFile) -> None:
+        await three(events)
+        monkeypatch.setattr(os, "write", full)
+        events.write([{"event": "close", "connection": "c"}])
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(os, "write", write)
+        await three(events)
+
+    during(tmp_path / "events.jsonl", life)
+    assert numbers(tmp_path) == [0, 1, 2, 4, 5, 6]
+
+
 def test_two_writers_on_one_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
 

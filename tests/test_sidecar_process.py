@@ -319,7 +319,8 @@ def test_a_strict_sidecar_ends_a_connection_that_drifts(stack: Stack, tmp_path: 
         connection.execute("SET application_name = 'x'")
         with pytest.raises(psycopg.OperationalError, match="changed its application_name"):
             connection.execute("SELECT 1")
-        assert sidecar.said("drift")
+    sidecar.stop()
+    assert sidecar.said("drift")
 
 
 # -- relaying -----------------------------------------------------------------------------------
