@@ -37,6 +37,10 @@ _ENDINGS = {
         pgwire.CONNECTION_FAILURE,
         "the sidecar couldn't set the connection's name",
     ),
+    Ending.OUT_OF_STEP: (
+        pgwire.CONNECTION_FAILURE,
+        "a COPY failed in the extended protocol; the sidecar can't follow what comes next",
+    ),
     Ending.MALFORMED: (pgwire.PROTOCOL_VIOLATION, "invalid message length"),
 }
 

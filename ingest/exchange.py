@@ -68,6 +68,7 @@ class Ending(Enum):
     REVOKED = "revoked"
     UNTAGGABLE = "untaggable"
     MALFORMED = "malformed"
+    OUT_OF_STEP = "out-of-step"
 
 
 class Owner(Protocol):
@@ -146,6 +147,7 @@ class Exchange:
         "_stopped",
         "_strict",
         "_suffix",
+        "_sync_skipped",
         "_tag",
         "_tags",
         "_untaggable",
@@ -211,6 +213,8 @@ class Exchange:
         self._answering: int | None = Q
         """What ended the segment that is being answered; the login counts as one."""
         self._copying = False
+        self._sync_skipped = False
+        """A Sync was sent before the data of a COPY."""
         self._status = STATUS_FAILED
         self._waiting = bytearray()
         """Bytes that haven't been sent, in order."""
@@ -527,6 +531,7 @@ class Exchange:
                 # In the extended protocol, a Sync sent before the data is skipped.
                 self._answering = None
                 self._segment.begun = True
+                self._sync_skipped = True
         elif kind == _COPY_BOTH:
             self._watched = False
         elif not self.ready:
@@ -534,9 +539,16 @@ class Exchange:
         return True
 
     def _copy_ended(self) -> None:
-        if self._copying and self._answering is None:
-            self._copying = False
-            self._release()
+        if not self._copying or self._answering is not None:
+            return
+        self._copying = False
+        if self._sync_skipped:
+            # Whether the server had read the Sync before it failed can't be told, and so not to
+            # which segment the next ReadyForQuery belongs.
+            self._closing = True
+            self._owner.end(Ending.OUT_OF_STEP)
+            return
+        self._release()
 
     def _parameter(self, body: bytes) -> bool:
         """A ParameterStatus; whether the client is to see it."""
@@ -569,6 +581,7 @@ class Exchange:
             self._note_drift("out-of-step")
         self._answering = None
         self._copying = False
+        self._sync_skipped = False
         segment, self._segment = self._segment, Segment()
         self._reader.ended(failed=segment.failed)
         self._settle(segment)

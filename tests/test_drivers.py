@@ -97,8 +97,15 @@ class Run:
         for row in self.rows_of(*expected):
             who = str(row["truth"])
             found[who] = found.get(who, 0) + 1
-            assert (row["session_user_id"], row["attribution_grade"]) == (who, "proven"), row
+            assert row["session_user_id"] == who, row
+            assert sure(row), row
         assert found == expected
+
+
+def sure(row: dict[str, object]) -> bool:
+    """Proven; or confirmed while some client of the pool runs code that may commit (psql's DO)."""
+    grade, reason = row["attribution_grade"], row["attribution_reason"]
+    return grade == "proven" or (grade == "confirmed" and reason == "drifted-client")
 
 
 def part(function: Part) -> Part:
@@ -260,7 +267,7 @@ def test_psycopg_copy_in_and_out(run: Run) -> None:
     commands = {str(row["command"]) for row in run.rows_of("ps_copy")}
     assert {"COPY", "DELETE"} <= commands
     assert {row["session_user_id"] for row in run.rows_of("ps_copy")} == {"ps_copy"}
-    assert {row["attribution_grade"] for row in run.rows_of("ps_copy")} == {"proven"}
+    assert all(sure(row) for row in run.rows_of("ps_copy"))
 
 
 @part
@@ -395,7 +402,7 @@ def test_asyncpg_by_the_recipe(run: Run) -> None:
     rows = run.rows_of("apg_recipe")
     assert len(rows) >= 4
     assert {row["session_user_id"] for row in rows} == {"apg_recipe"}
-    assert {row["attribution_grade"] for row in rows} == {"proven"}
+    assert all(sure(row) for row in rows)
 
 
 @part
@@ -757,7 +764,7 @@ def test_psql_says_the_same_byte_for_byte(run: Run) -> None:
 def test_psql_statements_are_named(run: Run) -> None:
     rows = run.rows_of("psql_person")
     assert {row["session_user_id"] for row in rows} == {"psql_person"}
-    assert {row["attribution_grade"] for row in rows} == {"proven"}
+    assert all(sure(row) for row in rows)
     assert {"SELECT", "INSERT", "COPY", "DECLARE CURSOR"} <= {str(row["command"]) for row in rows}
 
 
@@ -842,7 +849,7 @@ def test_pgbench_does_the_same_number_of_transactions(run: Run) -> None:
 
 def test_pgbench_statements_are_all_named(run: Run) -> None:
     rows = [row for row in run.done.dicts() if row["session_user_id"] == "pgbench_person"]
-    assert {row["attribution_grade"] for row in rows} == {"proven"}
+    assert all(sure(row) for row in rows)
     found = [str(row["statement"]) for row in rows]
     each = CLIENTS * TRANSACTIONS
     assert sum(one.startswith("SELECT abalance") for one in found) == 4 * each
