@@ -122,6 +122,7 @@ class Connection:
         "_exchange",
         "_gss_asked",
         "_held",
+        "_lingers",
         "_room",
         "_task",
         "_timer",
@@ -157,6 +158,8 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._lingers = False
+        """The client has gone, and what it sent hasn't been answered."""
 
     # -- the first packets ----------------------------------------------------------------------
 
@@ -441,6 +444,8 @@ class Connection:
         if self._exchange is not None:
             self.sidecar.bytes_from_upstream += len(data)
             self._exchange.server_data(data)
+            if self._lingers and not self._exchange.at_large:
+                self.close()
 
     def to_server(self, data: bytes) -> None:
         """Owner: send upstream."""
@@ -541,6 +546,14 @@ class Connection:
 
     def lost(self, side: _Side) -> None:
         """One of the sockets has closed."""
+        if side is self.client and self._exchange is not None and self._exchange.at_large:
+            # The server works off what it has: until then this client may be taken for another,
+            # and its `close` must not say otherwise.
+            if not self._lingers:
+                self._lingers = True
+                self.send_client = _nowhere
+                self._exchange.client_gone()
+            return
         self.close()
 
     def close(self) -> None:

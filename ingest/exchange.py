@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from scalple.ingest.pgwire import error_severity, header, parameter_status, query
 from scalple.ingest.segment import Reader, Segment
 from scalple.ingest.tags import TAG_LENGTH
-from scalple.ingest.variables import Parameter, Variables
+from scalple.ingest.variables import Parameter, Setting, Variables
 from scalple.ingest.whose import NOBODY, STATUS_FAILED, STATUS_IDLE, STATUS_OPEN, Identity, Whose
 
 MESSAGE_BYTES_MAX: Final = 16 << 20
@@ -39,10 +39,12 @@ _TAGS_KEPT = 64
 Q, P, B, E, C, F, S, H = b"QPBECFSH"
 _DATA, _DONE, _FAIL, _PASSWORD = b"dcfp"
 _NEVER_WAIT = frozenset(b"dcfp")
-_READ_WHOLE = frozenset(b"QP")
+_READ_WHOLE = frozenset(b"QPF")
 _READ_IF_WATCHED = frozenset(b"BEC")
 # Messages of the server that mean something else there.
 _READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR = b"ZSGWKCE"
+
+_SYNC: Final = b"S\0\0\0\4"
 
 MANY = "several-statements-in-one-message"
 UNREAD = "too-large-to-read"
@@ -151,6 +153,7 @@ class Exchange:
         "_tag",
         "_tags",
         "_untaggable",
+        "_variables_set",
         "_waiting",
         "_wanted",
         "_watched",
@@ -204,6 +207,8 @@ class Exchange:
         self._own = False
         """Our own SET is being answered."""
         self._own_failed = False
+        self._variables_set: set[str] = set()
+        """Variables that have said who it is."""
         self._untaggable = False
         self._paused = False
         """Events are being written."""
@@ -254,6 +259,19 @@ class Exchange:
         """Between transactions, with nothing on the way."""
         at_rest = self._answering is None and not self._segment.begun and not self._own
         return self.ready and at_rest and self._status == STATUS_IDLE
+
+    @property
+    def at_large(self) -> bool:
+        """What was sent may still write the pooler's form: its end has to be awaited."""
+        return self._segment.recorded and (self._answering is not None or self._segment.begun)
+
+    def client_gone(self) -> None:
+        """The client has left; what it sent goes on. A segment without an end gets one."""
+        self._waiting.clear()
+        self._stopped = True
+        if self._answering is None:
+            self._answering = S
+            self._owner.to_server(_SYNC)
 
     def close(self) -> None:
         """The connection has ended; nothing is sent any more."""
@@ -385,6 +403,8 @@ class Exchange:
             reader.parse(data[at + 5 : end])
         elif kind == B:
             reader.bind(segment, data[at + 5 : end])
+        elif kind == F:
+            reader.function_call(segment, data[at + 5 : end])
         elif kind == E:
             reader.execute(segment, data[at + 5 : end])
         else:
@@ -647,13 +667,27 @@ class Exchange:
             return
         for setting in segment.settings:
             assert not isinstance(setting.value, Parameter)
-            base = self._whose.base
-            identity = base if setting.value is None else self._owner.who_is(setting.value)
+            identity = self._named(setting)
             if identity is None:
                 self._closing = True
                 self._owner.end(Ending.REVOKED)
                 return
             self._whose.set(identity, status, local=setting.local is True)
+
+    def _named(self, setting: Setting) -> Identity | None:
+        """Whom a setting that succeeded names; None ends the connection."""
+        base = self._whose.base
+        if setting.value is not None:
+            assert not isinstance(setting.value, Parameter)
+            self._variables_set.add(setting.variable or "")
+            return self._owner.who_is(setting.value)
+        if setting.variable is None:
+            self._variables_set.clear()
+            return base
+        if setting.variable not in self._variables_set:
+            return self._whose.now  # another variable than the one that says who it is
+        # With two of them, whichever is left may say somebody else.
+        return base if len(self._variables_set) == 1 else NOBODY
 
 
 _WATCHED: Final = frozenset((_READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR))

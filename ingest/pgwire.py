@@ -6,6 +6,7 @@ protocol 3.0 and 3.2. Reads no socket and keeps no state; whatever is malformed 
 with the SQLSTATE that the server would give.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ CANCEL_BYTES_MAX = 16 + 256
 CANCEL_REQUEST: Final = 80877102
 SSL_REQUEST: Final = 80877103
 GSSENC_REQUEST: Final = 80877104
+
+_CLUSTER = re.compile("-[bEeFijlnOPsT]+c")
+"""Switches without a value before a -c (the getopt string of postgres.c)."""
 
 header = struct.Struct(">BI").unpack_from
 """(kind, length) of a message; the length counts itself but not the kind."""
@@ -151,6 +155,10 @@ def options_settings(words: Sequence[str]) -> list[tuple[str, str | None, range]
             setting = name.replace("-", "_") + equals + value
         elif word.startswith("-c"):
             setting = word[2:]
+        elif _CLUSTER.match(word):
+            raise WireError(
+                INVALID_PARAMETER, "several switches in one word of options", "write -c by itself"
+            )
         else:
             continue
         name, equals, value = setting.partition("=")

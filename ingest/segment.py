@@ -18,6 +18,8 @@ REPLAY_FORM: Final = b"SET application_name="
 _REMEMBERED_MAX = 1024
 _COMMITS = re.compile(rb"\b(?:do(?!\s+(?:nothing|update|instead|also)\b)|call)\b")
 """DO blocks and procedures: they can commit, so that what they set stands in a transaction alone."""
+_SET_CONFIG = (2078).to_bytes(4)
+"""pg_proc: set_config(text, text, boolean)."""
 _TEXT_TYPES = frozenset({0, 25, 1043})
 """pg_type: unspecified, text, varchar; in both formats their bytes are the text."""
 
@@ -173,6 +175,11 @@ class Reader:
             segment.settings += effect.settings
             segment.unclear |= effect.unclear
 
+    def function_call(self, segment: Segment, body: bytes) -> None:
+        """A FunctionCall message."""
+        if self.variables.names and body[:4] == _SET_CONFIG:
+            segment.unclear = True
+
     def close(self, body: bytes) -> None:
         """A Close message."""
         forget = self._statements if body[:1] == b"S" else self._portals
@@ -225,7 +232,10 @@ class Reader:
                 is_null = value.index < len(bind.values) and bind.values[value.index] is None
                 unclear |= said is None and not is_null
                 value = said or None
-            settings.append(Setting(value, local))
+            variable = setting.variable
+            if setting.name is not None:
+                variable = (_text_of(setting.name, bind) or "").lower() or None
+            settings.append(Setting(value, local, variable=variable))
         if not settings and not unclear and not effect.ends:
             return NOTHING
         return Effect(tuple(settings), alone=effect.alone, unclear=unclear, ends=effect.ends)

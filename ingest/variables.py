@@ -12,7 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-RESET_NAMES = frozenset({"all", "session"})
+READ_BYTES_MAX = 1 << 16
+"""Longer texts are only searched for words."""
+_CALLS_MAX = 32
 _ENDINGS = ("commit", "rollback", "end", "abort", "prepare")
 _STARTS = (
     *(b"set", b"reset", b"discard", b"do", b"explain", b"execute", b"/*", b"--"),
@@ -24,8 +26,9 @@ _TOKEN = re.compile(
     (?P<space>[\s]+|--[^\n\r]*)
   | (?P<comment>/\*)
   | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
-  | (?P<string>(?:\b(?P<prefix>[EeBbXxNn]|[Uu]&))?'(?:[^']|'')*')
-  | (?P<quoted>"(?:[^"]|"")*")
+  | (?P<string>(?:\b(?P<prefix>[EeBbXxNn]|[Uu]&))?'[^']*+(?:''[^']*+)*+')
+  | (?P<coded>\b[Uu]&")
+  | (?P<quoted>"[^"]*+(?:""[^"]*+)*+")
   | (?P<parameter>\$\d+)
   | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
   | (?P<number>\d[\w.]*)
@@ -58,6 +61,8 @@ class Setting:
     """For the transaction only."""
     name: Parameter | None = None
     """The variable's name, where a bind parameter says it."""
+    variable: str | None = None
+    """Which variable, in lower case; None for all of them, or where a parameter says it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class Variables:
         lower = text.lower()
         return (
             b"set_config" in lower
+            or b'u&"' in lower
             or lower.lstrip(_WITHOUT).startswith(_STARTS)
             or b";" in lower.strip(_WITHOUT)
         )
@@ -113,6 +119,8 @@ class Variables:
 
     def read(self, text: bytes) -> Effect:
         """What the text does to the variables."""
+        if len(text) > READ_BYTES_MAX or text.lower().count(b"set_config") > _CALLS_MAX:
+            return self._skimmed(text.lower())
         tokens = _tokens(text.decode("utf-8", "replace"))
         if tokens is None:
             return _UNCLEAR
@@ -130,6 +138,14 @@ class Variables:
             lasting = any(one.local is not True for one in settings)
             return Effect(settings, alone=False, unclear=lasting, ends=ends)
         return Effect(settings, alone=len(statements) == 1 and acting[0].alone)
+
+    def _skimmed(self, lower: bytes) -> Effect:
+        """A text that would take too long to read: what can't be ruled out is unclear."""
+        words = (b"set_config", b"reset", b"discard", b'u&"')
+        named = any(name.rpartition(".")[2].encode() in lower for name in self._known)
+        if any(word in lower for word in words) or (named and b"set" in lower):
+            return _UNCLEAR
+        return Effect(alone=False, ends=True)
 
     def _statement(self, tokens: list[_Token]) -> Effect:
         first = tokens[0]
@@ -159,15 +175,17 @@ class Variables:
             return _UNCLEAR
         value = rest[1:]
         if len(value) == 1 and value[0].is_word("default"):
-            return Effect((Setting(None, local),))
-        said = _literal(value[0]) if len(value) == 1 else None
-        return _UNCLEAR if said is None else Effect((Setting(said or None, local),))
+            return Effect((Setting(None, local, variable=name),))
+        said = _value(value[0]) if len(value) == 1 else None
+        return _UNCLEAR if said is None else Effect((Setting(said or None, local, variable=name),))
 
     def _reset(self, tokens: list[_Token]) -> Effect:
         name, rest = _name(tokens[1:])
         if rest or name is None:
             return NOTHING
-        return Effect((Setting(None),)) if name in self._known or name == "all" else NOTHING
+        if name == "all":
+            return Effect((Setting(None),))
+        return Effect((Setting(None, variable=name),)) if name in self._known else NOTHING
 
     def _calls(self, tokens: list[_Token]) -> Effect:
         """Calls of set_config. Only a plain list of them is understood."""
@@ -182,7 +200,7 @@ class Variables:
                 unknown += 1
             elif isinstance(name, Parameter) or name.lower() in self._known:
                 ours += 1
-                call = _call(arguments, name if isinstance(name, Parameter) else None)
+                call = _call(arguments, name)
                 if call is not None:
                     calls.append(call)
         if not ours and not unknown:
@@ -192,14 +210,16 @@ class Variables:
         return Effect(tuple(calls)) if _only_calls(tokens) else _UNCLEAR
 
 
-def _call(arguments: list[list[_Token]], name: Parameter | None) -> Setting | None:
+def _call(arguments: list[list[_Token]], said: str | Parameter) -> Setting | None:
+    name = said if isinstance(said, Parameter) else None
+    variable = None if isinstance(said, Parameter) else said.lower()
     value, local = _argument(arguments[1]), _argument(arguments[2])
     if value is None or local is None:
         return None
     if isinstance(local, Parameter):
-        return Setting(value or None, local, name)
+        return Setting(value or None, local, name, variable)
     truth = True if local.lower() in _TRUE else False if local.lower() in _FALSE else None
-    return None if truth is None else Setting(value or None, truth, name)
+    return None if truth is None else Setting(value or None, truth, name, variable)
 
 
 def read_truth(value: bytes | None, binary: bool) -> bool | None:
@@ -242,7 +262,7 @@ def _tokens(text: str) -> list[_Token] | None:
         if kind == "string":
             if "\\" in said or (found["prefix"] or "").lower() not in ("", "n", "e"):
                 return None
-        elif kind == "mark" and said in "'\"":
+        elif kind == "coded" or (kind == "mark" and said in "'\""):
             return None
         tokens.append(_Token(kind or "mark", _plain(kind, said)))
     return tokens
@@ -298,6 +318,18 @@ def _name(tokens: list[_Token]) -> tuple[str | None, list[_Token]]:
 
 def _literal(token: _Token) -> str | None:
     return token.text if token.kind in ("string", "number", "word", "quoted", "dollar") else None
+
+
+def _value(token: _Token) -> str | None:
+    """What SET makes of a value; None where PostgreSQL would write it in another way."""
+    if token.kind == "word" and not (token.text.isascii() and len(token.text) < 64):
+        return None
+    if (
+        token.kind == "number"
+        and str(int(token.text) if token.text.isdigit() else "") != token.text
+    ):
+        return None
+    return _literal(token)
 
 
 def _arguments(tokens: list[_Token]) -> list[list[_Token]] | None:

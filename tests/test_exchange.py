@@ -152,6 +152,63 @@ def test_a_client_that_may_not_drift_is_ended() -> None:
     assert all(text != "row" for text, *_ in bench.server.log)
 
 
+def test_the_reset_of_another_variable_changes_nobody() -> None:
+    bench = Bench(variables=("app.current_user", "app.other"))
+    bench.client(simple(SET_A))
+    bench.client(simple("select set_config('app.other', '', false)"))
+    bench.client(simple("row"))
+    assert bench.who(bench.server.log[-1][1]) == "anna"
+
+
+def test_a_query_of_megabytes_passes() -> None:
+    # Minutes, where reading it takes quadratic time.
+    for text in (
+        "select set_config(" * 100_000,
+        "row /* " + "set_config" * 60_000,
+        "insert into t values " + ",".join(["(1)"] * 400_000) + ";row",
+        "select '" + "x" * 4_000_000 + "';row",
+    ):
+        bench = Bench()
+        bench.client(simple(text))
+        assert bytes(bench.server.received) == simple(text)
+
+
+def test_a_flush_behind_a_setting_is_sent(  # libpq: PQsendFlushRequest, then PQsendPrepare
+) -> None:
+    bench = Bench()
+    bench.client(extended(SET_A, sync=False) + message("H") + message("P", b"\0row\0\0\0"))
+    assert [text for text, *_ in bench.server.log] == [SET_A]
+
+
+def test_a_name_is_prepared_anew_only_where_the_server_took_it() -> None:
+    form = "SET application_name='stolen app';"
+    bench = Bench()
+    bench.client(message("P", b"s1\0" + form.encode() + b"\0\0\0") + message("S"))
+    # The second Parse is skipped, because the segment has failed before.
+    bench.client(extended("fail", sync=False) + message("P", b"s1\0row\0\0\0") + message("S"))
+    bench.client(
+        message("B", b"\0s1\0" + b"\0" * 6) + message("E", b"\0" + b"\0" * 4) + message("S")
+    )
+    assert "replay-form" in [word.reason for word in bench.words]
+
+
+@pytest.mark.parametrize("text", ["DO $$ x $$", "call p()", "/**/Call p()", "row; do 'x'"])
+def test_code_that_may_commit_is_on_record(text: str) -> None:
+    bench = Bench()
+    bench.client(simple(text))
+    assert [word.reason for word in bench.words][:1] == ["replay-form"]
+    bench = Bench()
+    bench.client(simple("insert into t values (1) on conflict do nothing"))
+    assert bench.words == []
+
+
+def test_a_copy_that_fails_before_its_data_ends_the_conversation() -> None:
+    bench = Bench()
+    bench.exchange.client_data(extended("row"))
+    bench.exchange.server_data(message("G", b"\0\0\0") + message("E", b"SERROR\0\0"))
+    assert bench.endings == [Ending.OUT_OF_STEP]
+
+
 def test_a_revoked_name_ends_the_connection() -> None:
     bench = Bench()
     bench.client(simple("""set app."current_user" = 'revoked'"""))

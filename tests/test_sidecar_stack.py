@@ -389,3 +389,87 @@ def test_the_pooler_s_restart_is_an_error_that_names_it(tmp_path: Path) -> None:
         with socket.create_connection((HOST, sidecar.port)):
             pass  # comes and goes without a word
         assert sidecar.ready()
+
+
+def test_a_hostile_client_that_leaves_at_once_is_taken_for_nobody(tmp_path: Path) -> None:
+    options = StackOptions(
+        application_name_add_host=False,
+        pool_size=1,
+        auth="trust",
+        pgaudit={"log": "read,write,misc_set", "log_rows": "off"},
+    )
+    with Stack(options) as stack, before_pooler(stack, tmp_path) as sidecar:  # noqa: SIM117
+        with psycopg.connect(sidecar.dsn(stack, "victim"), autocommit=True) as honest:
+            honest.prepare_threshold = None
+            visit(honest, "victim", random.Random(1))
+            (name,) = honest.execute("SELECT current_setting('application_name')").fetchone() or ()
+            form = f"SET application_name='{name}';"
+            read = "SELECT iban FROM users WHERE id = 3 /* truth:mallory */"
+            steps = ["BEGIN", "SELECT pg_sleep(0.4)", "COMMIT", "BEGIN", form, "COMMIT"]
+            client = RawClient(sidecar.port, hostile(stack))
+            client.send(extended(*steps, "BEGIN", read, "COMMIT"))
+            time.sleep(0.1)
+            client.socket.close()
+            time.sleep(1)
+            # And one that is done by code that commits.
+            block = f"BEGIN EXECUTE {form!r}; COMMIT; EXECUTE {read!r}; END"
+            with RawClient(sidecar.port, hostile(stack)) as client:
+                client.run("DO $$ " + block.replace('"', "$q$") + " $$")
+    done = attributed(stack, sidecar)
+    assert len([row for row in marked(done) if row["truth"] == "mallory"]) >= 1
+    assert done.wrong(["proven"]) == []
+
+
+def hostile(stack: Stack) -> dict[str, str]:
+    """Startup parameters of somebody who is up to no good."""
+    return {
+        "user": SHARED_ROLE,
+        "database": stack.options.database,
+        "application_name": "app",
+        "scalple.user": "mallory",
+    }
+
+
+def test_a_client_that_leaves_while_its_statement_runs_is_nobody_else(tmp_path: Path) -> None:
+    options = StackOptions(application_name_add_host=False, pool_size=1, auth="trust")
+    with (
+        Stack(options) as stack,
+        before_pooler(stack, tmp_path) as sidecar,
+        psycopg.connect(sidecar.dsn(stack, "victim"), autocommit=True) as honest,
+    ):
+        honest.prepare_threshold = None
+        visit(honest, "victim", random.Random(1))
+        who = {"user": SHARED_ROLE, "database": stack.options.database}
+        client = RawClient(stack.pooler_port, who)
+        client.send(simple("SELECT count(*) FROM users, pg_sleep(0.4) /* truth:nameless */"))
+        time.sleep(0.1)
+        client.socket.close()
+        time.sleep(1)
+        visit(honest, "victim", random.Random(2))
+    done = attributed(stack, sidecar)
+    assert [row for row in marked(done) if row["truth"] == "nameless"]
+    assert done.wrong() == []
+
+
+def test_a_session_that_no_pooler_tells_of_proves_nothing(tmp_path: Path) -> None:
+    options = StackOptions(application_name_add_host=False, pool_size=1, auth="trust")
+    with Stack(options) as stack:
+        direct = psycopg.connect(stack.dsn_direct(user=SHARED_ROLE), autocommit=True)
+        direct.prepare_threshold = None
+        stack.stop_pooler()
+        stack.pgbouncer_log.unlink()
+        stack.start_pooler()
+        with (
+            before_pooler(stack, tmp_path) as sidecar,
+            psycopg.connect(sidecar.dsn(stack, "victim"), autocommit=True) as honest,
+        ):
+            honest.prepare_threshold = None
+            visit(honest, "victim", random.Random(1))
+            text = "SELECT current_setting('application_name')"
+            (name,) = honest.execute(text).fetchone() or ()
+            direct.execute(f"SET application_name='{name}';".encode())
+            direct.execute(b"SELECT iban FROM users WHERE id = 3 /* truth:mallory */")
+        direct.close()
+    done = attributed(stack, sidecar)
+    assert done.wrong(["proven"]) == []
+    assert share([row for row in marked(done) if row["truth"] == "victim"], "proven") == 1.0

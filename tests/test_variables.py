@@ -1,5 +1,6 @@
 """What texts do to identity variables: read where it is certain, `unclear` where it isn't, never wrong."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import psycopg
@@ -20,6 +21,7 @@ READ = {
     "SET app.tenant = 'anna'": ANNA,
     "set APP.Tenant to anna;": ANNA,
     "SET SESSION app.tenant = 'anna'": ANNA,
+    "-- so\rSET app.tenant = 'anna'": ANNA,
     "/* a /* nested */ comment */ SET app.tenant TO 'anna' -- so": ANNA,
     """SET "app"."current_user" = 'anna'""": ANNA,
     "SET LOCAL app.tenant = 'anna'": LOCAL,
@@ -54,6 +56,7 @@ NOTHINGS = (
     "DISCARD PLANS",
     "RESET search_path",
     "-- SET app.tenant = 'x'\nSELECT 1",
+    "SET app.other = 'x'",
     "DO $$ BEGIN PERFORM 1; END $$",
 )
 UNCLEAR = (
@@ -71,13 +74,22 @@ UNCLEAR = (
     "EXPLAIN ANALYZE SELECT set_config('app.tenant', 'x', false)",
     "SET app.tenant = 'anna'; ROLLBACK",
     "SET app.tenant = 'x",
+    "SET app.tenant = 007",
+    "SET app.tenant = ÄNNA",
+    """SET U&"app".tenant = 'anna'""",
+    r"""SELECT U&"set\005fconfig"('app.tenant', 'x', false)""",
+    "SELECT set_config(" * 40,
+    "SELECT 1; SET app.tenant = 'x'; --" + "x" * 70_000,
 )
 
 
 @pytest.mark.parametrize("text", READ)
 def test_what_is_certain_is_read(text: str) -> None:
     assert VARIABLES.may_matter(text.encode())
-    assert VARIABLES.read(text.encode()) == READ[text]
+    effect = VARIABLES.read(text.encode())
+    named = tuple(dataclasses.replace(one, variable=None) for one in effect.settings)
+    assert dataclasses.replace(effect, settings=named) == READ[text]
+    assert {one.variable for one in effect.settings} <= {None, *VARIABLES.names}
 
 
 @pytest.mark.parametrize("text", NOTHINGS)
