@@ -212,9 +212,9 @@ class Correlator:
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
         nameless |= empties[rows] & (pooler_method != rules_of.RESET_QUERY)
         sure = (matches == 1) & labelled & ~runs.doubtful[rows] & ~unsure[rows]
-        # Whoever was served may have gone before the statement was logged: it began at some time
-        # since the session's record before.
-        since = times - np.maximum(runs.idle_us[rows], 0)
+        # Whoever was served may have gone before the statement was logged. All that is sure is that
+        # it began after its run was opened.
+        since = np.minimum(runs.opened_us[rows], times)
         unplaced = np.array([one.pool == UNKNOWN for one in sessions], bool)[position]
         leaked, overlong, unnamed = self._doubts.apply(
             rows,

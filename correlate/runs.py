@@ -74,6 +74,8 @@ class Runs:
     idle_us: Ints
     """Time since the session's record before, or -1 if there was none."""
     opens_transaction: Bools
+    opened_us: Ints
+    """When the record's run was opened; its own time outside any run."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class OpenSession:
     """-1 when no run is open."""
     connection: int
     """The connection that the run is, or -1."""
+    opened_us: int
+    """When the run was opened."""
     doubtful_before: bool
     """Doubtful when the current transaction began, or made so by how it began."""
     drift: bool
@@ -246,6 +250,9 @@ class _Scan:
             here, self.set_connection[np.maximum(opened, 0)], self._carry("connection", -1)
         )
         self.connection = np.where(holes > opened, -1, connection)
+        carried_us = self._carry("opened_us", 0)
+        opened_us = np.where(here, self.time_us[np.maximum(opened, 0)], carried_us)
+        self.opened_us = np.where(self.label >= 0, opened_us, self.time_us)
         mixed = self.opener_form & ~self.pure
         mixed &= ~self.switch[np.maximum(self.transaction_begin, 0)] | (self.transaction_begin < 0)
 
@@ -322,6 +329,7 @@ class _Scan:
             begins_unseen=self.unseen[back],
             idle_us=idle[back],
             opens_transaction=self.new_transaction[back],
+            opened_us=self.opened_us[back],
         )
 
     def remember(self, known: dict[int, OpenSession], ended: Bools) -> None:
@@ -344,6 +352,7 @@ class _Scan:
                 replay=bool(self.replay[at] and not self.announcing[at]),
                 label=int(self.label[at]),
                 connection=int(self.connection[at]),
+                opened_us=int(self.opened_us[at]),
                 doubtful_before=bool(self.doubtful_before[at]),
                 drift=bool(self.drift[at]),
                 fresh=bool(self.fresh[at]),

@@ -80,6 +80,7 @@ def adopt_runs(
     label = np.where(found, runs.label[last], -1)
     doubtful = np.where(found, runs.doubtful[last] | runs.drift[last], False)
     fresh = np.where(found, runs.replay[last], False)
+    opened_us = np.where(found, runs.opened_us[last], runs.opened_us[borrowed])
     carried = zip(np.flatnonzero(~found).tolist(), leaders[~found].tolist(), strict=True)
     for place, leader in carried:
         known = before.get(leader)
@@ -87,6 +88,7 @@ def adopt_runs(
             label[place] = known.label
             doubtful[place] = known.doubtful_before or known.drift
             fresh[place] = known.replay
+            opened_us[place] = known.opened_us
     follow_up = np.minimum(after, len(keys) - 1)
     goes_on = (after < len(keys)) & (keys[follow_up] // stride == leaders)
     following = keys[follow_up] % stride
@@ -100,6 +102,7 @@ def adopt_runs(
     runs.label[borrowed] = label
     runs.doubtful[borrowed] = doubtful
     runs.fresh[borrowed] = fresh
+    runs.opened_us[borrowed] = opened_us
     runs.replay[borrowed] = False
     runs.drift[borrowed] = False
     return unsure

@@ -144,7 +144,11 @@ def cut(rows: list[tuple[int, int, int, int, int, int, bool]], cuts: list[int]) 
         for begin, end in itertools.pairwise(edges)
     ]
     joined = {name: np.concatenate([getattr(one, name) for one in parts]) for name in FIELDS}
-    filler = {"idle_us": joined["missing"], "opens_transaction": joined["replay"]}
+    filler = {
+        "idle_us": joined["missing"],
+        "opened_us": joined["missing"],
+        "opens_transaction": joined["replay"],
+    }
     return Runs(**joined, **filler)
 
 
