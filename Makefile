@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types fmt bench record clean
+.PHONY: demo test lint types fmt bench prove drivers record clean
 
 demo: $(STAMP)  ## reprocess sample_logs into a local store and print the answer
 	@$(BIN)/scalple-ingest demo
@@ -27,6 +27,13 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	sh tests/install_servers.sh pgbadger
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
+
+prove: $(STAMP) servers  ## the long proofs: more than 100,000 statements, a gigabyte of COPY
+	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
+
+drivers: $(STAMP) servers  ## node-postgres and JDBC through the sidecar
+	sh tests/drivers/install.sh
+	$(BIN)/python -m pytest -q tests/drivers
 
 record: $(STAMP) servers  ## record sample_logs again, from real servers
 	$(BIN)/python sample_logs/record.py
