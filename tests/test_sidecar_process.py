@@ -343,7 +343,7 @@ def test_a_reader_that_does_not_read_costs_no_memory(stack: Stack, sidecar: Side
     sizes: list[int] = []
     with psycopg.connect(sidecar.dsn(stack, "anna"), autocommit=True) as connection:
         with connection.cursor().copy(
-            "COPY (SELECT repeat('x', 1000) FROM generate_series(1, %s)) TO STDOUT" % rows
+            f"COPY (SELECT repeat('x', 1000) FROM generate_series(1, {rows})) TO STDOUT".encode()
         ) as copy:
             time.sleep(0.5)  # the server could send all of it meanwhile
             sizes.append(_memory(sidecar))
