@@ -96,7 +96,8 @@ def test_a_prefix_that_says_little_still_names_the_same_people(
     ]
     for mine, theirs in differing:  # fewer are named, never another
         assert mine["session_user_id"] in (None, theirs["session_user_id"])
-    assert len(differing) < len(expected) / 50
+    # Without %v nothing stands right behind a replay: clients of unknown name cost more there.
+    assert len(differing) < len(expected) / 10
 
 
 def test_several_forms_in_one_call(
