@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scalple.ingest.sidecar import Sidecar
 
 WRITE_BYTES_HIGH = 256 << 10
+_FAREWELL_S = 1.0
 _ENDINGS = {
     Ending.DRIFT: (
         pgwire.INVALID_AUTHORIZATION,
@@ -184,11 +185,11 @@ class Connection:
 
     def from_client(self, data: bytes) -> None:
         """Bytes from the client."""
+        if self._closed:
+            return
         if self._exchange is not None:
             self.sidecar.bytes_from_clients += len(data)
             self._exchange.client_data(data)
-            return
-        if self._closed:
             return
         self._buffer += data
         if self._task is not None:
@@ -294,7 +295,7 @@ class Connection:
         self.sidecar.refused(error)
         text = pgwire.error_response(pgwire.FATAL, error.sqlstate, error.message, error.hint)
         self.send_client(text)
-        self.close()
+        self.close(told=True)
 
     def _run(self, work: Any) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
@@ -542,7 +543,7 @@ class Connection:
         """End the connection with an error."""
         if not self._closed:
             self.send_client(pgwire.error_response(pgwire.FATAL, sqlstate, text))
-            self.close()
+            self.close(told=True)
 
     def lost(self, side: _Side) -> None:
         """One of the sockets has closed."""
@@ -556,8 +557,12 @@ class Connection:
             return
         self.close()
 
-    def close(self) -> None:
-        """Close both sides, and put that on record first; the second call does nothing."""
+    def close(self, *, told: bool = False) -> None:
+        """Close both sides, and put that on record first; the second call does nothing.
+
+        Args:
+            told: the client has just been sent an error.
+        """
         if self._closed:
             return
         self._closed = True
@@ -571,7 +576,13 @@ class Connection:
             if side.transport is not None and not side.transport.is_closing():
                 with contextlib.suppress(RuntimeError):
                     side.transport.resume_reading()
-                side.transport.close()
+                if side is self.client and told and side.transport.can_write_eof():
+                    # A reset would take back the error that the client hasn't read: what it still
+                    # sends is read and thrown away for a moment.
+                    side.transport.write_eof()
+                    asyncio.get_running_loop().call_later(_FAREWELL_S, side.transport.close)
+                else:
+                    side.transport.close()
 
     def _say_closed(self) -> None:
         """The `close` event, before the endpoint can be anybody else's."""
