@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from scalple.ingest import pgwire
 from scalple.ingest.credentials import Client, Opening
-from scalple.ingest.exchange import Ending, Exchange, Word
+from scalple.ingest.exchange import Exchange
+from scalple.ingest.owner import Ending, Word
 from scalple.ingest.pgwire import WireError
 from scalple.ingest.tags import new_tag, suffix_room, tagged_name
 from scalple.ingest.whose import Identity
@@ -324,14 +325,19 @@ class Connection:
             return
         transport = self.upstream.transport
         assert transport is not None
+        if self.gone():
+            transport.close()
+            return
         endpoint = sidecar.endpoint_of(transport)
         self._room = suffix_room(str(endpoint["client_addr"]))
         self.name = sidecar.next_name()
-        self.tag = new_tag()
+        # Nobody watches a replication connection, so it bears no tag: its pool isn't closed.
+        self.tag = None if opening.replication else new_tag()
         if not await self._announce(opening, endpoint):
             return
-        if self._closed:
+        if self.gone():
             self._say_closed()
+            transport.close()
             return
         name = tagged_name(self.tag, opening.own_name, self._room) if self.tag else opening.own_name
         self._exchange = Exchange(
@@ -342,7 +348,7 @@ class Connection:
             self._new_name,
             sidecar.variables,
             strict=sidecar.settings.strict,
-            watched=self.tag is not None and not opening.replication,
+            watched=self.tag is not None,
         )
         self.send_server = transport.write
         forwarded = opening.forwarded(name) if name else opening.startup
@@ -529,6 +535,10 @@ class Connection:
 
     # -- the end --------------------------------------------------------------------------------
 
+    def gone(self) -> bool:
+        """Whether it has been closed (meanwhile)."""
+        return self._closed
+
     @property
     def idle(self) -> bool:
         """Outside of any transaction."""
@@ -553,7 +563,10 @@ class Connection:
             if not self._lingers:
                 self._lingers = True
                 self.send_client = _nowhere
-                self._exchange.client_gone()
+                if not self._exchange.client_gone():
+                    # No end will come: it stays on record as drifted, without a `close`.
+                    self._endpoint = None
+                    self.close()
             return
         self.close()
 

@@ -15,96 +15,45 @@ looked into. Four occasions ask for a new tag, which is set before the next segm
 - a transaction ended that had variables of its own, or took our own setting back;
 - a segment sets a variable *and* goes on: whose the rest is can't be told, so that it runs under a
   tag of nobody, and the tag after it is somebody's again.
+
+One thing is sent otherwise than it came. A Sync that follows a COPY FROM STDIN in one segment is
+skipped by the server, or not, depending on when the COPY fails; then nobody can tell which
+ReadyForQuery answers what. So a Flush goes in its place, and the Sync itself follows when the answer
+isn't the call for data.
 """
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
+from scalple.ingest.owner import Ending, Owner, Word
 from scalple.ingest.pgwire import error_severity, header, parameter_status, query
 from scalple.ingest.segment import Reader, Segment
-from scalple.ingest.tags import TAG_LENGTH
-from scalple.ingest.variables import Parameter, Setting, Variables
+from scalple.ingest.serverstream import ServerStream
+from scalple.ingest.tagging import Tagging
+from scalple.ingest.variables import Variables
 from scalple.ingest.whose import NOBODY, STATUS_FAILED, STATUS_IDLE, STATUS_OPEN, Identity, Whose
 
 MESSAGE_BYTES_MAX: Final = 16 << 20
 """Queries up to this size are read before they are sent; of a larger one nothing is known."""
 WAITING_BYTES_HIGH: Final = 256 << 10
-_WATCHED_BYTES_MAX: Final = 1 << 16
-_TAGS_KEPT = 64
 
 # Messages of the client.
-Q, P, B, E, C, F, S, H = b"QPBECFSH"
+Q, P, B, E, F, S, H = b"QPBEFSH"
 _DATA, _DONE, _FAIL, _PASSWORD = b"dcfp"
 _NEVER_WAIT = frozenset(b"dcfp")
 _READ_WHOLE = frozenset(b"QPF")
 _READ_IF_WATCHED = frozenset(b"BEC")
 # Messages of the server that mean something else there.
 _READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR = b"ZSGWKCE"
+_EMPTY, _SUSPENDED = b"Is"
+_WATCHED: Final = frozenset(b"ZSGWKCEIs")
 
 _SYNC: Final = b"S\0\0\0\4"
+_FLUSH: Final = b"H\0\0\0\4"
+_PADDING_BYTES_MAX: Final = 16 << 20
 
 MANY = "several-statements-in-one-message"
-UNREAD = "too-large-to-read"
 UNCLEAR = "unclear-setting"
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """An event about an open connection, to be on disk before anything else is sent upstream."""
-
-    event: str
-    """`identify` or `drift`."""
-    tag: str
-    identity: Identity | None = None
-    reason: str | None = None
-    application_name: str | None = None
-
-
-class Ending(Enum):
-    """Why an exchange asks to be ended."""
-
-    DRIFT = "drift"
-    REVOKED = "revoked"
-    UNTAGGABLE = "untaggable"
-    MALFORMED = "malformed"
-    OUT_OF_STEP = "out-of-step"
-
-
-class Owner(Protocol):
-    """What an exchange needs of whoever holds the sockets."""
-
-    def to_server(self, data: bytes) -> None:
-        """Send upstream."""
-
-    def to_client(self, data: bytes) -> None:
-        """Send to the client."""
-
-    def record(self, words: list[Word]) -> None:
-        """Write the events to disk, then call `recorded`."""
-
-    def hold_client(self) -> None:
-        """Stop reading from the client until `free_client`."""
-
-    def free_client(self) -> None:
-        """Go on reading."""
-
-    def may_hold(self, size: int) -> bool:
-        """Whether there is room to keep a query of that many bytes; `held_no_more` gives it back."""
-
-    def held_no_more(self, size: int) -> None:
-        """The room is free again."""
-
-    def end(self, why: Ending) -> None:
-        """End the connection with an error that says why."""
-
-    def who_is(self, name: str) -> Identity | None:
-        """The person that a variable names; None ends the connection."""
-
-    def cancel_key(self, key: bytes) -> None:
-        """The server told the client this key."""
 
 
 class Exchange:
@@ -121,48 +70,6 @@ class Exchange:
         watched: False for connections that are only passed on (replication, or untagged).
     """
 
-    __slots__ = (
-        "_answering",
-        "_asked",
-        "_block_tags",
-        "_closing",
-        "_copying",
-        "_drift",
-        "_forwarded",
-        "_held",
-        "_identity",
-        "_need",
-        "_new_name",
-        "_next_name",
-        "_nobody_for",
-        "_own",
-        "_own_failed",
-        "_owner",
-        "_paused",
-        "_reader",
-        "_reported",
-        "_segment",
-        "_server_rest",
-        "_server_skip",
-        "_skip",
-        "_status",
-        "_stopped",
-        "_strict",
-        "_suffix",
-        "_sync_skipped",
-        "_tag",
-        "_tags",
-        "_untaggable",
-        "_variables_set",
-        "_waiting",
-        "_wanted",
-        "_watched",
-        "_whose",
-        "drifts",
-        "ready",
-        "retags",
-    )
-
     def __init__(
         self,
         owner: Owner,
@@ -177,38 +84,25 @@ class Exchange:
     ) -> None:
         self.ready = False
         """The login is over."""
-        self.drifts = 0
-        self.retags = 0
         self._owner = owner
         self._strict = strict
         self._watched = watched
-        self._new_name = new_name
         self._reader = Reader(variables)
-        self._whose = Whose(identity)
+        self._whose = Whose(identity, owner.who_is)
         # The tag.
+        self._tagging = Tagging(tag, name, new_name)
         self._identity = identity
         """Whose the tag in force is."""
-        self._tag = tag
-        self._tags: deque[bytes] = deque([tag.encode()], _TAGS_KEPT)
-        self._block_tags: set[str] = set()
-        """Tags that a rollback might give back."""
-        self._forwarded = name.encode()
-        self._reported: bytes | None = None
-        """The application_name as the server said it last."""
-        self._suffix = ""
         self._drift: list[Word] = []
         self._wanted = False
         """A new tag has to be set before the next segment."""
         self._nobody_for: str | None = None
         """The next tag is nobody's, for this reason."""
-        self._next_name = ""
         self._asked = False
         """Our own SET follows when the events are on disk."""
         self._own = False
         """Our own SET is being answered."""
         self._own_failed = False
-        self._variables_set: set[str] = set()
-        """Variables that have said who it is."""
         self._untaggable = False
         self._paused = False
         """Events are being written."""
@@ -218,6 +112,8 @@ class Exchange:
         self._answering: int | None = Q
         """What ended the segment that is being answered; the login counts as one."""
         self._copying = False
+        self._sync_kept = False
+        """A Sync waits to see whether the segment asks for data."""
         self._sync_skipped = False
         """A Sync was sent before the data of a COPY."""
         self._status = STATUS_FAILED
@@ -232,8 +128,7 @@ class Exchange:
         self._skip = 0
         """Bytes of the current message that pass unread."""
         # The server's stream.
-        self._server_rest = b""
-        self._server_skip = 0
+        self._stream = ServerStream(_WATCHED, self._watch, self._ready_for_query, owner.to_client)
 
     # -- from the client ------------------------------------------------------------------------
 
@@ -265,13 +160,22 @@ class Exchange:
         """What was sent may still write the pooler's form: its end has to be awaited."""
         return self._segment.recorded and (self._answering is not None or self._segment.begun)
 
-    def client_gone(self) -> None:
-        """The client has left; what it sent goes on. A segment without an end gets one."""
+    def client_gone(self) -> bool:
+        """The client has left; what it sent goes on, to an end that it gets here.
+
+        False if it can't have one, because too much of a message is missing.
+        """
         self._waiting.clear()
         self._stopped = True
-        if self._answering is None:
-            self._answering = S
+        if self._skip > _PADDING_BYTES_MAX:
+            return False
+        if self._skip:
+            self._owner.to_server(bytes(self._skip))
+            self._skip = 0
+        if self._answering is None or self._sync_kept:
+            self._answering, self._sync_kept = S, False
             self._owner.to_server(_SYNC)
+        return True
 
     def close(self) -> None:
         """The connection has ended; nothing is sent any more."""
@@ -313,14 +217,17 @@ class Exchange:
         while size - at >= 5:
             kind, length = header(data, at)
             if length < 4:
-                self._closing = True
-                self._owner.end(Ending.MALFORMED)
+                self._close_with(Ending.MALFORMED)
                 return
             end = at + 1 + length
             if kind in _NEVER_WAIT:
                 if kind != _DATA and kind != _PASSWORD:
                     self._copying = False
                 first = min(end, size) if first == at else first
+            elif self._copying and kind in (S, H) and end <= size:
+                # The server skips them while it waits for data, and so do we.
+                self._leave_out(data, at, first)
+                return
             elif self._answering is not None or self._copying:
                 self._stop(data, at, first)
                 return
@@ -346,6 +253,10 @@ class Exchange:
                         self._take_care(seen)
                         return
                 flushed |= kind == H
+                self._segment.executed += kind == E
+                if kind == S and self._segment.copies and self._segment.executed == 1:
+                    self._keep_sync(data, at, first)
+                    return
                 if kind in (Q, S, F):
                     self._answering = kind
             if end > size:
@@ -356,6 +267,26 @@ class Exchange:
         if self._answering is None and self._segment.settings and not flushed and not self._skip:
             at = self._keep_back(first, at)
         self._send(data, at, first)
+
+    def _keep_sync(self, data: bytes, at: int, first: int) -> None:
+        """Send the segment up to its Sync, and have it answered without."""
+        self._answering, self._sync_kept = S, True
+        self._send(data[:at] + _FLUSH, at + len(_FLUSH), first)
+        # Nothing may come in between, not even data.
+        self._stop(data[at + len(_SYNC) :], 0, 0)
+
+    def _leave_out(self, data: bytes, at: int, first: int) -> None:
+        """Send what stands before a Sync or Flush, and go on behind it."""
+        self._send(data, at, first)
+        del self._waiting[: len(_SYNC)]
+        if self._waiting:
+            self._process(self._taken())
+
+    def _send_sync(self) -> None:
+        """No data is asked for: the Sync that was kept is due."""
+        if self._sync_kept:
+            self._sync_kept = False
+            self._owner.to_server(_SYNC)
 
     def _wait_for_whole(self, length: int) -> bool:
         """Whether an incomplete query can be kept until the rest is here."""
@@ -392,17 +323,13 @@ class Exchange:
     def _read(self, kind: int, data: bytes, at: int, end: int) -> None:
         segment, reader = self._segment, self._reader
         if end > len(data):
-            # Too large: it may do anything.
-            segment.mixed = True
-            segment.unclear |= reader.used
-            segment.formed = True
-            return
-        if kind == Q:
+            reader.unread(segment)
+        elif kind == Q:
             reader.query(segment, data[at + 5 : end - 1])
         elif kind == P:
             reader.parse(data[at + 5 : end])
         elif kind == B:
-            reader.bind(segment, data[at + 5 : end])
+            reader.bind(data[at + 5 : end])
         elif kind == F:
             reader.function_call(segment, data[at + 5 : end])
         elif kind == E:
@@ -428,7 +355,7 @@ class Exchange:
         elif segment.begun or self._status == STATUS_FAILED or self._untaggable:
             # The name can't be set now: the tag in force speaks for nobody from here on.
             self._identity = NOBODY
-            self._write([Word("identify", tag, NOBODY, reason) for tag in self._may_return()])
+            self._write(self._retired(reason))
         else:
             self._nobody_for = reason
             self._tag_anew()
@@ -442,26 +369,24 @@ class Exchange:
             self._wanted = True
             return
         identity = self._whose.now if self._nobody_for is None else NOBODY
-        retired = []
+        retired: list[Word] = []
         if self._nobody_for is not None and self._status == STATUS_OPEN:
             # The segment may take our own setting back: those names are nobody's either.
-            retired = [
-                Word("identify", tag, NOBODY, self._nobody_for) for tag in self._may_return()
-            ]
-        self._tag, self._next_name = self._new_name(self._suffix)
-        self._tags.append(self._tag.encode())
+            retired = self._retired(self._nobody_for)
+        self._tagging.anew()
         self._identity = identity
         self._asked = True
-        word = Word("identify", self._tag, identity, self._nobody_for)
+        word = Word("identify", self._tagging.tag, identity, self._nobody_for)
         self._write([*self._drift_words(), *retired, word])
 
-    def _may_return(self) -> list[str]:
-        """The tag in force, and those that a rollback may give back."""
-        return sorted({self._tag, *self._block_tags})
+    def _retired(self, reason: str) -> list[Word]:
+        """That the tag in force, and those that a rollback may give back, are nobody's from now on."""
+        return [Word("identify", tag, NOBODY, reason) for tag in self._tagging.may_return()]
 
     def _note_drift(self, reason: str, name: str | None = None) -> None:
-        self.drifts += 1
-        self._drift.append(Word("drift", self._tag, reason=reason, application_name=name))
+        if self._watched:
+            tag = self._tagging.tag
+            self._drift.append(Word("drift", tag, reason=reason, application_name=name))
 
     def _drift_words(self) -> list[Word]:
         words, self._drift = self._drift, []
@@ -479,8 +404,7 @@ class Exchange:
         if self._asked:
             self._asked = False
             self._own, self._own_failed = True, False
-            self.retags += 1
-            self._owner.to_server(query(f"SET application_name='{self._next_name}';"))
+            self._owner.to_server(query(f"SET application_name='{self._tagging.name}';"))
         else:
             self._release()
 
@@ -488,43 +412,7 @@ class Exchange:
 
     def server_data(self, data: bytes) -> None:
         """Bytes from the server."""
-        if not self._watched and self.ready:
-            self._owner.to_client(data)
-            return
-        if self._server_rest:
-            data = self._server_rest + data
-            self._server_rest = b""
-        size = len(data)
-        at = self._server_skip
-        if at >= size:
-            self._server_skip -= size
-            self._owner.to_client(data)
-            return
-        self._server_skip = 0
-        begin = 0
-        while size - at >= 5:
-            kind, length = header(data, at)
-            end = at + 1 + length
-            if kind in _WATCHED:
-                if end > size and length < _WATCHED_BYTES_MAX:
-                    break
-                keep = self._watch(kind, data[at + 5 : end])
-                if kind == _READY or not keep:
-                    upto = end if keep else at
-                    if upto > begin:
-                        self._owner.to_client(data[begin:upto])
-                    begin = end
-                    if kind == _READY:
-                        self._ready_for_query(data[end - 1])
-            if end > size:
-                self._server_skip = end - size
-                at = size
-                break
-            at = end
-        if at < size:
-            self._server_rest = data[at:]
-        if at > begin:
-            self._owner.to_client(data if not begin and at == size else data[begin:at])
+        self._stream.feed(data)
 
     def _watch(self, kind: int, body: bytes) -> bool:
         """Take note of a message; whether the client is to see it."""
@@ -532,94 +420,104 @@ class Exchange:
             return not self._own
         if kind == _STATUS:
             return self._parameter(body)
-        if kind == _COMPLETE:
+        if kind in (_COMPLETE, _EMPTY, _SUSPENDED):
             if self._own:
                 return False
-            word = body.rstrip(b"\0")
-            if word in (b"COMMIT", b"ROLLBACK"):
-                self._segment.ended.add(word)
+            self._completed(body.rstrip(b"\0"))
         elif kind == _ERROR:
             if self._own:
                 self._own_failed = True
                 # One that ends the session is the client's to see.
                 return error_severity(body) in (b"FATAL", b"PANIC")
-            self._segment.failed = True
-            self._copy_ended()
+            self._failed()
         elif kind == _COPY_IN:
-            self._copying = True
+            self._copying, self._segment.copies = True, False
             if self._answering == S:
-                # In the extended protocol, a Sync sent before the data is skipped.
+                # The server skips a Sync that comes before the data; one that was kept is dropped.
+                self._sync_skipped, self._sync_kept = not self._sync_kept, False
                 self._answering = None
                 self._segment.begun = True
-                self._sync_skipped = True
-        elif kind == _COPY_BOTH:
-            self._watched = False
-        elif not self.ready:
+                self._release()
+        elif kind == _COPY_BOTH and self._watched:
+            # Nothing but a replication connection can get here, and those aren't watched.
+            self._close_with(Ending.OUT_OF_STEP)
+        elif kind == _KEY and not self.ready:
             self._owner.cancel_key(body)
         return True
 
-    def _copy_ended(self) -> None:
-        if not self._copying or self._answering is not None:
-            return
-        self._copying = False
+    def _completed(self, word: bytes) -> None:
+        if word in (b"COMMIT", b"ROLLBACK"):
+            self._segment.ended.add(word)
+        self._segment.copies = False
+        self._send_sync()
+        self._copy_over()
+
+    def _failed(self) -> None:
+        self._segment.failed, self._segment.copies = True, False
         if self._sync_skipped:
             # Whether the server had read the Sync before it failed can't be told, and so not to
             # which segment the next ReadyForQuery belongs.
-            self._closing = True
-            self._owner.end(Ending.OUT_OF_STEP)
+            self._close_with(Ending.OUT_OF_STEP)
             return
-        self._release()
+        self._send_sync()
+        self._copy_over()
+
+    def _copy_over(self) -> None:
+        """The server takes no more data; in the extended protocol it waits for a Sync."""
+        if self._copying and self._answering is None:
+            self._copying = False
+            self._release()
+
+    def _close_with(self, why: Ending) -> None:
+        self._closing = True
+        self._owner.end(why)
 
     def _parameter(self, body: bytes) -> bool:
         """A ParameterStatus; whether the client is to see it."""
         name, value = parameter_status(body)
         if name != b"application_name":
             return True
-        before, self._reported = self._reported, value
+        changed = self._tagging.report(value)
         if self._own:
             return False
-        if self.ready and value != before:
+        if self.ready and changed:
             self._wanted = True
-            # A rollback gives back an earlier name of ours; anything else is somebody's doing.
-            if value[:TAG_LENGTH] not in self._tags:
+            if not self._tagging.is_ours(value):
                 self._note_drift("changed", value.decode("utf-8", "replace"))
         return True
 
     def _ready_for_query(self, status: int) -> None:
         self._status = status
-        if status == STATUS_IDLE:
-            self._block_tags.clear()
-        self._block_tags.add(self._tag)
+        self._tagging.answered(status)
         if self._own:
             self._own_answered()
             return
         if not self.ready:
-            self._logged_in()
+            self.ready = True
+            self._tagging.logged_in()
+            self._wanted = not self._tagging.held
         elif self._answering is None:
             # Nothing was asked: the count is lost, and with it the certainty.
             self._wanted = True
             self._note_drift("out-of-step")
         self._answering = None
-        self._copying = False
-        self._sync_skipped = False
+        self._copying = self._sync_kept = self._sync_skipped = False
         segment, self._segment = self._segment, Segment()
-        self._reader.ended(failed=segment.failed)
-        self._settle(segment)
+        self._reader.answered(failed=segment.failed, idle=status == STATUS_IDLE)
+        if not self._whose.settle(segment, status):
+            self._close_with(Ending.REVOKED)
         self._segment.scoped = self._whose.in_scope
-        if status == STATUS_IDLE:
-            self._reader.transaction_over()
         self._wanted |= segment.prepared or segment.recorded
         self._go_on()
 
     def _own_answered(self) -> None:
         self._own = False
         if self._own_failed:
-            self._closing = True
-            self._owner.end(Ending.UNTAGGABLE)
+            self._close_with(Ending.UNTAGGABLE)
             return
         self._wanted = False
         self._nobody_for = None
-        if not self._untaggable and not (self._reported or b"").startswith(self._tag.encode()):
+        if not self._untaggable and not self._tagging.held:
             # Whatever stands there doesn't hold names, or doesn't tell.
             self._untaggable = True
             self._note_drift("not-held")
@@ -632,62 +530,11 @@ class Exchange:
         if self._closing:
             return
         if self._drift and self._strict:
-            self._closing = True
             self._owner.record(self._drift_words())
-            self._owner.end(Ending.DRIFT)
+            self._close_with(Ending.DRIFT)
             return
         self._wanted |= self._whose.now != self._identity
         if self._watched and self._wanted and not self._skip and self._status != STATUS_FAILED:
             self._tag_anew()
         else:
             self._release()
-
-    def _logged_in(self) -> None:
-        self.ready = True
-        reported = self._reported or b""
-        if reported.startswith(self._forwarded):
-            self._suffix = reported[len(self._forwarded) :].decode("utf-8", "replace")
-        elif not reported.startswith(self._tag.encode()):
-            self._wanted = self._watched
-
-    def _settle(self, segment: Segment) -> None:
-        """What the segment did to who it is, now that its end is known."""
-        status, ended = self._status, frozenset(segment.ended)
-        self._whose.completed(status, ended)
-        if not segment.settings and not segment.unclear:
-            return
-        if segment.failed and not segment.mixed:
-            return
-        untold = b"ROLLBACK" in ended or (bool(ended) and status != STATUS_IDLE)
-        if segment.unclear or segment.failed or (segment.mixed and untold):
-            if ended:
-                self._whose.lose(status)
-            elif status != STATUS_FAILED:
-                self._whose.set(NOBODY, status, local=False)
-            return
-        for setting in segment.settings:
-            assert not isinstance(setting.value, Parameter)
-            identity = self._named(setting)
-            if identity is None:
-                self._closing = True
-                self._owner.end(Ending.REVOKED)
-                return
-            self._whose.set(identity, status, local=setting.local is True)
-
-    def _named(self, setting: Setting) -> Identity | None:
-        """Whom a setting that succeeded names; None ends the connection."""
-        base = self._whose.base
-        if setting.value is not None:
-            assert not isinstance(setting.value, Parameter)
-            self._variables_set.add(setting.variable or "")
-            return self._owner.who_is(setting.value)
-        if setting.variable is None:
-            self._variables_set.clear()
-            return base
-        if setting.variable not in self._variables_set:
-            return self._whose.now  # another variable than the one that says who it is
-        # With two of them, whichever is left may say somebody else.
-        return base if len(self._variables_set) == 1 else NOBODY
-
-
-_WATCHED: Final = frozenset((_READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR))

@@ -34,7 +34,7 @@ from scalple.ingest.connection import Connection, UpstreamSide
 from scalple.ingest.credentials import Client, Credentials
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.eventfile import EventFile
-from scalple.ingest.exchange import Word
+from scalple.ingest.owner import Word
 from scalple.ingest.pgwire import WireError
 from scalple.ingest.place import Place
 from scalple.ingest.sidecarstatus import StatusPage

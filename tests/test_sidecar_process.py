@@ -361,6 +361,40 @@ def _memory(sidecar: SidecarProcess) -> int:
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_a_copy_in_the_extended_protocol_may_fail_at_any_time(
+    stack: Stack, sidecar: SidecarProcess
+) -> None:
+    setting = """
+        CREATE TEMP TABLE t (i int); CREATE TEMP TABLE refusing (i int);
+        CREATE FUNCTION pg_temp.refuse() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN PERFORM pg_sleep(0.1); RAISE EXCEPTION ''no''; END';
+        CREATE TRIGGER r BEFORE INSERT ON refusing EXECUTE FUNCTION pg_temp.refuse();
+    """
+    # A transaction keeps one backend, and with it the temporary tables.
+    with psycopg.connect(sidecar.dsn(stack, "anna")) as connection:
+        connection.execute(setting.encode())
+        for table, data in (("t", b"1\n"), ("t", b"x\n"), ("refusing", b"1\n"), ("t", b"2\n")):
+            connection.execute("SAVEPOINT s")
+            said = _copy_extended(connection, f"COPY {table} FROM STDIN".encode(), data)
+            assert (said == "") == (table == "t" and data != b"x\n"), said
+            connection.execute("ROLLBACK TO s" if said else "RELEASE s")
+        assert connection.execute("SELECT sum(i) FROM t").fetchone() == (3,)
+    assert "out-of-step" not in sidecar.events.read_text()
+
+
+def _copy_extended(connection: psycopg.Connection[object], copy: bytes, data: bytes) -> str:
+    """COPY as libpq does it by PQexecParams; the error, if any."""
+    wire = connection.pgconn
+    result = wire.exec_params(copy, None)
+    assert result.status == psycopg.pq.ExecStatus.COPY_IN, result.error_message
+    wire.put_copy_data(data)
+    wire.put_copy_end()
+    said = ""
+    while (ended := wire.get_result()) is not None:
+        said += ended.error_message.decode()
+    return said
+
+
 def test_an_upstream_that_dies_in_the_middle_ends_that_connection_only(
     stack: Stack, tmp_path: Path
 ) -> None:

@@ -11,7 +11,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from scalple.ingest.exchange import Ending, Exchange, Word
+from scalple.ingest.exchange import Exchange
+from scalple.ingest.owner import Ending, Word
 from scalple.ingest.variables import Variables
 from scalple.ingest.whose import NOBODY, Identity
 
@@ -105,13 +106,16 @@ class Server:
         elif kind == "D":
             self.out += message("n")
         elif kind == "E":
+            self._extended = True
             self._run(self._portal)
+            self._extended = False
             self._skipping = self._skipping or self._failed
         elif kind == "S":
             self._skipping = False
             self._ready()
 
     _failed: bool = False
+    _extended: bool = False
 
     def _copy(self, kind: str) -> None:
         if kind == "c":
@@ -168,9 +172,12 @@ class Server:
             # Row data that looks like what must be noticed elsewhere.
             fake = message("S", b"application_name\0evil\0") + message("Z", b"I")
             self.out += message("T", b"\0\0") + message("D", fake)
-        elif text == "copyin":
+        elif text.startswith("copy stdin"):
             self.out += message("G", b"\0\0\0")
-            self._copying = "simple"
+            if text.endswith("fail"):
+                self._failed = True
+            else:
+                self._copying = "extended" if self._extended else "simple"
             return
         word = "ROLLBACK" if text == "commit" and failed else text.split()[0].upper()
         self.out += message("C", word.encode() + b"\0")
