@@ -18,7 +18,8 @@ from scalple.ingest.bearer import Tokens
 from scalple.ingest.credentials import Credentials
 from scalple.ingest.errors import ConfigError
 from scalple.ingest.place import read_place
-from scalple.ingest.sidecar import Reloadable, Settings, TlsFiles, serve
+from scalple.ingest.sidecar import serve
+from scalple.ingest.sidecarsettings import Reloadable, Settings, TlsFiles
 from scalple.ingest.variables import Variables
 
 

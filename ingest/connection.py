@@ -14,17 +14,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from scalple.ingest import pgwire
+from scalple.ingest.connectionevents import open_event, word_event
 from scalple.ingest.credentials import Client, Opening
 from scalple.ingest.exchange import Exchange
+from scalple.ingest.greeting import Cancel, Encryption, Greeting
 from scalple.ingest.owner import Ending, Word
-from scalple.ingest.pgwire import WireError
+from scalple.ingest.peers import client_of
+from scalple.ingest.pgwire import Startup, WireError
+from scalple.ingest.sides import (
+    OPENING,
+    WAITING_FULL,
+    WRITE_BYTES_HIGH,
+    ClientSide,
+    Side,
+    UpstreamSide,
+)
 from scalple.ingest.tags import new_tag, suffix_room, tagged_name
 from scalple.ingest.whose import Identity
 
 if TYPE_CHECKING:
     from scalple.ingest.sidecar import Sidecar
 
-WRITE_BYTES_HIGH = 256 << 10
 _FAREWELL_S = 1.0
 _ENDINGS = {
     Ending.DRIFT: (
@@ -47,97 +57,8 @@ _ENDINGS = {
 }
 
 
-class _Side(asyncio.Protocol):
-    """One socket of a connection."""
-
-    transport: asyncio.Transport | None = None
-
-    def __init__(self, connection: "Connection") -> None:
-        self.connection = connection
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        transport.set_write_buffer_limits(WRITE_BYTES_HIGH)  # type: ignore[attr-defined]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.connection.lost(self)
-
-
-class ClientSide(_Side):
-    """The application's socket."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self.connection.accepted()
-
-    def data_received(self, data: bytes) -> None:
-        self.connection.from_client(data)
-
-    def pause_writing(self) -> None:
-        upstream = self.connection.upstream.transport
-        if upstream is not None and not upstream.is_closing():
-            upstream.pause_reading()
-
-    def resume_writing(self) -> None:
-        upstream = self.connection.upstream.transport
-        if upstream is not None and not upstream.is_closing():
-            upstream.resume_reading()
-
-
-class UpstreamSide(_Side):
-    """The pooler's socket."""
-
-    answer: asyncio.Future[bytes] | None = None
-    """Waits for the one byte that answers an SSLRequest."""
-
-    def data_received(self, data: bytes) -> None:
-        if self.answer is not None:
-            answer, self.answer = self.answer, None
-            answer.set_result(data)
-            return
-        self.connection.from_upstream(data)
-
-    def pause_writing(self) -> None:
-        self.connection.hold(_UPSTREAM_FULL)
-
-    def resume_writing(self) -> None:
-        self.connection.free(_UPSTREAM_FULL)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_exception(error or ConnectionResetError("closed"))
-        super().connection_lost(error)
-
-
-_UPSTREAM_FULL, _WAITING_FULL, _OPENING = 1, 2, 4
-
-
 class Connection:
     """A client's connection; it is the `Owner` of its exchange."""
-
-    __slots__ = (
-        "_buffer",
-        "_closed",
-        "_direct_tls",
-        "_encrypted",
-        "_endpoint",
-        "_exchange",
-        "_gss_asked",
-        "_held",
-        "_lingers",
-        "_room",
-        "_task",
-        "_timer",
-        "cancel",
-        "client",
-        "name",
-        "opening",
-        "send_client",
-        "send_server",
-        "sidecar",
-        "tag",
-        "upstream",
-    )
 
     def __init__(self, sidecar: "Sidecar", *, direct_tls: bool = False) -> None:
         self.sidecar = sidecar
@@ -150,9 +71,8 @@ class Connection:
         self.send_client: Callable[[bytes], None] = _nowhere
         self.send_server: Callable[[bytes], None] = _nowhere
         self._direct_tls = direct_tls
-        self._encrypted = direct_tls
-        self._gss_asked = False
-        self._buffer = b""
+        tls = sidecar.server_tls is not None
+        self._greeting = Greeting(tls=tls, required=sidecar.tls_required, encrypted=direct_tls)
         self._exchange: Exchange | None = None
         self._endpoint: dict[str, Any] | None = None
         self._room = 0
@@ -192,69 +112,33 @@ class Connection:
             self.sidecar.bytes_from_clients += len(data)
             self._exchange.client_data(data)
             return
-        self._buffer += data
+        self._greeting.received += data
         if self._task is not None:
             # It speaks before it was let in: that waits, but not without bounds.
-            if len(self._buffer) > WRITE_BYTES_HIGH:
-                self.hold(_OPENING)
+            if len(self._greeting.received) > WRITE_BYTES_HIGH:
+                self.hold(OPENING)
             return
         try:
-            self._first_packet()
+            self._greeted()
         except WireError as error:
             self.refuse(error)
 
-    def _first_packet(self) -> None:
-        packet = self._buffer
-        if len(packet) >= 1 and packet[0] == 0x16:
-            raise WireError(
-                pgwire.PROTOCOL_VIOLATION, "TLS isn't offered here", "use sslmode=disable"
-            )
-        if len(packet) < 4:
+    def _greeted(self) -> None:
+        """Do what the client's first packets ask for, one after the other."""
+        asked = self._greeting.next_request()
+        if asked is None:
             return
-        length = pgwire.startup_length(packet)
-        if len(packet) < length or len(packet) < 8:
-            return
-        code = pgwire.startup_code(packet)
-        if code in (pgwire.SSL_REQUEST, pgwire.GSSENC_REQUEST):
-            if length != 8:
-                raise WireError(pgwire.PROTOCOL_VIOLATION, "invalid length of startup packet")
-            self._encryption_asked(code, packet[8:])
-        elif code == pgwire.CANCEL_REQUEST:
-            if not 12 < length <= pgwire.CANCEL_BYTES_MAX:
-                raise WireError(pgwire.PROTOCOL_VIOLATION, "invalid length of cancel request")
-            self._buffer = b""
-            self._run(self._cancel(packet[:length]))
+        if asked is Encryption.REFUSED:
+            self.send_client(b"N")
+        elif asked is Encryption.TLS:
+            context = self.sidecar.server_tls
+            assert context is not None
+            self._run(self._start_tls(context))
+        elif isinstance(asked, Cancel):
+            self._run(self._cancel(asked.packet))
         else:
-            self._buffer = packet[length:]
-            if self.sidecar.tls_required and not self._encrypted:
-                raise WireError(
-                    pgwire.INVALID_AUTHORIZATION,
-                    "connections without TLS aren't accepted here",
-                    "use sslmode=require",
-                )
-            self._run(self._open(pgwire.read_startup(packet[:length])))
-
-    def _encryption_asked(self, code: int, rest: bytes) -> None:
-        if rest:
-            # Whoever stands between could have put it there, to be taken for encrypted.
-            raise WireError(
-                pgwire.PROTOCOL_VIOLATION, "received unencrypted data after an encryption request"
-            )
-        self._buffer = b""
-        if code == pgwire.GSSENC_REQUEST:
-            if self._gss_asked or self._encrypted:
-                raise WireError(pgwire.PROTOCOL_VIOLATION, "unexpected GSSENCRequest")
-            self._gss_asked = True
-            self.send_client(b"N")
-            return
-        if self._encrypted:
-            raise WireError(pgwire.PROTOCOL_VIOLATION, "unexpected SSLRequest")
-        self._encrypted = True  # asked for, at least; a second request is none
-        context = self.sidecar.server_tls
-        if context is None:
-            self.send_client(b"N")
-            return
-        self._run(self._start_tls(context))
+            assert isinstance(asked, Startup)
+            self._run(self._open(asked))
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
         transport = self.client.transport
@@ -276,7 +160,7 @@ class Connection:
         assert secured is not None
         self._task = None
         self.client.connection_made(secured)
-        if self._buffer:
+        if self._greeting.received:
             self.refuse(
                 WireError(pgwire.PROTOCOL_VIOLATION, "received unencrypted data before TLS began")
             )
@@ -309,7 +193,7 @@ class Connection:
 
     # -- opening --------------------------------------------------------------------------------
 
-    async def _open(self, startup: pgwire.Startup) -> None:
+    async def _open(self, startup: Startup) -> None:
         sidecar = self.sidecar
         try:
             sidecar.check_admission(self)
@@ -328,7 +212,7 @@ class Connection:
         if self.gone():
             transport.close()
             return
-        endpoint = sidecar.endpoint_of(transport)
+        endpoint = sidecar.upstream.endpoint_of(transport)
         self._room = suffix_room(str(endpoint["client_addr"]))
         self.name = sidecar.next_name()
         # Nobody watches a replication connection, so it bears no tag: its pool isn't closed.
@@ -356,16 +240,16 @@ class Connection:
         if self._timer is not None:
             self._timer.cancel()
         sidecar.opened(self)
-        buffered, self._buffer = self._buffer, b""
-        if buffered:
-            self._exchange.client_data(buffered)
-        self.free(_OPENING)
+        early, self._greeting.received = self._greeting.received, b""
+        if early:
+            self._exchange.client_data(early)
+        self.free(OPENING)
 
     async def _connect(self) -> None:
         settings = self.sidecar.settings
         try:
             async with asyncio.timeout(settings.connect_timeout_s):
-                await self.sidecar.connect(self.upstream)
+                await self.sidecar.upstream.connect(self.upstream)
         except (OSError, ssl.SSLError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             self.sidecar.log("upstream-unreachable", upstream=settings.upstream, error=reason)
@@ -379,7 +263,9 @@ class Connection:
         """Have the `open` event on disk; whether the connection may go on."""
         sidecar = self.sidecar
         try:
-            await sidecar.events.written_down([self._open_event(opening, endpoint)])
+            tls = self._greeting.encrypted
+            event = open_event(self.name, self.tag, endpoint, self._who(), opening, tls=tls)
+            await sidecar.events.written_down([event])
             self._endpoint = endpoint
         except OSError as error:
             sidecar.log("events-unwritable", error=error.strerror or "")
@@ -398,29 +284,10 @@ class Connection:
             self.tag = None
         return True
 
-    def _open_event(self, opening: Opening, endpoint: dict[str, Any]) -> dict[str, Any]:
-        client = self._who()
-        event: dict[str, Any] = {
-            "event": "open",
-            "connection": self.name,
-            **endpoint,
-            "peer_addr": client.address,
-            "peer_port": client.port,
-            "tag": self.tag,
-            "database": _text(opening.database),
-            "db_role": _text(opening.db_role),
-            "application_name": _text(opening.own_name) or None,
-            **identity_fields(opening.identity),
-            **opening.said,
-            "replication": opening.replication or None,
-            "tls": True if self._encrypted and self.sidecar.server_tls else None,
-        }
-        return _without_none(event)
-
     def _who(self) -> Client:
         transport = self.client.transport
         assert transport is not None
-        return self.sidecar.client_of(transport)
+        return client_of(transport)
 
     def _new_name(self, suffix: str) -> tuple[str, str]:
         """A new tag, and the application_name for it; `suffix` is what the pooler puts to names."""
@@ -434,7 +301,8 @@ class Connection:
         """Forward a cancel request to where its key is from, and wait for the end."""
         try:
             async with asyncio.timeout(self.sidecar.settings.connect_timeout_s):
-                await self.sidecar.connect(self.upstream, self.sidecar.cancel_route(packet[12:]))
+                upstream = self.sidecar.upstream
+                await upstream.connect(self.upstream, upstream.cancel_route(packet[12:]))
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self.sidecar.log("cancel-failed", error=type(error).__name__)
             self.close()
@@ -464,7 +332,7 @@ class Connection:
 
     def record(self, words: list[Word]) -> None:
         """Owner: write events, then let the exchange go on."""
-        self.sidecar.events.write([self._event(word) for word in words], self._recorded)
+        self.sidecar.events.write([word_event(self.name, word) for word in words], self._recorded)
         self.sidecar.note(words)
 
     def _recorded(self, error: OSError | None) -> None:
@@ -477,25 +345,13 @@ class Connection:
         self.sidecar.log("events-unwritable", error=error.strerror or "")
         self.fail(pgwire.CANNOT_CONNECT_NOW, "the sidecar can't record whose statements follow")
 
-    def _event(self, word: Word) -> dict[str, Any]:
-        event: dict[str, Any] = {
-            "event": word.event,
-            "connection": self.name,
-            "tag": word.tag,
-            "reason": word.reason,
-            "application_name": word.application_name,
-        }
-        if word.event == "identify" and word.identity is not None:
-            event |= identity_fields(word.identity)
-        return _without_none(event)
-
     def hold_client(self) -> None:
         """Owner: the exchange holds enough."""
-        self.hold(_WAITING_FULL)
+        self.hold(WAITING_FULL)
 
     def free_client(self) -> None:
         """Owner: the exchange takes more."""
-        self.free(_WAITING_FULL)
+        self.free(WAITING_FULL)
 
     def may_hold(self, size: int) -> bool:
         """Owner: room for a large query."""
@@ -512,7 +368,7 @@ class Connection:
     def cancel_key(self, key: bytes) -> None:
         """Owner: remember where a cancel request with this key has to go."""
         self.cancel = key
-        self.sidecar.remember_cancel(key, self)
+        self.sidecar.upstream.remember_cancel(key, self.upstream)
 
     def end(self, why: Ending) -> None:
         """Owner: the exchange can't go on."""
@@ -555,7 +411,7 @@ class Connection:
             self.send_client(pgwire.error_response(pgwire.FATAL, sqlstate, text))
             self.close(told=True)
 
-    def lost(self, side: _Side) -> None:
+    def lost(self, side: Side) -> None:
         """One of the sockets has closed."""
         if side is self.client and self._exchange is not None and self._exchange.at_large:
             # The server works off what it has: until then this client may be taken for another,
@@ -604,29 +460,6 @@ class Connection:
                 [{"event": "close", "connection": self.name, **self._endpoint}]
             )
             self._endpoint = None
-
-
-def identity_fields(identity: Identity) -> dict[str, Any]:
-    """The keys of an event that say who; `actor` stands even where it is nobody."""
-    fields = {
-        "email": identity.email,
-        "actor_kind": identity.actor_kind,
-        "authn": identity.authn,
-        "on_behalf_of": identity.on_behalf_of,
-        "groups": list(identity.groups) or None,
-    }
-    return {"actor": identity.actor} | {
-        name: one for name, one in fields.items() if one is not None
-    }
-
-
-def _without_none(event: dict[str, Any]) -> dict[str, Any]:
-    return {name: one for name, one in event.items() if one is not None or name == "actor"}
-
-
-def _text(text: str) -> str:
-    """Text that JSON can hold."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _nowhere(_data: bytes) -> None:

@@ -37,18 +37,14 @@ class EventFile:
         path: the file that is written; older ones stand beside it.
         sidecar: the writer's name; without one, the name that the file already has, or a new one.
         rotate_bytes: above this size the file is renamed and a new one begun; 0 for never.
-        mode: permissions of a new file.
 
     Raises:
         ConfigError: another process writes this file, or another sidecar did.
         InputError: the file can't be opened, or its end can't be read.
     """
 
-    def __init__(
-        self, path: Path, sidecar: str | None = None, *, rotate_bytes: int = 0, mode: int = 0o600
-    ) -> None:
+    def __init__(self, path: Path, sidecar: str | None = None, *, rotate_bytes: int = 0) -> None:
         self.path = path = path.resolve()
-        self._mode = mode
         self._rotate_bytes = rotate_bytes
         self._lock = self._locked()
         self._seq, known = last_written(path, sidecar)
@@ -207,7 +203,7 @@ class EventFile:
             self.path.rename(self.path.with_name(name))
             same = False
         if not same:
-            new = _open_file(self.path, self._mode)
+            new = _open_file(self.path)
             os.fdatasync(self._file)
             old, self._file = self._file, new
             os.close(old)
@@ -216,7 +212,7 @@ class EventFile:
 
     def _opened(self) -> int:
         try:
-            return _open_file(self.path, self._mode)
+            return _open_file(self.path)
         except OSError as error:
             raise InputError(
                 f"can't write events: {error.strerror}",
@@ -285,9 +281,9 @@ def _made_up_name() -> str:
     return f"{host[:40]}-{secrets.token_hex(2)}"
 
 
-def _open_file(path: Path, mode: int) -> int:
+def _open_file(path: Path) -> int:
     """Open for appending, behind a whole line."""
-    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         size = _size(file)
         if size and os.pread(file, 1, size - 1) != b"\n":

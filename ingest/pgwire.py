@@ -29,7 +29,7 @@ header = struct.Struct(">BI").unpack_from
 _UINT = struct.Struct(">I")
 _SHORT = struct.Struct(">H")
 
-FATAL, ERROR = "FATAL", "ERROR"
+FATAL = "FATAL"
 PROTOCOL_VIOLATION = "08P01"
 INVALID_AUTHORIZATION = "28000"
 CONNECTION_FAILURE = "08006"

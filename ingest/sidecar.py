@@ -10,97 +10,36 @@ This file holds the process: listening, the heartbeat, reload, drain. A connecti
 
 import asyncio
 import contextlib
-import ipaddress
 import json
 import os
-import pwd
-import resource
 import signal
 import socket
 import ssl
-import struct
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from scalple.ingest import pgwire
-from scalple.ingest.connection import Connection, UpstreamSide
-from scalple.ingest.credentials import Client, Credentials
+from scalple.ingest.connection import Connection
+from scalple.ingest.credentials import Credentials
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.eventfile import EventFile
+from scalple.ingest.listening import allow_files, bound, first_byte, remove_socket
 from scalple.ingest.owner import Word
 from scalple.ingest.pgwire import WireError
 from scalple.ingest.place import Place
+from scalple.ingest.sidecarsettings import Reloadable, Settings
 from scalple.ingest.sidecarstatus import StatusPage
+from scalple.ingest.systemd import notify
+from scalple.ingest.upstream import Upstream
 from scalple.ingest.variables import Variables
 
 HELD_BYTES_MAX = 256 << 20
 """Room for queries that are read before they are sent, over all connections."""
-_FILES_A_CONNECTION = 2
-_FILES_OF_OUR_OWN = 64
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The operator's certificate for clients."""
-
-    certificate: Path
-    key: Path
-    client_ca: Path | None = None
-    """Who signs client certificates; without it none are asked for."""
-    required: bool = False
-
-    def context(self) -> ssl.SSLContext:
-        """Raises ConfigError if the files can't be used."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["postgresql"])
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-            if self.client_ca is not None:
-                context.load_verify_locations(self.client_ca)
-                context.verify_mode = ssl.CERT_OPTIONAL
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(
-                f"can't use the TLS files: {error.strerror or error}", place=str(self.certificate)
-            ) from error
-        return context
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What stays the same while a sidecar runs."""
-
-    listen: tuple[Place, ...]
-    upstream: Place
-    events: Path
-    name: str | None = None
-    strict: bool = False
-    on_event_failure: str = "refuse"
-    heartbeat_s: int = 10
-    startup_timeout_s: float = 10.0
-    connect_timeout_s: float = 10.0
-    drain_s: float = 30.0
-    max_connections: int = 5000
-    rotate_bytes: int = 0
-    upstream_tls: ssl.SSLContext | None = None
-    end_revoked: bool = False
-    socket_mode: int = 0o660
-
-
-@dataclass(frozen=True, slots=True)
-class Reloadable:
-    """What a SIGHUP may change."""
-
-    credentials: Credentials
-    variables: Variables
-    tls: TlsFiles | None = None
 
 
 class Sidecar:
@@ -113,6 +52,7 @@ class Sidecar:
 
     def __init__(self, settings: Settings, load: Callable[[], Reloadable]) -> None:
         self.settings = settings
+        self.upstream = Upstream(settings.upstream, settings.upstream_tls)
         self._load = load
         self.credentials = Credentials()
         self.variables = Variables(())
@@ -128,10 +68,8 @@ class Sidecar:
         self.cancels = 0
         self.unrecorded = 0
         self.held_bytes = 0
-        self.last_heartbeat: float = 0.0
         self.addresses: list[Any] = []
         """Where it listens, once it does."""
-        self._cancel_routes: dict[bytes, Connection] = {}
         self._servers: list[socket.socket] = []
         self._stop = asyncio.Event()
         self._opened = 0
@@ -139,7 +77,7 @@ class Sidecar:
 
     # -- the process ----------------------------------------------------------------------------
 
-    async def run(self, ready: Callable[[], Awaitable[None] | None] | None = None) -> None:
+    async def run(self) -> None:
         """Serve until SIGTERM or SIGINT (or `stop`), then drain.
 
         Raises:
@@ -147,7 +85,7 @@ class Sidecar:
         """
         loop = asyncio.get_running_loop()
         self._apply(self._load())
-        _allow_files(self.settings.max_connections)
+        allow_files(self.settings.max_connections)
         settings = self.settings
         self.events = EventFile(settings.events, settings.name, rotate_bytes=settings.rotate_bytes)
         try:
@@ -173,8 +111,6 @@ class Sidecar:
                 sidecar=self.events.sidecar,
             )
             notify("READY=1")
-            if ready is not None and (more := ready()) is not None:
-                await more
             await self._stop.wait()
             notify("STOPPING=1")
             await self._drain()
@@ -183,7 +119,7 @@ class Sidecar:
         finally:
             for server in self._servers:
                 loop.remove_reader(server)
-                _remove_socket(server)
+                remove_socket(server)
             await self.events.stop()
         self.log("stopped")
 
@@ -236,14 +172,12 @@ class Sidecar:
                 )
 
     async def _heartbeat(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            self.last_heartbeat = loop.time()
             await asyncio.sleep(self.settings.heartbeat_s)
             event: dict[str, Any] = {"event": "heartbeat"}
             if self.unrecorded:
                 event["unrecorded"] = self.unrecorded
-            if not _still_there(self.settings.events):
+            if not self.settings.events.exists():
                 self.events.reopen()
             self.events.write([event])
             if self.settings.end_revoked:
@@ -255,7 +189,7 @@ class Sidecar:
         loop = asyncio.get_running_loop()
         for server in self._servers:
             loop.remove_reader(server)
-            _remove_socket(server)
+            remove_socket(server)
         self._servers.clear()
         until = loop.time() + self.settings.drain_s
         self.log("draining", connections=len(self.connections))
@@ -281,7 +215,7 @@ class Sidecar:
 
     def _listening(self, place: Place) -> socket.socket:
         try:
-            server = _bound(place, self.settings.socket_mode)
+            server = bound(place, self.settings.socket_mode)
         except OSError as error:
             raise ConfigError(
                 f"can't listen on {place}: {error.strerror}", hint="is the address in use?"
@@ -323,7 +257,7 @@ class Sidecar:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if self.server_tls is not None and client.family != socket.AF_UNIX:
                 async with asyncio.timeout(self.settings.startup_timeout_s):
-                    if await _first_byte(client) == b"\x16":
+                    if await first_byte(client) == b"\x16":
                         tls = self.server_tls
             connection = Connection(self, direct_tls=tls is not None)
             await loop.connect_accepted_socket(
@@ -345,62 +279,6 @@ class Sidecar:
 
     # -- what connections ask for ---------------------------------------------------------------
 
-    async def connect(self, side: UpstreamSide, place: tuple[str, int] | None = None) -> None:
-        """Open a connection to the pooler, encrypted if so configured."""
-        loop = asyncio.get_running_loop()
-        upstream = self.settings.upstream
-        if upstream.path is not None:
-            await loop.create_unix_connection(lambda: side, upstream.path)
-        else:
-            host, port = place or (upstream.host or "", upstream.port)
-            transport, _ = await loop.create_connection(lambda: side, host, port)
-            connected: socket.socket = transport.get_extra_info("socket")
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.settings.upstream_tls is not None:
-            await self._secure(side, self.settings.upstream_tls)
-
-    async def _secure(self, side: UpstreamSide, context: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
-        assert side.transport is not None
-        side.answer = loop.create_future()
-        answer = side.answer
-        side.transport.write(struct.pack(">II", 8, pgwire.SSL_REQUEST))
-        if await answer != b"S":
-            raise ConnectionRefusedError(0, "upstream doesn't offer TLS")
-        host = self.settings.upstream.host if context.check_hostname else None
-        secured = await loop.start_tls(
-            side.transport,
-            side,
-            context,
-            server_hostname=host or self.settings.upstream.host or "",
-        )
-        assert secured is not None
-        side.connection_made(secured)
-
-    def endpoint_of(self, transport: asyncio.Transport) -> dict[str, Any]:
-        """The connection's own end, as the pooler sees its client."""
-        if self.settings.upstream.path is not None:
-            port = int(self.settings.upstream.path.rpartition(".")[2] or 0)
-            return {"client_addr": f"unix({os.getpid()})", "client_port": port}
-        name = transport.get_extra_info("sockname")
-        return {"client_addr": _address(name[0]), "client_port": int(name[1])}
-
-    def client_of(self, transport: asyncio.Transport) -> Client:
-        """What is known of the client at the other end."""
-        peer = transport.get_extra_info("socket")
-        certificate = transport.get_extra_info("peercert") or None
-        if peer.family == socket.AF_UNIX:
-            size = struct.calcsize("3i")
-            data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-            pid, uid, _gid = struct.unpack("3i", data)
-            try:
-                account = pwd.getpwuid(uid).pw_name
-            except KeyError:
-                account = str(uid)
-            return Client(f"unix({pid})", None, None, account)
-        name = transport.get_extra_info("peername") or ("", 0)
-        return Client(_address(name[0]), int(name[1]), certificate)
-
     def next_name(self) -> str:
         """A name for a connection: unique in this life of this sidecar."""
         self._opened += 1
@@ -416,7 +294,7 @@ class Sidecar:
         """A connection is over."""
         self.connections.discard(connection)
         if connection.cancel is not None:
-            self._cancel_routes.pop(connection.cancel, None)
+            self.upstream.forget_cancel(connection.cancel)
 
     def refused(self, error: WireError) -> None:
         """A client was refused."""
@@ -427,18 +305,6 @@ class Sidecar:
         """Count what happens on open connections."""
         for word in words:
             self.totals[word.event] += 1
-
-    def remember_cancel(self, key: bytes, connection: Connection) -> None:
-        """A cancel request with that key belongs to that connection."""
-        self._cancel_routes[key] = connection
-
-    def cancel_route(self, key: bytes) -> tuple[str, int] | None:
-        """The address that the connection of that key was opened to; None for the configured one."""
-        connection = self._cancel_routes.get(key)
-        if connection is None or connection.upstream.transport is None:
-            return None
-        name = connection.upstream.transport.get_extra_info("peername")
-        return (name[0], name[1]) if isinstance(name, tuple) else None
 
     def may_hold(self, size: int) -> bool:
         """Room for a query of that size; given back through `held_bytes`."""
@@ -475,98 +341,3 @@ def serve(settings: Settings, load: Callable[[], Reloadable], status: Place | No
             await sidecar.run()
 
     uvloop.run(main())
-
-
-def notify(text: str) -> None:
-    """Tell systemd, if it asked to be told (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
-        to.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)
-
-
-async def _first_byte(client: socket.socket) -> bytes:
-    """The first byte that the client sends, left where it is."""
-    loop = asyncio.get_running_loop()
-    try:
-        return client.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        readable = asyncio.Event()
-        loop.add_reader(client, readable.set)
-        try:
-            await readable.wait()
-        finally:
-            loop.remove_reader(client)
-    return client.recv(1, socket.MSG_PEEK)
-
-
-def _address(text: str) -> str:
-    """One spelling per address; an IPv4 address that came over IPv6 is that IPv4 address."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return text
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def _bound(place: Place, socket_mode: int) -> socket.socket:
-    """A socket that listens there. Raises OSError."""
-    if place.path is not None:
-        server = _unix_server(place.path, socket_mode)
-    else:
-        family, *_, address = socket.getaddrinfo(
-            place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        server = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(address)
-        except OSError:
-            server.close()
-            raise
-    server.listen(1024)
-    server.setblocking(False)
-    return server
-
-
-def _unix_server(path: str, mode: int) -> socket.socket:
-    if len(path) > 107:
-        raise ConfigError(f"the socket's path is too long: {path}")
-    if Path(path).exists():
-        if not Path(path).is_socket():
-            raise ConfigError(f"{path} is there, and is no socket")
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(path) == 0:
-                raise ConfigError(f"somebody listens on {path}")
-        Path(path).unlink()
-    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    old = os.umask(0o777 & ~mode)
-    try:
-        server.bind(path)
-    finally:
-        os.umask(old)
-    return server
-
-
-def _remove_socket(server: socket.socket) -> None:
-    if server.family == socket.AF_UNIX:
-        with contextlib.suppress(OSError):
-            Path(server.getsockname()).unlink()
-    server.close()
-
-
-def _allow_files(connections: int) -> None:
-    """As many open files as the connections need, as far as the system lets us."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections * _FILES_A_CONNECTION + _FILES_OF_OUR_OWN
-    if soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(most, soft), hard))
-
-
-def _still_there(path: Path) -> bool:
-    return path.exists()
