@@ -6,13 +6,19 @@ and drivers are in test_sidecar_stack.py and test_drivers.py.
 
 import itertools
 import re
+import select
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest.owner import Ending
-from tests.wire_model import BASE, Bench, extended, message, simple
+from scalple.ingest.exchange import Exchange
+from scalple.ingest.owner import Ending, Word
+from scalple.ingest.variables import Variables
+from tests.recorder import Recorder
+from tests.stack import Stack
+from tests.wire_model import BASE, TAG, Bench, extended, message, simple
 
 OWN = re.compile(rb"Q....SET application_name='tag\d{10} app';\0", re.DOTALL)
 
@@ -272,3 +278,104 @@ def test_rows_of_any_length_pass(length: int) -> None:
         bench.exchange.server_data(data[at : at + 7])
     bench.exchange.server_data(message("N", b"notice"))
     assert bytes(bench.to_the_client[before:]).startswith(data)
+
+
+# -- recorded sessions --------------------------------------------------------------------------
+
+
+def play(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    """A session with a bit of everything."""
+    connection.execute("SELECT id, email FROM users ORDER BY id LIMIT 5")
+    connection.execute("SELECT name FROM users WHERE id = %s", [7])
+    with connection.transaction():
+        cursor = connection.cursor("c")
+        cursor.execute("SELECT id FROM users ORDER BY id LIMIT 20")
+        cursor.fetchmany(5)
+        cursor.close()
+    with connection.cursor().copy("COPY (SELECT id FROM users LIMIT 9) TO STDOUT") as out:
+        list(out)
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE TEMP TABLE t (i int)")
+        with connection.cursor().copy("COPY t FROM STDIN") as into:
+            into.write(b"1\n2\n")
+        copy_extended(connection.pgconn)
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        connection.execute("SELECT 1/0")
+    with connection.pipeline():
+        for number in range(3):
+            connection.execute("SELECT %s::int", [number])
+    connection.execute("SELECT repeat('Z', 300)")
+
+
+def copy_extended(wire: psycopg.pq.abc.PGconn) -> None:
+    """A COPY by Parse, Bind and Execute. It waits here: libpq would with the interpreter's lock."""
+    for act in (
+        lambda: wire.send_query_params(b"COPY t FROM STDIN", None),
+        lambda: (wire.put_copy_data(b"3\n"), wire.put_copy_end()),
+    ):
+        act()
+        wire.flush()
+        while wire.is_busy():
+            select.select([wire.socket], [], [], 10)
+            wire.consume_input()
+        result = wire.get_result()
+    while result is not None:
+        result = wire.get_result()
+
+
+@pytest.mark.stack
+def test_every_split_point_of_a_recorded_session_relays_the_same_bytes(stack: Stack) -> None:
+    with Recorder(stack.pooler_port) as recorder:
+        dsn = stack.dsn_pooler(port=recorder.port, application_name=f"{TAG} app")
+        with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
+            play(connection)
+    turns = recorder.turns
+    said = {side: b"".join(data for name, data in turns if name == side) for side in SIDES}
+    assert len(said["client"]) > 500
+    assert len(said["server"]) > 1500
+    whole = sum(len(data) for _, data in turns)
+    for point in range(whole + 1):
+        relayed = Relayed()
+        at = 0
+        for side, data in turns:
+            cut = min(max(point - at, 0), len(data))
+            relayed.feed(side, data[:cut])
+            relayed.feed(side, data[cut:])
+            at += len(data)
+        assert without_syncs(bytes(relayed.upstream)) == without_syncs(said["client"]), point
+        assert bytes(relayed.downstream) == said["server"], point
+        assert relayed.words == [], point
+
+
+SIDES = ("client", "server")
+
+
+class Relayed(Bench):
+    """An exchange between recorded bytes; nothing answers but the recording."""
+
+    def __init__(self) -> None:
+        self.upstream, self.downstream = bytearray(), bytearray()
+        self.words = []
+        self.holding = 0
+        self.exchange = Exchange(
+            self, BASE, TAG, TAG + " app", lambda suffix: (TAG, TAG + suffix), Variables(())
+        )
+
+    def feed(self, side: str, data: bytes) -> None:
+        """Bytes of the recording."""
+        if data and side == "client":
+            self.exchange.client_data(data)
+        elif data:
+            self.exchange.server_data(data)
+
+    def to_server(self, data: bytes) -> None:
+        self.upstream += data
+
+    def to_client(self, data: bytes) -> None:
+        self.downstream += data
+
+    def record(self, words: list[Word]) -> None:
+        self.words += words
+
+    def cancel_key(self, key: bytes) -> None:
+        assert len(key) == 8
