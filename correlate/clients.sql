@@ -1,5 +1,5 @@
 -- Who was behind which client of which pool, and behind which direct connection, and when.
--- Reads: identities, pooler_clients, server_links, role_actors. Writes: pools, clients.
+-- Reads: identities, drifts, pooler_clients, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
 -- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
 
 -- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
@@ -11,6 +11,19 @@ SELECT row_number() OVER (ORDER BY database, db_role) - 1 AS pool, * FROM (
   SELECT DISTINCT database, db_role FROM pooler_clients
   WHERE database NOT IN (SELECT database FROM server_links)
 );
+
+-- A client is served by the pool of its own login name, or, where the pooler opens no server
+-- connection of that name, by the one role that the database's entry forces.
+CREATE OR REPLACE TEMP TABLE served_by AS
+SELECT w.database, w.db_role, p.pool
+FROM (SELECT database, db_role FROM pooler_clients
+      UNION SELECT database, db_role FROM identities
+      UNION SELECT database, db_role FROM drifts) w
+JOIN pools p
+  ON p.database = w.database
+ AND (p.db_role = w.db_role
+      OR NOT EXISTS (SELECT 1 FROM pools o
+                     WHERE o.database = w.database AND o.db_role = w.db_role));
 
 CREATE OR REPLACE TEMP TABLE clients AS
 WITH named AS (
@@ -81,13 +94,7 @@ WITH named AS (
 ), everyone AS (
 SELECT p.pool, w.*
 FROM with_roles w
--- A client is served by the pool of its own login name, or, where the pooler opens no server
--- connection of that name, by the one role that the database's entry forces.
-JOIN pools p
-  ON p.database = w.database
- AND (p.db_role = w.db_role
-      OR NOT EXISTS (SELECT 1 FROM pools o
-                     WHERE o.database = w.database AND o.db_role = w.db_role))
+JOIN served_by p ON p.database = w.database AND p.db_role = w.db_role
 UNION ALL BY NAME
 -- An endpoint that the pooler saw is the pooler's client: whoever comes to PostgreSQL itself from
 -- the same port of the same host at that time is somebody else.
@@ -101,3 +108,12 @@ WHERE NOT EXISTS (SELECT 1 FROM pooler_clients c
 )
 SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
 FROM everyone;
+
+-- When a pool wasn't closed: it had a client that no sidecar tags, or one whose name wasn't the
+-- sidecar's.
+CREATE OR REPLACE TEMP TABLE unannounced AS
+SELECT pool, since, until FROM clients WHERE pool IS NOT NULL AND tag IS NULL;
+
+CREATE OR REPLACE TEMP TABLE drifted AS
+SELECT p.pool, d.since, d.until
+FROM drifts d JOIN served_by p ON p.database = d.database AND p.db_role = d.db_role;

@@ -72,7 +72,9 @@ class Evidence:
         """In how many places a sidecar's numbering shows that events are missing."""
         self._read_coverage(con)
         self._number_keys()
-        self.closed = ClosedPools(self._pools_open(con), self._drifts(con), self._seen_since_us)
+        self.closed = ClosedPools(
+            self._spans(con, "unannounced"), self._spans(con, "drifted"), self._seen_since_us
+        )
         con.close()
 
     def _read_links(self, con: duckdb.DuckDBPyConnection) -> dict[Endpoint, list[tuple[int, int]]]:
@@ -137,7 +139,6 @@ class Evidence:
         self.endpoint_of[self.client_tag[tagged]] = self.client_endpoint[tagged]
         self.later_tags = self._later_tags()
         """Keys of tags that a connection didn't begin with: their first SET is the sidecar's own."""
-        self.client_login = _ints(self.clients, "pooler_seq", -1)
         self.client_pool = _ints(self.clients, "pool", -1)
         self.client_since_us = _ints(self.clients, "since", -(2**62))
         self.client_until_us = _ints(self.clients, "until", 2**62)
@@ -153,21 +154,9 @@ class Evidence:
             if key >= 0 and word != begin
         }
 
-    def _pools_open(self, con: duckdb.DuckDBPyConnection) -> Spans:
-        """When each pool had a client that no sidecar speaks of."""
-        rows = con.sql(
-            "SELECT pool, epoch_us(since), epoch_us(until) FROM clients "
-            "WHERE pool IS NOT NULL AND tag IS NULL"
-        ).fetchall()
-        return spans_of(rows)
-
-    def _drifts(self, con: duckdb.DuckDBPyConnection) -> Spans:
-        """When each pool had a client whose name wasn't the sidecar's."""
-        rows = con.sql(
-            "SELECT p.pool, epoch_us(d.since), epoch_us(d.until) FROM drifts d "
-            "JOIN pools p ON p.database = d.database AND (p.db_role = d.db_role OR NOT EXISTS ("
-            "SELECT 1 FROM pools o WHERE o.database = d.database AND o.db_role = d.db_role))"
-        ).fetchall()
+    def _spans(self, con: duckdb.DuckDBPyConnection, table: str) -> Spans:
+        """Spans of time, per pool."""
+        rows = con.sql(f"SELECT pool, epoch_us(since), epoch_us(until) FROM {table}").fetchall()
         return spans_of(rows)
 
     def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:

@@ -49,11 +49,6 @@ SELECT sidecar, life,
          END), 10))
 FROM identity_events GROUP BY sidecar, life;
 
--- Whose connection each word is about.
-CREATE OR REPLACE TEMP TABLE words_spoken AS
-SELECT sidecar, life, connection, seq AS open_seq, database, db_role
-FROM identity_events WHERE event = 'open';
-
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.
 CREATE OR REPLACE TEMP TABLE identities AS
 WITH opens AS (
@@ -103,27 +98,26 @@ FROM bounded;
 -- While a client may bear a name that the sidecar didn't give it: from the event until it is tagged
 -- again or goes. A name that is nobody's tag does no harm: it is gone before the client's next word.
 CREATE OR REPLACE TEMP TABLE drifts AS
-WITH said AS (
-  SELECT d.ts, i.database, i.db_role, i.open_seq,
-         (SELECT min(w.ts) FROM identity_events w
-          WHERE w.sidecar = d.sidecar AND w.life = d.life AND w.connection = d.connection
-            AND w.sidecar_seq > d.sidecar_seq
-            AND (w.event = 'close' OR w.event = 'identify' AND NOT contains(d.detail, 'not-held'))
-         ) AS ended,
-         (SELECT min(e.ends_at) FROM sidecar_ends e
-          WHERE e.sidecar = d.sidecar AND coalesce(e.life = d.life, true)
-            AND e.ends_at > d.ts) AS sidecar_end,
-         CASE WHEN json_valid(d.detail) THEN json_extract_string(d.detail, '$.reason') END AS reason,
-         split_part(d.application_name, ' ', 1) AS word
-  FROM identity_events d
-  JOIN (SELECT DISTINCT sidecar, life, connection, open_seq, database, db_role FROM words_spoken) i
-    ON i.sidecar = d.sidecar AND i.life = d.life AND i.connection = d.connection
-  WHERE d.event = 'drift'
+WITH harmful AS (
+  SELECT * FROM (
+    SELECT *,
+           CASE WHEN json_valid(detail) THEN json_extract_string(detail, '$.reason') END AS reason
+    FROM identity_events WHERE event = 'drift')
+  WHERE coalesce(reason, '') <> 'changed'
+     OR split_part(application_name, ' ', 1) IN (SELECT tag FROM identity_events)
 )
-SELECT database, db_role, date_trunc('millisecond', ts) AS since, least(ended, sidecar_end) AS until
-FROM said
-WHERE coalesce(reason, '') <> 'changed'
-   OR word IN (SELECT tag FROM identity_events WHERE tag IS NOT NULL);
+SELECT o.database, o.db_role, date_trunc('millisecond', d.ts) AS since,
+       least((SELECT min(w.ts) FROM identity_events w
+              WHERE w.sidecar = d.sidecar AND w.life = d.life AND w.connection = d.connection
+                AND w.sidecar_seq > d.sidecar_seq
+                AND (w.event = 'close'
+                     OR w.event = 'identify' AND coalesce(d.reason, '') <> 'not-held')),
+             (SELECT min(e.ends_at) FROM sidecar_ends e
+              WHERE e.sidecar = d.sidecar AND coalesce(e.life = d.life, true)
+                AND e.ends_at > d.ts)) AS until
+FROM harmful d
+JOIN identity_events o
+  ON o.event = 'open' AND o.sidecar = d.sidecar AND o.life = d.life AND o.connection = d.connection;
 
 -- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
 -- (process, pointer, endpoint) from its login to its close. No close is logged in a crash.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from scalple.correlate.closedpool import spans_of, touched
+from scalple.correlate.closedpool import Spans, spans_of, touched
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.logbatch import take
 
@@ -37,6 +37,7 @@ class PoolDoubts:
     _until_us: dict[int, int] = field(default_factory=dict)
     _overlong_of: dict[int, list[int]] = field(default_factory=dict)
     _unnamed_of: dict[int, set[int]] = field(default_factory=dict)
+    _unnamed_spans: dict[int, Spans] = field(default_factory=dict)
 
     def apply(
         self,
@@ -119,20 +120,22 @@ class PoolDoubts:
             for client, at in zip(shown, first, strict=True)
             if int(client) in unnamed
         }
-        lasting = unnamed - now_known.keys()
-        spans = spans_of(
-            (pool, int(evidence.client_since_us[one]), int(evidence.client_until_us[one]))
-            for one in lasting
-        )
-        if pool in spans:
-            doubt = touched(spans[pool], time_us, time_end_us)
+        if now_known:
+            self._unnamed_of[pool] = unnamed - now_known.keys()
+        if now_known or pool not in self._unnamed_spans:
+            self._unnamed_spans[pool] = spans_of(
+                (pool, int(evidence.client_since_us[one]), int(evidence.client_until_us[one]))
+                for one in self._unnamed_of[pool]
+            )
+        lasting = self._unnamed_spans[pool]
+        if pool in lasting:
+            doubt = touched(lasting[pool], time_us, time_end_us)
         latest = np.maximum.accumulate(time_end_us)
         for client, at in now_known.items():
             since, until = evidence.client_since_us[client], evidence.client_until_us[client]
             begin = int(np.searchsorted(latest, since))
             part = slice(begin, at)
             doubt[part] |= (time_end_us[part] >= since) & (time_us[part] <= until)
-        self._unnamed_of[pool] = lasting
         return doubt
 
     def _find_unnamed(self, pool: int) -> set[int]:
