@@ -10,15 +10,29 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from scalple.cli.section import Section
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate.masking import RULES as MASKING_RULES
-from scalple.correlate.rules import Actors, Pooler, Rules
+from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Pooler, Rules
 from scalple.ingest.errors import ConfigError
 
 ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+
+
+def _with_actor(text: str) -> str:
+    try:
+        groups = re.compile(text).groupindex
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    if "actor" not in groups:
+        raise ValueError("has no group (?P<actor>…)")
+    return text
+
+
+CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
+Pattern = Annotated[str, AfterValidator(_with_actor)]
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
 
 
@@ -56,6 +70,15 @@ class ActorsSection(Section):
     emails: dict[str, str] = Field(default={})
 
 
+class ClaimsSection(Section):
+    """What of a client's own words is read: never more than `claimed`."""
+
+    comments: tuple[CommentForm, ...] = Field(default=COMMENT_FORMS, validate_default=True)
+    comment_keys: tuple[str, ...] = Claims().comment_keys
+    comment_patterns: tuple[Pattern, ...] = ()
+    name_patterns: tuple[Pattern, ...] = ()
+
+
 class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
@@ -73,6 +96,7 @@ class Config(Section):
     identifiers: dict[str, tuple[str, ...]] = Field(default={})
     personal_data: dict[str, str] = Field(default={})
     actors: ActorsSection = ActorsSection()
+    claims: ClaimsSection = ClaimsSection()
     sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
 
@@ -83,7 +107,7 @@ class Config(Section):
             personal_data=self.personal_data,
             actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
-            variables=self.sidecar.variables,
+            claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
         )
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from scalple.correlate.rules import Actors, Pooler, Rules
+from scalple.correlate.rules import Actors, Claims, Pooler, Rules
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
@@ -39,10 +39,16 @@ def rules_from_bytes(data: bytes) -> Rules:
             personal_data=dict(value["personal_data"]),
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
-            variables=tuple(value.get("variables", Rules().variables)),
+            claims=_claims(value),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded rules can't be read: {error}") from error
+
+
+def _claims(value: dict[str, Any]) -> Claims:
+    """Older objects say which variables were read, or nothing."""
+    said = value.get("claims", {"variables": value.get("variables", Claims().variables)})
+    return Claims(**{name: tuple(many) for name, many in said.items()})
 
 
 def recorded(reader: StoreReader, origin: str) -> Rules:

@@ -12,8 +12,10 @@ import pyarrow.compute as pc
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.attribution import Attribution, Known
 from scalple.correlate.candidates import Candidates
+from scalple.correlate.claimants import Claimants
+from scalple.correlate.claims import Claimed
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.logbatch import Bools, Ints, LogBatch, dictionary_encoded, words
+from scalple.correlate.logbatch import Ints, LogBatch, dictionary_encoded, words
 from scalple.correlate.record import TEXTS
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Runs
@@ -32,16 +34,24 @@ class Answers:
         evidence: everything known about connections.
         served: the clients that decisions point to.
         sessions: the sessions that decisions point to.
+        claimants: those whom clients name.
     """
 
     def __init__(
-        self, origin: str, rules: Rules, evidence: Evidence, served: Served, sessions: SessionBook
+        self,
+        origin: str,
+        rules: Rules,
+        evidence: Evidence,
+        served: Served,
+        sessions: SessionBook,
+        claimants: Claimants,
     ) -> None:
         self._origin = origin
         self._rules = rules
         self._evidence = evidence
         self._served = served
         self._sessions = sessions
+        self._claimants = claimants
         self._candidates = Candidates(evidence)
         tagged = (evidence.client_tag >= 0) & (evidence.client_pool >= 0)
         self._tagged_pools = np.unique(evidence.client_pool[tagged])
@@ -54,7 +64,7 @@ class Answers:
         client: Ints,
         decided: Attribution,
         runs: Runs,
-        stale: Bools,
+        claimed: Claimed,
     ) -> pa.Table:
         n = len(client)
         chosen = pa.array(client, pa.int64(), mask=~decided.by_client)
@@ -64,10 +74,12 @@ class Answers:
         candidates = pa.nulls(n, TEXTS)
         if decided.by_session.any():
             texts, ids = self._add_sessions(batch, session_of, decided, texts, cited)
+        if decided.by_claim.any():
+            self._add_claims(decided, claimed, texts)
         if (decided.grade == rules_of.CANDIDATES).any():
-            candidates = self._name_candidates(batch, session_of, known, client, decided)
+            candidates = self._name_candidates(batch, session_of, known, client, decided, claimed)
         texts["email"] = self._emails(texts["actor"], texts["email"])
-        findings = self._findings(batch, known, decided, runs, stale)
+        findings = self._findings(batch, known, decided, runs, claimed)
         return pa.table(
             {
                 "session_user_id": texts["actor"],
@@ -116,6 +128,20 @@ class Answers:
         cited[by_session] = len(self._served.evidence) + position[by_session]
         return texts, pa.concat_arrays([self._served.evidence, pa.array(ids, TEXTS)])
 
+    def _add_claims(
+        self, decided: Attribution, claimed: Claimed, texts: dict[str, pa.Array]
+    ) -> None:
+        """Fill in those whom nothing but the client's own words name."""
+        index = pa.array(claimed.who, pa.int64(), mask=~decided.by_claim)
+        for name, values in (
+            ("actor", self._claimants.actors()),
+            ("email", self._claimants.emails()),
+        ):
+            column = pc.coalesce(texts[name].cast(TEXT), pc.take(values, index))
+            texts[name] = column.dictionary_encode()
+        asserted = words(np.where(decided.by_claim, 0, -1), ("asserted",)).cast(TEXT)
+        texts["authn"] = pc.coalesce(texts["authn"].cast(TEXT), asserted).dictionary_encode()
+
     def _emails(self, actors: pa.Array, emails: pa.Array) -> pa.Array:
         """An e-mail the events didn't give, from the operator's map."""
         declared = self._rules.actors.emails
@@ -132,12 +158,13 @@ class Answers:
         known: Known,
         client: Ints,
         decided: Attribution,
+        claimed: Claimed,
     ) -> pa.Array:
         """Fill in who it may have been; where nobody is known, the grade falls."""
         n = len(client)
         lists: list[list[str] | None] = [None]
         which = np.zeros(n, np.int64)
-        undecided = (decided.grade == rules_of.CANDIDATES) & ~decided.conflict
+        undecided = (decided.grade == rules_of.CANDIDATES) & ~decided.conflict & ~decided.disputed
         late = np.flatnonzero(undecided & (decided.reason == rules_of.NOT_ALIVE) & (client >= 0))
         times, ends = (one[batch.audit_rows] for one in (batch.time_us, batch.time_end_us))
         for pool in np.unique(known.pool[undecided]).tolist():
@@ -170,7 +197,29 @@ class Answers:
                 people.add(self._rules.actors.roles.get(session.role or ""))
             which[row] = len(lists)
             lists.append(sorted(one for one in people if one is not None))
+        self._add_the_disputed(client, decided, claimed, which, lists)
         return shared(which, pa.array(lists, TEXTS))
+
+    def _add_the_disputed(
+        self,
+        client: Ints,
+        decided: Attribution,
+        claimed: Claimed,
+        which: Ints,
+        lists: list[list[str] | None],
+    ) -> None:
+        """Where claims disagree, those whom they name."""
+        rows = np.flatnonzero(decided.disputed)
+        if not len(rows):
+            return
+        actors = self._claimants.actors().to_pylist()
+        triples = np.stack([claimed.who[rows], claimed.others[rows], client[rows]])
+        distinct, back = np.unique(triples, axis=1, return_inverse=True)
+        which[rows] = len(lists) + back
+        for who, other, one in distinct.T.tolist():
+            people = {actors[code] for code in (who, other) if code >= 0}
+            people |= {self._evidence.client_actor[one]} if one >= 0 else set()
+            lists.append(sorted(name for name in people if name is not None) or None)
 
     def _add_the_gone(
         self,
@@ -196,7 +245,12 @@ class Answers:
             decided.reason[row] = rules_of.NOT_ALIVE
 
     def _findings(
-        self, batch: LogBatch, known: Known, decided: Attribution, runs: Runs, stale: Bools
+        self,
+        batch: LogBatch,
+        known: Known,
+        decided: Attribution,
+        runs: Runs,
+        claimed: Claimed,
     ) -> pa.Array:
         on_tagged = np.isin(known.pool, self._tagged_pools)
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
@@ -207,7 +261,13 @@ class Answers:
             "ambiguous-line": batch.ambiguous,
             "origin-unproven": batch.unproven,
             "nonstandard-line": batch.nonstandard,
-            "stale-identity": stale & (known.pool >= 0),
+            "stale-identity": claimed.stale_setting
+            & (known.pool >= 0)
+            & (known.pooler_method == rules_of.NONE),
+            "stale-comment": claimed.stale_comment,
+            "claim-differs": (decided.grade <= rules_of.CONFIRMED)
+            & (known.claim != rules_of.NONE)
+            & ~known.claim_agrees,
             "unannounced-client": on_tagged & (known.pool_open == rules_of.UNANNOUNCED_CLIENT),
             "drifted-client": on_tagged & (known.pool_open == rules_of.DRIFTED_CLIENT),
         }

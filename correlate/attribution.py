@@ -29,6 +29,9 @@ METHODS = (
     "health-check",
     "reset-query",
     "auth-query",
+    "sql-comment",
+    "variable",
+    "application-name-pattern",
 )
 (
     ENDPOINT,
@@ -41,6 +44,9 @@ METHODS = (
     HEALTH_CHECK,
     RESET_QUERY,
     AUTH_QUERY,
+    COMMENT,
+    VARIABLE,
+    NAME_PATTERN,
 ) = range(len(METHODS))
 
 REASONS = (
@@ -69,6 +75,7 @@ REASONS = (
     "drifted-client",
     "pool-not-seen",
     "log-lacks-fields",
+    "claims-disagree",
 )
 (
     FORGED_LINE,
@@ -96,6 +103,7 @@ REASONS = (
     DRIFTED_CLIENT,
     POOL_NOT_SEEN,
     LOG_LACKS_FIELDS,
+    CLAIMS_DISAGREE,
 ) = range(len(REASONS))
 NONE = -1
 
@@ -150,6 +158,12 @@ class Known:
     """The session's actor and the client's are one."""
     told: Bools
     """Whose session it is rests on messages that a client may have raised, unmarked."""
+    claim: Ints
+    """Method by which the client itself names somebody, or NONE."""
+    claim_agrees: Bools
+    """It is the one whom the session or the client's name says."""
+    claim_disputed: Bools
+    """The client's own words contradict each other."""
 
 
 @dataclass(slots=True)
@@ -163,8 +177,12 @@ class Attribution:
     """The client names the actor."""
     by_session: Bools
     """The session names the actor."""
+    by_claim: Bools
+    """The client's own words name the actor."""
     conflict: Bools
     """Two top grades disagree: both are candidates."""
+    disputed: Bools
+    """Two claims disagree: both are candidates."""
 
 
 class _Decision:
@@ -241,11 +259,41 @@ def attribute(known: Known) -> Attribution:
     by_name |= rule(says, CLAIMED, np.where(known.by_tag, TAG, SUFFIX), REPLAY_NOT_SEEN)
     rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
     rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
+    by_client = direct_client | by_name
+    by_claim, disputed = _claims(known, decision, conflict)
+    over = by_claim | disputed
     return Attribution(
         decision.grade,
         decision.method,
         decision.reason,
-        by_client=direct_client | by_name,
-        by_session=direct_session,
+        by_client=by_client & ~over,
+        by_session=direct_session & ~over,
+        by_claim=by_claim,
         conflict=conflict,
+        disputed=disputed,
     )
+
+
+_NOT_A_STATEMENT = (AMBIGUOUS_LINE, FORGED_LINE, ORIGIN_UNPROVEN, BACKGROUND)
+
+
+def _claims(known: Known, decision: _Decision, conflict: Bools) -> tuple[Bools, Bools]:
+    """What the client's own words decide where nothing better does: (named, disputed).
+
+    The reason why a better grade was withheld stays.
+    """
+    lower = np.isin(decision.grade, (CANDIDATES, UNATTRIBUTED))
+    lower &= ~conflict & ~np.isin(decision.reason, _NOT_A_STATEMENT)
+    already = decision.grade == CLAIMED
+    said = known.claim != NONE
+    disputed = (lower | already) & known.claim_disputed
+    disputed |= already & said & ~known.claim_agrees
+    named = lower & said & ~disputed
+    decision.grade[named] = CLAIMED
+    decision.method[named | (already & said & ~disputed)] = known.claim[
+        named | (already & said & ~disputed)
+    ]
+    decision.grade[disputed] = CANDIDATES
+    decision.method[disputed] = NONE
+    decision.reason[disputed] = CLAIMS_DISAGREE
+    return named, disputed

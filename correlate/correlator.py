@@ -12,9 +12,12 @@ import pyarrow as pa
 
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import Answers
-from scalple.correlate.attribution import Attribution, Known, attribute
+from scalple.correlate.attribution import Known, attribute
+from scalple.correlate.claimants import Claimants
+from scalple.correlate.claims import Claimed, Claims
 from scalple.correlate.closedpool import DRIFTED, UNANNOUNCED, UNSEEN
 from scalple.correlate.evidence import Evidence
+from scalple.correlate.identitysettings import Clients
 from scalple.correlate.labels import EMPTY_NAME, Labels, texts_of_settings
 from scalple.correlate.logbatch import (
     Bools,
@@ -25,7 +28,9 @@ from scalple.correlate.logbatch import (
     numbers,
     take,
     transactions,
+    where_true,
 )
+from scalple.correlate.outcome import is_error
 from scalple.correlate.processes import ENDED, Processes
 from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
@@ -33,12 +38,10 @@ from scalple.correlate.runs import Records, RunCutter, Runs
 from scalple.correlate.served import Served
 from scalple.correlate.sessionbook import SessionBook
 from scalple.correlate.sessions import UNKNOWN, UNPOOLED, Session
-from scalple.correlate.staleness import Staleness, whose_label
 from scalple.correlate.takeovers import Takeovers
 from scalple.correlate.workers import adopt_runs, follow
 from scalple.ingest.pgaudit import NOT_LOGGED, PREVIOUSLY_LOGGED
 from scalple.ingest.records import TEXT, Lacks
-from scalple.ingest.variables import Variables
 
 HEALTH_CHECK = "select 1"
 """server_check_query's default up to PgBouncer 1.24 (src/main.c)."""
@@ -89,10 +92,13 @@ class Correlator:
         self._doubts = PoolDoubts(evidence)
         self._takeovers = Takeovers(evidence)
         self._labels = Labels(evidence)
-        self._staleness = Staleness(Variables(rules.variables))
+        self._claimants = Claimants(rules.actors)
+        self._claims = Claims(rules, self._claimants)
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
-        self._answers = Answers(origin, rules, evidence, self._served, self._sessions)
+        self._answers = Answers(
+            origin, rules, evidence, self._served, self._sessions, self._claimants
+        )
 
     def attribute(
         self, log: pa.Table, audit_rows: Ints, payload: pa.Table, next_evidence_seq: int
@@ -127,12 +133,13 @@ class Correlator:
         settings = texts_of_settings(batch)
         set_label, renames, empties, mentioned = self._labels.read_settings(batch, *settings)
         set_label = self._labels.borne(set_label, name_of)
+        transaction = transactions(log.column("virtual_transaction_id"))
         records = Records(
             session=session_of,
             line=numbers(log.column("session_line_num"), 0),
             lines=numbers(log.column("lines"), 1),
             begins=whole.begins,
-            transaction=transactions(log.column("virtual_transaction_id")),
+            transaction=transaction,
             name=np.where(nameless, -1, name_of),
             statement=statement,
             label=set_label,
@@ -152,13 +159,20 @@ class Correlator:
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
         unsure |= self._contradicted(served_as != session_of, name_of, runs)
         borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
-        known, client, decided = self._decide(
-            batch, served_as, name_of, borne, runs, empties, unsure
+        known, client = self._known(batch, served_as, name_of, borne, runs, empties, unsure)
+        in_force = self._claims.settings.find(
+            batch,
+            *settings,
+            session_of,
+            transaction,
+            self._clients(batch, session_of, known, runs),
+            where_true(is_error(log)),
         )
-        whose = whose_label(self._labels.connections())
-        stale = self._staleness.find(batch, *settings, session_of, runs, whose)
-        self._staleness.forget(session_of, ended)
-        columns = self._answers.columns(batch, served_as, known, client, decided, runs, stale)
+        claimed = self._claims.find(batch, in_force)
+        self._claims.settings.forget(session_of, ended)
+        self._compare(batch, served_as, known, client, claimed)
+        decided = attribute(known)
+        columns = self._answers.columns(batch, served_as, known, client, decided, runs, claimed)
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence, log, session_of)
 
@@ -168,7 +182,33 @@ class Correlator:
         own, run = keys[name_of], keys[np.maximum(runs.label, 0)]
         return np.asarray(borrowed & (runs.label >= 0) & (own >= 0) & (own != run))
 
-    def _decide(
+    def _clients(self, batch: LogBatch, session_of: Ints, known: Known, runs: Runs) -> Clients:
+        """Who was served, as far as identity variables have to know."""
+        rows = batch.audit_rows
+        label = runs.label[rows]
+        named = self._labels.whose()
+        sessions = len(named) * 2 + session_of[rows]
+        whose = np.where(label >= 0, named[np.maximum(label, 0)], -1)
+        doubt = known.doubtful | known.unsure_worker | known.leaked | known.overlong | known.unnamed
+        sure = known.labelled & known.has_key & (known.matches == 1) & ~doubt
+        return Clients(np.where(known.unpooled, -2 - sessions, whose), known.unpooled | sure)
+
+    def _compare(
+        self, batch: LogBatch, session_of: Ints, known: Known, client: Ints, claimed: Claimed
+    ) -> None:
+        """Note what the client's own words say, and whether they name the same person."""
+        known.claim = np.where(claimed.who >= 0, claimed.method, rules_of.NONE)
+        known.claim_disputed = claimed.disputed
+        if not (claimed.who >= 0).any():
+            return  # nor has it sessions to compare with
+        of_client = np.array([*self._claimants.codes_of(self._evidence.client_actor), -1])
+        codes, position = np.unique(session_of[batch.audit_rows], return_inverse=True)
+        actors = [self._sessions.open[int(code)].actor for code in codes]
+        of_session = np.array(self._claimants.codes_of(actors))[position]
+        named = np.where(client >= 0, of_client[client], of_session)
+        known.claim_agrees = (claimed.who >= 0) & (named == claimed.who)
+
+    def _known(
         self,
         batch: LogBatch,
         session_of: Ints,
@@ -177,7 +217,7 @@ class Correlator:
         runs: Runs,
         empties: Bools,
         unsure: Bools,
-    ) -> tuple[Known, Ints, Attribution]:
+    ) -> tuple[Known, Ints]:
         rows = batch.audit_rows
         codes, position = np.unique(session_of[rows], return_inverse=True)
         sessions = [self._sessions.open[int(code)] for code in codes]
@@ -270,8 +310,11 @@ class Correlator:
                 batch.lacking(Lacks.SESSION | Lacks.USER | Lacks.ENDPOINT | Lacks.PORT)[rows]
                 | (session_method == methods["external-identity"])
             ),
+            claim=np.full(len(rows), rules_of.NONE),
+            claim_agrees=np.zeros(len(rows), bool),
+            claim_disputed=np.zeros(len(rows), bool),
         )
-        return known, client, attribute(known)
+        return known, client
 
     def _by_own_tag(
         self,

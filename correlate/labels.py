@@ -140,6 +140,12 @@ class Labels:
             else np.full(len(keys), -1, np.int64)
         )
 
+    def whose(self) -> Ints:
+        """Per name code a number of the client that it stands for; names of one connection have one."""
+        connections = self.connections()
+        names = np.arange(len(connections))
+        return np.where(connections >= 0, len(connections) + connections, names)
+
     def announcing(self, label: Ints) -> Bools:
         """Which records are the sidecar's own SET of a later tag: the first that bears it.
 

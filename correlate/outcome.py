@@ -47,7 +47,7 @@ def outcomes(
     ).combine_chunks()
     sqlstate = pa.nulls(len(audit_rows), pa.string())
     success = pc.if_else(after, pa.scalar(True), pa.scalar(None, pa.bool_()))
-    errors = np.flatnonzero(_is_error(log).to_numpy(zero_copy_only=False))
+    errors = np.flatnonzero(is_error(log).to_numpy(zero_copy_only=False))
     if not len(errors):
         return success, sqlstate
     states: list[str | None] = [None] * len(audit_rows)
@@ -66,11 +66,11 @@ def denied_rows(log: pa.Table) -> Ints:
     if state.null_count:
         told = pc.match_substring_regex(log.column("message"), _DENIED_IN_WORDS)
         refused = pc.or_(refused, pc.and_(pc.is_null(state), pc.fill_null(told, False)))
-    rows = pc.and_(_is_error(log), refused)
+    rows = pc.and_(is_error(log), refused)
     return np.flatnonzero(np.asarray(rows.to_numpy()))
 
 
-def _is_error(log: pa.Table) -> pa.ChunkedArray:
+def is_error(log: pa.Table) -> pa.ChunkedArray:
     """By sqlstate, because the words of severity are translated; by the word without one."""
     state = log.column("sql_state_code").cast("string")
     known = pc.fill_null(state, "00000")

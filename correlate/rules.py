@@ -29,6 +29,32 @@ class Actors:
     """Actor -> e-mail."""
 
 
+COMMENT_FORMS = ("sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What of a client's own words is believed, as far as words can be."""
+
+    comments: tuple[str, ...] = COMMENT_FORMS
+    """Forms of SQL comment that are read."""
+    comment_keys: tuple[str, ...] = (
+        "user",
+        "user_id",
+        "username",
+        "user_name",
+        "enduser.id",
+        "actor",
+    )
+    """Keys of sqlcommenter's and dbt's comments that hold the actor."""
+    comment_patterns: tuple[str, ...] = ()
+    """Regular expressions with a group `actor`, tried on each comment."""
+    name_patterns: tuple[str, ...] = ()
+    """The same, for the application_name."""
+    variables: tuple[str, ...] = ("app.current_user", "app.user")
+    """Settings by which applications say who their user is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The declarations that shape a row; recorded in the store with the rows they shaped."""
@@ -39,5 +65,4 @@ class Rules:
     """Column (`schema.table.column`) -> name of its masking rule."""
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
-    variables: tuple[str, ...] = ("app.current_user", "app.user")
-    """Settings by which applications say who their user is."""
+    claims: Claims = field(default_factory=Claims)

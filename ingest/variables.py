@@ -8,9 +8,10 @@ parameters; what a function, a `DO` block or a prepared `EXECUTE` does inside is
 Never guesses: text that may set a variable in a way that isn't understood is `unclear`.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from scalple.ingest.sqltokens import Token, read_tokens
 
 READ_BYTES_MAX = 1 << 16
 """Longer texts are only searched for words."""
@@ -21,22 +22,6 @@ _STARTS = (
     *(word.encode() for word in _ENDINGS),
 )
 _WITHOUT = b" \t\r\n\f\v;"
-_TOKEN = re.compile(
-    r"""
-    (?P<space>[\s]+|--[^\n\r]*)
-  | (?P<comment>/\*)
-  | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$)
-  | (?P<string>(?:\b(?P<prefix>[EeBbXxNn]|[Uu]&))?'[^']*+(?:''[^']*+)*+')
-  | (?P<coded>\b[Uu]&")
-  | (?P<quoted>"[^"]*+(?:""[^"]*+)*+")
-  | (?P<parameter>\$\d+)
-  | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
-  | (?P<number>\d[\w.]*)
-  | (?P<cast>::)
-  | (?P<mark>.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _TEXT_TYPES = frozenset({"text", "varchar"})
 _TRUE, _FALSE = (
     frozenset({"true", "t", "yes", "on", "1"}),
@@ -82,15 +67,6 @@ NOTHING = Effect()
 _UNCLEAR = Effect(alone=False, unclear=True, ends=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-
-    def is_word(self, *words: str) -> bool:
-        return self.kind == "word" and self.text in words
-
-
 @dataclass(slots=True)
 class Variables:
     """Reads texts for the variables of that name."""
@@ -121,7 +97,7 @@ class Variables:
         """What the text does to the variables."""
         if len(text) > READ_BYTES_MAX or text.lower().count(b"set_config") > _CALLS_MAX:
             return self._skimmed(text.lower())
-        tokens = _tokens(text.decode("utf-8", "replace"))
+        tokens = read_tokens(text.decode("utf-8", "replace"))
         if tokens is None:
             return _UNCLEAR
         statements = _statements(tokens)
@@ -147,14 +123,14 @@ class Variables:
             return _UNCLEAR
         return Effect(alone=False, ends=True)
 
-    def _statement(self, tokens: list[_Token]) -> Effect:
+    def _statement(self, tokens: list[Token]) -> Effect:
         first = tokens[0]
         if first.is_word("set"):
             return self._set(tokens)
         if first.is_word("reset"):
             return self._reset(tokens)
         if first.is_word("discard"):
-            return Effect((Setting(None),)) if tokens[1:2] == [_Token("word", "all")] else NOTHING
+            return Effect((Setting(None),)) if tokens[1:2] == [Token("word", "all")] else NOTHING
         if first.is_word("do"):
             inside = "".join(one.text for one in tokens if one.kind in ("dollar", "string")).lower()
             named = any(name in inside for name in self._known)
@@ -163,7 +139,7 @@ class Variables:
             return self._calls(tokens)
         return NOTHING
 
-    def _set(self, tokens: list[_Token]) -> Effect:
+    def _set(self, tokens: list[Token]) -> Effect:
         rest = tokens[1:]
         local = bool(rest) and rest[0].is_word("local")
         if rest and rest[0].is_word("local", "session"):
@@ -179,7 +155,7 @@ class Variables:
         said = _value(value[0]) if len(value) == 1 else None
         return _UNCLEAR if said is None else Effect((Setting(said or None, local, variable=name),))
 
-    def _reset(self, tokens: list[_Token]) -> Effect:
+    def _reset(self, tokens: list[Token]) -> Effect:
         name, rest = _name(tokens[1:])
         if rest or name is None:
             return NOTHING
@@ -187,7 +163,7 @@ class Variables:
             return Effect((Setting(None),))
         return Effect((Setting(None, variable=name),)) if name in self._known else NOTHING
 
-    def _calls(self, tokens: list[_Token]) -> Effect:
+    def _calls(self, tokens: list[Token]) -> Effect:
         """Calls of set_config. Only a plain list of them is understood."""
         calls: list[Setting] = []
         ours = unknown = 0
@@ -210,7 +186,7 @@ class Variables:
         return Effect(tuple(calls)) if _only_calls(tokens) else _UNCLEAR
 
 
-def _call(arguments: list[list[_Token]], said: str | Parameter) -> Setting | None:
+def _call(arguments: list[list[Token]], said: str | Parameter) -> Setting | None:
     name = said if isinstance(said, Parameter) else None
     variable = None if isinstance(said, Parameter) else said.lower()
     value, local = _argument(arguments[1]), _argument(arguments[2])
@@ -232,64 +208,8 @@ def read_truth(value: bytes | None, binary: bool) -> bool | None:
     return True if text in _TRUE else False if text in _FALSE else None
 
 
-def _tokens(text: str) -> list[_Token] | None:
-    """The text's tokens without comments; None if it can't be cut into tokens for sure."""
-    tokens: list[_Token] = []
-    at = 0
-    while at < len(text):
-        found = _TOKEN.match(text, at)
-        assert found is not None  # `mark` matches anything
-        at = found.end()
-        kind = found.lastgroup
-        if kind == "prefix":
-            kind = "string"
-        if kind == "space":
-            continue
-        if kind == "comment":
-            end = _comment_end(text, at)
-            if end < 0:
-                return None
-            at = end
-            continue
-        if kind == "dollar":
-            end = text.find(found[0], at)
-            if end < 0:
-                return None
-            tokens.append(_Token("dollar", text[at:end]))
-            at = end + len(found[0])
-            continue
-        said = found[0]
-        if kind == "string":
-            if "\\" in said or (found["prefix"] or "").lower() not in ("", "n", "e"):
-                return None
-        elif kind == "coded" or (kind == "mark" and said in "'\""):
-            return None
-        tokens.append(_Token(kind or "mark", _plain(kind, said)))
-    return tokens
-
-
-def _plain(kind: str | None, said: str) -> str:
-    if kind == "word":
-        return said.lower()
-    if kind == "quoted":
-        return said[1:-1].replace('""', '"')
-    if kind == "string":
-        return said[said.index("'") + 1 : -1].replace("''", "'")
-    return said
-
-
-def _comment_end(text: str, at: int) -> int:
-    """Behind the comment that has begun before `at`; comments nest. -1 if it doesn't end."""
-    depth = 1
-    for found in re.compile(r"/\*|\*/").finditer(text, at):
-        depth += 1 if found[0] == "/*" else -1
-        if not depth:
-            return found.end()
-    return -1
-
-
-def _statements(tokens: list[_Token]) -> list[list[_Token]]:
-    parts: list[list[_Token]] = [[]]
+def _statements(tokens: list[Token]) -> list[list[Token]]:
+    parts: list[list[Token]] = [[]]
     for token in tokens:
         if token.kind == "mark" and token.text == ";":
             parts.append([])
@@ -298,11 +218,11 @@ def _statements(tokens: list[_Token]) -> list[list[_Token]]:
     return [part for part in parts if part]
 
 
-def _controls(tokens: list[_Token]) -> bool:
+def _controls(tokens: list[Token]) -> bool:
     return tokens[0].is_word(*_ENDINGS, "savepoint", "release")
 
 
-def _name(tokens: list[_Token]) -> tuple[str | None, list[_Token]]:
+def _name(tokens: list[Token]) -> tuple[str | None, list[Token]]:
     """A variable's name, lower-cased, and what follows it."""
     parts: list[str] = []
     at = 0
@@ -316,11 +236,11 @@ def _name(tokens: list[_Token]) -> tuple[str | None, list[_Token]]:
     return (".".join(parts) if parts else None), tokens[at:]
 
 
-def _literal(token: _Token) -> str | None:
+def _literal(token: Token) -> str | None:
     return token.text if token.kind in ("string", "number", "word", "quoted", "dollar") else None
 
 
-def _value(token: _Token) -> str | None:
+def _value(token: Token) -> str | None:
     """What SET makes of a value; None where PostgreSQL would write it in another way."""
     if token.kind == "word" and not (token.text.isascii() and len(token.text) < 64):
         return None
@@ -332,11 +252,11 @@ def _value(token: _Token) -> str | None:
     return _literal(token)
 
 
-def _arguments(tokens: list[_Token]) -> list[list[_Token]] | None:
+def _arguments(tokens: list[Token]) -> list[list[Token]] | None:
     """The arguments in the parentheses that open here; None if there are none."""
     if not tokens or tokens[0].text != "(" or tokens[0].kind != "mark":
         return None
-    arguments: list[list[_Token]] = [[]]
+    arguments: list[list[Token]] = [[]]
     depth = 1
     for token in tokens[1:]:
         if token.kind == "mark" and token.text in "([":
@@ -352,7 +272,7 @@ def _arguments(tokens: list[_Token]) -> list[list[_Token]] | None:
     return None
 
 
-def _argument(tokens: list[_Token]) -> str | Parameter | None:
+def _argument(tokens: list[Token]) -> str | Parameter | None:
     """A literal or a parameter, with a cast to text or boolean at most."""
     value, rest = tokens[0], tokens[1:]
     if rest and not (
@@ -368,11 +288,11 @@ def _argument(tokens: list[_Token]) -> str | Parameter | None:
     return _literal(value)
 
 
-def _only_calls(tokens: list[_Token]) -> bool:
+def _only_calls(tokens: list[Token]) -> bool:
     """Whether it is `SELECT set_config(…) [AS name] [, …]` and nothing else."""
     at = 1
     while True:
-        if tokens[at : at + 2] == [_Token("word", "pg_catalog"), _Token("mark", ".")]:
+        if tokens[at : at + 2] == [Token("word", "pg_catalog"), Token("mark", ".")]:
             at += 2
         if at >= len(tokens) or tokens[at].text != "set_config":
             return False

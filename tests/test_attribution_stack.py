@@ -191,9 +191,13 @@ def test_without_the_endpoint_in_names_there_are_only_candidates(tmp_path: Path)
     )
     pooled = [row for row in done.dicts() if row["truth"] and row["user_name"] == "app_user"]
     assert len(pooled) > 200
-    assert not [r for r in pooled if r["attribution_grade"] in ("proven", "confirmed", "claimed")]
+    assert not [r for r in pooled if r["attribution_grade"] in ("proven", "confirmed")]
+    # But for transactions in which the application itself says who it is.
+    claimed = [row for row in pooled if row["attribution_grade"] == "claimed"]
+    assert {row["attribution_method"] for row in claimed} == {"variable"}
+    assert done.wrong(["claimed"]) == []
     for row in pooled:
-        if row["truth"] != "none":
+        if row["truth"] != "none" and row not in claimed:
             assert row["truth"] in row["attribution_candidates"]  # type: ignore[operator]
     direct = [row for row in done.dicts() if row["truth"] and row["user_name"] in ROLES.roles]
     assert {row["attribution_grade"] for row in direct} == {"proven"}

@@ -18,6 +18,7 @@ OUTSIDE_WORLD = {
     "boto3 click requests watchdog",
 }
 FORBIDDEN_IN_CORRELATE = {name for line in OUTSIDE_WORLD for name in line.split()}
+PURE = {"urllib.parse.unquote"}
 FORBIDDEN_CALLS = {"open", "input", "print", "__import__", "eval", "exec"}
 FORBIDDEN_METHODS = {"now", "utcnow", "today", "read_parquet", "read_csv", "read_text", "getenv"}
 OWNERS = {
@@ -92,7 +93,7 @@ def test_correlate_imports_nothing_that_touches_the_outside_world() -> None:
         for path in SOURCES
         if path.parent.name == "correlate"
         for name in imported(path)
-        if name.split(".", 1)[0] in FORBIDDEN_IN_CORRELATE
+        if name.split(".", 1)[0] in FORBIDDEN_IN_CORRELATE and name not in PURE
     ]
     assert not wrong
 
