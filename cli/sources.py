@@ -19,6 +19,7 @@ from scalple.ingest.container import RECORD_BYTES_MAX, LogReader, ReadOptions
 from scalple.ingest.containers import recognised
 from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
+from scalple.ingest.pairinglines import PairingLines
 from scalple.ingest.rejects import Block
 from scalple.ingest.sourcefile import HEAD_BYTES, Anchors, SourceFile
 from scalple.store.manifest import Position
@@ -267,9 +268,12 @@ def _open_pgbouncer(file: SourceFile, head: bytes, options: ReadOptions) -> Open
     if not pgbouncer.looks_like_pgbouncer(head):
         return None
     times, name = LogTimes(options.timezone, str(file.path)), file.path.name
+    pairing = PairingLines()
     return Opened(
         file,
-        lambda data, at, final: pgbouncer.parse_log(data, at, name, times, final=final),
+        lambda data, at, final: pgbouncer.parse_log(
+            data, at, name, times, final=final, pairing=pairing
+        ),
     )
 
 

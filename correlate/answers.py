@@ -15,6 +15,7 @@ from scalple.correlate.candidates import Candidates
 from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed
 from scalple.correlate.evidence import Evidence
+from scalple.correlate.linked import Links
 from scalple.correlate.logbatch import Ints, LogBatch, dictionary_encoded, words
 from scalple.correlate.record import TEXTS
 from scalple.correlate.rules import Rules
@@ -65,12 +66,15 @@ class Answers:
         decided: Attribution,
         runs: Runs,
         claimed: Claimed,
+        links: Links,
     ) -> pa.Table:
         n = len(client)
-        chosen = pa.array(client, pa.int64(), mask=~decided.by_client)
+        named = np.where(decided.by_link, known.linked, client)
+        by_client = decided.by_client | decided.by_link
+        chosen = pa.array(named, pa.int64(), mask=~by_client)
         texts = {name: pc.take(column, chosen) for name, column in self._served.texts.items()}
         peer_port = pc.take(self._served.peer_port, chosen)
-        ids, cited = self._served.evidence, np.where(decided.by_client, client, -1)
+        ids, cited = self._served.evidence, np.where(by_client, named, -1)
         candidates = pa.nulls(n, TEXTS)
         if decided.by_session.any():
             texts, ids = self._add_sessions(batch, session_of, decided, texts, cited)
@@ -78,6 +82,8 @@ class Answers:
             self._add_claims(decided, claimed, texts)
         if (decided.grade == rules_of.CANDIDATES).any():
             candidates = self._name_candidates(batch, session_of, known, client, decided, claimed)
+        if decided.by_link.any():
+            ids, cited = self._add_links(decided, links, ids, cited)
         texts["email"] = self._emails(texts["actor"], texts["email"])
         findings = self._findings(batch, known, decided, runs, claimed)
         return pa.table(
@@ -127,6 +133,21 @@ class Answers:
         by_session = decided.by_session
         cited[by_session] = len(self._served.evidence) + position[by_session]
         return texts, pa.concat_arrays([self._served.evidence, pa.array(ids, TEXTS)])
+
+    def _add_links(
+        self, decided: Attribution, links: Links, ids: pa.Array, cited: Ints
+    ) -> tuple[pa.Array, Ints]:
+        """Evidence ids with the pooler's pairing events added."""
+        rows = np.flatnonzero(decided.by_link)
+        pairs = np.stack([cited[rows], links.seq[rows]])
+        distinct, back = np.unique(pairs, axis=1, return_inverse=True)
+        known = ids.take(pa.array(distinct[0])).to_pylist()
+        lists = [
+            [*(one or ()), evidence_id(self._origin, seq)]
+            for one, seq in zip(known, distinct[1].tolist(), strict=True)
+        ]
+        cited[rows] = len(ids) + back
+        return pa.concat_arrays([ids, pa.array(lists, TEXTS)]), cited
 
     def _add_claims(
         self, decided: Attribution, claimed: Claimed, texts: dict[str, pa.Array]
@@ -192,6 +213,8 @@ class Answers:
         for row in np.flatnonzero(decided.conflict).tolist():
             session = self._sessions.open[int(session_of[batch.audit_rows[row]])]
             people = {session.actor}
+            if known.linked[row] >= 0:
+                people.add(self._evidence.client_actor[int(known.linked[row])])
             if client[row] >= 0:
                 people.add(self._evidence.client_actor[int(client[row])])
                 people.add(self._rules.actors.roles.get(session.role or ""))

@@ -32,6 +32,7 @@ METHODS = (
     "sql-comment",
     "variable",
     "application-name-pattern",
+    "link",
 )
 (
     ENDPOINT,
@@ -47,6 +48,7 @@ METHODS = (
     COMMENT,
     VARIABLE,
     NAME_PATTERN,
+    LINK,
 ) = range(len(METHODS))
 
 REASONS = (
@@ -158,6 +160,14 @@ class Known:
     """The session's actor and the client's are one."""
     told: Bools
     """Whose session it is rests on messages that a client may have raised, unmarked."""
+    linked: Ints
+    """The client whose transaction the pooler's log says it is, or NONE."""
+    link_named: Bools
+    """It is known who that is."""
+    link_agrees: Bools
+    """It is the client whom the run's name says, or the same actor."""
+    link_held: Bools
+    """Session pooling, and the backend was that client's for longer than clocks may differ."""
     claim: Ints
     """Method by which the client itself names somebody, or NONE."""
     claim_agrees: Bools
@@ -175,6 +185,8 @@ class Attribution:
     reason: Ints
     by_client: Bools
     """The client names the actor."""
+    by_link: Bools
+    """The client whom the pooler's log shows names the actor."""
     by_session: Bools
     """The session names the actor."""
     by_claim: Bools
@@ -259,7 +271,9 @@ def attribute(known: Known) -> Attribution:
     by_name |= rule(says, CLAIMED, np.where(known.by_tag, TAG, SUFFIX), REPLAY_NOT_SEEN)
     rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
     rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
-    by_client = direct_client | by_name
+    by_link, against = _links(known, decision, by_name)
+    conflict |= against
+    by_client = (direct_client | by_name) & ~by_link & ~against
     by_claim, disputed = _claims(known, decision, conflict)
     over = by_claim | disputed
     return Attribution(
@@ -267,11 +281,36 @@ def attribute(known: Known) -> Attribution:
         decision.method,
         decision.reason,
         by_client=by_client & ~over,
+        by_link=by_link & ~over,
         by_session=direct_session & ~over,
         by_claim=by_claim,
         conflict=conflict,
         disputed=disputed,
     )
+
+
+def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bools]:
+    """What the pooler's own log says of who was served: (names the actor, contradicts the name)."""
+    linked = (known.linked != NONE) & ~known.unpooled & (decision.grade != POOLER)
+    linked &= ~np.isin(decision.reason, _NOT_A_STATEMENT)
+    top = by_name & (decision.grade <= CONFIRMED)
+    against = linked & top & ~known.link_agrees
+    decision.grade[against] = CANDIDATES
+    decision.method[against] = NONE
+    decision.reason[against] = CONFLICT
+    held = linked & known.link_named & known.link_held & ~against
+    named = linked & known.link_named & ~top
+    # The same from two sources: the more specific one names the method.
+    named |= linked & top & ~against & (decision.grade == CONFIRMED) & known.link_named
+    named |= held
+    decision.grade[named] = np.where(held, PROVEN, CONFIRMED)[named]
+    decision.method[named] = LINK
+    decision.reason[named] = NONE
+    nobody = linked & ~known.link_named & ~top
+    decision.grade[nobody] = UNATTRIBUTED
+    decision.method[nobody] = LINK
+    decision.reason[nobody] = UNIDENTIFIED
+    return named, against
 
 
 _NOT_A_STATEMENT = (AMBIGUOUS_LINE, FORGED_LINE, ORIGIN_UNPROVEN, BACKGROUND)

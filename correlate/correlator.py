@@ -19,6 +19,7 @@ from scalple.correlate.closedpool import DRIFTED, UNANNOUNCED, UNSEEN
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.identitysettings import Clients
 from scalple.correlate.labels import EMPTY_NAME, Labels, texts_of_settings
+from scalple.correlate.linked import Linked, Links
 from scalple.correlate.logbatch import (
     Bools,
     Ints,
@@ -92,10 +93,12 @@ class Correlator:
         self._doubts = PoolDoubts(evidence)
         self._takeovers = Takeovers(evidence)
         self._labels = Labels(evidence)
+
         self._claimants = Claimants(rules.actors)
         self._claims = Claims(rules, self._claimants)
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
+        self._linked = Linked(evidence, self._served)
         self._answers = Answers(
             origin, rules, evidence, self._served, self._sessions, self._claimants
         )
@@ -160,6 +163,11 @@ class Correlator:
         unsure |= self._contradicted(served_as != session_of, name_of, runs)
         borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
         known, client = self._known(batch, served_as, name_of, borne, runs, empties, unsure)
+        links = self._linked.find(
+            batch, session_of, self._sessions.open, transaction, runs.replay, known.pool
+        )
+        self._linked.forget(session_of, ended)
+        self._note_links(known, client, links)
         in_force = self._claims.settings.find(
             batch,
             *settings,
@@ -172,7 +180,9 @@ class Correlator:
         self._claims.settings.forget(session_of, ended)
         self._compare(batch, served_as, known, client, claimed)
         decided = attribute(known)
-        columns = self._answers.columns(batch, served_as, known, client, decided, runs, claimed)
+        columns = self._answers.columns(
+            batch, served_as, known, client, decided, runs, claimed, links
+        )
         self._sessions.forget(session_of, ended)
         return Attributed(columns, gaps, new_evidence, log, session_of)
 
@@ -181,6 +191,23 @@ class Correlator:
         keys = self._labels.keys()
         own, run = keys[name_of], keys[np.maximum(runs.label, 0)]
         return np.asarray(borrowed & (runs.label >= 0) & (own >= 0) & (own != run))
+
+    def _note_links(self, known: Known, client: Ints, links: Links) -> None:
+        """Note whom the pooler's log shows, and whether the run's name says the same."""
+        known.linked = links.client
+        found = links.client >= 0
+        if not found.any():
+            return
+        at, other = np.maximum(links.client, 0), np.maximum(client, 0)
+        known.link_named = found & self._served.named[at]
+        known.link_held = links.held & (self._rules.pooler.mode == "session")
+        actors: dict[str | None, int] = {None: -1}
+        of_client = np.array(
+            [actors.setdefault(one, len(actors)) for one in self._evidence.client_actor]
+        )
+        same = (of_client[at] == of_client[other]) & (of_client[at] >= 0)
+        same |= self._evidence.client_endpoint[at] == self._evidence.client_endpoint[other]
+        known.link_agrees = found & (client >= 0) & same
 
     def _clients(self, batch: LogBatch, session_of: Ints, known: Known, runs: Runs) -> Clients:
         """Who was served, as far as identity variables have to know."""
@@ -310,6 +337,10 @@ class Correlator:
                 batch.lacking(Lacks.SESSION | Lacks.USER | Lacks.ENDPOINT | Lacks.PORT)[rows]
                 | (session_method == methods["external-identity"])
             ),
+            linked=np.full(len(rows), rules_of.NONE),
+            link_named=np.zeros(len(rows), bool),
+            link_agrees=np.zeros(len(rows), bool),
+            link_held=np.zeros(len(rows), bool),
             claim=np.full(len(rows), rules_of.NONE),
             claim_agrees=np.zeros(len(rows), bool),
             claim_disputed=np.zeros(len(rows), bool),

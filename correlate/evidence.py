@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
+from scalple.correlate.pairing import Pairing
 from scalple.correlate.rules import Rules
 
 Endpoint = tuple[str, int]
@@ -72,6 +73,9 @@ class Evidence:
         """In how many places a sidecar's numbering shows that events are missing."""
         self._read_coverage(con)
         self._number_keys()
+        con.execute(read_sql("pairing.sql"))
+        self.pairing = Pairing.read(con, self.endpoints)
+        """Who was on which server connection, as the pooler's log says at `verbose=2`."""
         self.closed = ClosedPools(
             self._spans(con, "unannounced"), self._spans(con, "drifted"), self._seen_since_us
         )

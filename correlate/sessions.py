@@ -8,7 +8,7 @@ the operator's map. One Python call per session, never per statement.
 import re
 from dataclasses import dataclass
 
-from scalple.correlate.evidence import Endpoint, Evidence
+from scalple.correlate.evidence import LINK_SLACK_US, Endpoint, Evidence
 from scalple.correlate.rules import Rules
 
 # identity is free text that may imitate the rest, so the line is read from its right end
@@ -55,6 +55,10 @@ class Session:
     """When the session before it at the same endpoint began at the latest, if one was seen."""
     local: bool = False
     """Its client came through a unix socket."""
+    server: int = -1
+    """Number of the pooler's server connection, where its log shows whom that served."""
+    slack_us: int = 0
+    """By how much the pooler's clock may differ from the server's."""
 
     def announced_by(self, opened_us: int | None) -> bool:
         """Whether an `open` event at its endpoint can have spoken of this session.
@@ -101,6 +105,12 @@ def place(session: Session, evidence: Evidence, rules: Rules) -> None:
         pool = evidence.pool_of_server_connection(session.endpoint, session.begun_us)
         if pool is not None:
             session.pool = pool
+            session.server = evidence.pairing.connection(
+                session.endpoint, session.begun_us, LINK_SLACK_US
+            )
+            session.slack_us = evidence.pairing.slack_us(
+                session.server, session.begun_us, session.begun_until_us
+            )
         elif evidence.covers(session.begun_us):
             session.pool = UNPOOLED
 

@@ -8,7 +8,7 @@ log_socket_prefix(), src/client.c, src/objects.c.
 User and database names are a client's free text and stand unquoted in the line, before any
 password is checked: every way to read a line is tried, and one that can be read in two ways names
 nobody. A `login attempt` is not a successful login; whoever derives intervals looks at how the
-connection ended. Doesn't read pairing lines (`verbose=2`).
+connection ended. What `verbose=2` tells of pairings is for `pairinglines`.
 """
 
 import datetime as dt
@@ -22,6 +22,7 @@ import pyarrow as pa
 from scalple.ingest.identity import canonical_address
 from scalple.ingest.lines import complete_lines, consumed_bytes
 from scalple.ingest.logtime import ZONE, LogTimes, NotATimeError
+from scalple.ingest.pairinglines import PairingLines
 from scalple.ingest.records import EVENT_SCHEMA
 from scalple.ingest.rejects import Block, Reject
 
@@ -71,7 +72,15 @@ def looks_like_pgbouncer(head: bytes) -> bool:
     return any(_FRAME.fullmatch(_text(line)) for _, line in complete_lines(head + b"\n", 0))
 
 
-def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bool = True) -> Block:
+def parse_log(
+    data: bytes,
+    offset: int,
+    path: str,
+    times: LogTimes,
+    *,
+    final: bool = True,
+    pairing: PairingLines | None = None,
+) -> Block:
     """Parse the complete messages of `data`.
 
     A message goes on where the next line begins with a tab: a client's names may hold line
@@ -83,6 +92,7 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bo
         path: the file's name as it is to be recorded.
         times: resolves the zone of the time stamps.
         final: nothing follows for now; otherwise the last message waits for the next line.
+        pairing: what the bytes before said of pairings, where the log is read in pieces.
     """
     messages = list(_messages(data, offset))
     consumed = consumed_bytes(data)
@@ -91,8 +101,18 @@ def parse_log(data: bytes, offset: int, path: str, times: LogTimes, *, final: bo
     rows: list[dict[str, Any]] = []
     stamps: list[str] = []
     rejects: list[Reject] = []
+    pairing = PairingLines() if pairing is None else pairing
     for at, whole in messages:
         line = whole.removesuffix(b"\r")  # of a file from elsewhere: PgBouncer ends no line so
+        paired = pairing.read(line)
+        if isinstance(paired, str):
+            rejects.append(Reject(at, line, paired))
+            continue
+        if paired is not None:
+            stamp, told = paired
+            stamps.append(stamp)
+            rows.append(told | {"source_file": path, "source_offset": at})
+            continue
         interesting = any(mark in line for mark in _INTERESTING)
         if not interesting and line[4:5] == b"-" and line[10:11] == b" ":
             continue

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalple.ingest.logtime import LogTimes
+from scalple.ingest.pairinglines import PairingLines
 from scalple.ingest.pgbouncer import looks_like_pgbouncer, parse_log
 from scalple.ingest.rejects import Block
 
@@ -95,7 +96,7 @@ def test_unix_sockets_and_other_zones() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["1.12_verbose2", "1.18_verbose0", "1.25_verbose0", "injection", "auth_tls"],
+    ["1.12_verbose2", "1.25_verbose2_pairing", "1.18_verbose0", "injection", "auth_tls"],
 )
 @settings(max_examples=25, deadline=None)
 @given(cuts=st.lists(st.integers(1, 900), min_size=1, max_size=8))
@@ -104,10 +105,11 @@ def test_the_cut_into_reads_changes_nothing(name: str, cuts: list[int]) -> None:
     whole = parse(data)
     times = LogTimes("UTC", "pgbouncer.log")
     rows, rejects, at, turn, length = [], [], 0, 0, cuts[0]
+    pairing = PairingLines()
     while at < len(data):
         piece = data[at : at + length]
         final = at + len(piece) >= len(data)
-        block = parse_log(piece, at, "pgbouncer.log", times, final=final)
+        block = parse_log(piece, at, "pgbouncer.log", times, final=final, pairing=pairing)
         rows += block.table.to_pylist()
         rejects += block.rejects
         at += block.consumed

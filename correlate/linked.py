@@ -1,0 +1,137 @@
+"""Which client each statement's server connection served, batch by batch.
+
+Enters: a batch's records, their sessions and runs. Leaves: per pgAudit record the client whom the
+pooler's log shows, if `pairing` could join the two, and the number of that event. Keeps a chain per open
+session.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.compute as pc
+
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.logbatch import (
+    Bools,
+    Ints,
+    LogBatch,
+    codes_of,
+    dictionary_encoded,
+    where_true,
+)
+from scalple.correlate.pairing import Chain, SessionRecords, may_end_several, pair
+from scalple.correlate.served import Served
+from scalple.correlate.sessions import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Per pgAudit record."""
+
+    client: Ints
+    """Client, or -1."""
+    seq: Ints
+    """Number of the event in the view `evidence`, or -1."""
+    held: Bools
+    """The server connection was that client's before the statement and after it."""
+
+
+@dataclass(slots=True)
+class Linked:
+    """Joins statements with the pooler's pairing lines.
+
+    Args:
+        evidence: the pooler's transactions.
+        served: clients by endpoint and time.
+    """
+
+    evidence: Evidence
+    served: Served
+    _chains: dict[int, Chain] = field(default_factory=dict)
+
+    def find(
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        sessions: dict[int, Session],
+        transaction: Ints,
+        replay: Bools,
+        pool: Ints,
+    ) -> Links:
+        """Clients of the batch's pgAudit records.
+
+        Args:
+            batch: the records.
+            session_of: a code per session, for each record.
+            sessions: the open sessions.
+            transaction: number of the virtual transaction, for each record; -1 if unknown.
+            replay: which records have the form in which the pooler applies settings.
+            pool: pool of each pgAudit record; negative if there is none.
+        """
+        rows = batch.audit_rows
+        n = len(rows)
+        nothing = np.full(n, -1)
+        if not self.evidence.pairing:
+            return Links(nothing, nothing, np.zeros(n, bool))
+        key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
+        self._begin(batch, session_of, transaction)
+        place = np.full(batch.log.num_rows, -1)
+        place[rows] = np.arange(n)
+        several, texts, index = self._several(batch)
+        wanted = np.union1d(rows, np.flatnonzero(several))
+        for code in np.unique(session_of[wanted]).tolist():
+            server = sessions[code].server
+            if server < 0:
+                continue
+            here = wanted[session_of[wanted] == code]
+            connection = self.evidence.pairing.of(server)
+            records = SessionRecords(
+                transaction[here],
+                batch.time_us[here],
+                batch.time_end_us[here],
+                replay[here],
+                several[here],
+                [texts[one] for one in index[here].tolist()],
+                sessions[code].slack_us,
+            )
+            found = pair(connection, records, self._chains.setdefault(code, Chain()))
+            at = place[here]
+            joined = (found >= 0) & (at >= 0)
+            key[at[joined]] = connection.key[found[joined]]
+            seq[at[joined]] = connection.seq[found[joined]]
+            before = connection.held_since_us[found] + records.slack_us < records.time_us
+            after = records.time_end_us + records.slack_us < connection.held_until_us[found]
+            held[at[joined]] = (before & after)[joined]
+        times, ends = batch.time_us[rows], batch.time_end_us[rows]
+        client, matches = self.served.join(key, pool, times, ends)
+        gone = np.flatnonzero((key >= 0) & (matches == 0) & (pool >= 0))
+        if len(gone):
+            # A statement may be logged after its client was seen to leave.
+            late, last = self.served.last_gone(gone, key[gone], pool[gone], times[gone])
+            client[late], matches[late] = last, 1
+        one = matches == 1
+        return Links(np.where(one, client, -1), np.where(one, seq, -1), held & one)
+
+    def _begin(self, batch: LogBatch, session_of: Ints, transaction: Ints) -> None:
+        """Where the numbering starts: a client is authorized in the session's very first transaction
+        (postinit.c, InitPostgres()), and the pooler's first one is the next."""
+        authorized = batch.begins("connection authorized: ") & (transaction >= 0)
+        for row in np.flatnonzero(authorized).tolist():
+            self._chains.setdefault(int(session_of[row]), Chain(int(transaction[row]) + 1))
+
+    def _several(self, batch: LogBatch) -> tuple[Bools, list[str | None], Ints]:
+        """Which records may have ended several transactions; the distinct texts, and each one's."""
+        encoded = dictionary_encoded(batch.payload.column("statement"))
+        distinct = encoded.dictionary.to_pylist()
+        several = np.zeros(batch.log.num_rows, bool)
+        by_text = np.array([*(may_end_several(one) for one in distinct), True], bool)
+        several[batch.audit_rows] = by_text[codes_of(encoded)]
+        quoted = np.flatnonzero(where_true(pc.is_valid(batch.log.column("query"))))
+        for row in quoted.tolist():
+            several[row] |= may_end_several(batch.log.column("query")[row].as_py())
+        return several, [*distinct, None], batch.spread(codes_of(encoded), -1)
+
+    def forget(self, session_of: Ints, ended: Bools) -> None:
+        """Sessions that are over."""
+        for code in np.unique(session_of[ended]).tolist():
+            self._chains.pop(code, None)
