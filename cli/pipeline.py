@@ -174,6 +174,21 @@ class Pipeline:
                     f"identity events are missing in {evidence.identity_holes:,} places (`seq` "
                     "skips numbers): who was on a connection open then isn't known from there on"
                 )
+            for sidecar, first in evidence.begun_late:
+                self.outcome.warnings.append(
+                    f"the identity events of {sidecar} before its number {first:,} are missing: give "
+                    "its older files as well (--identity-events 'events/*.jsonl*')"
+                )
+            if (
+                evidence.clients.num_rows
+                and not evidence.covered
+                and plan.rules.pooler.kind != "none"
+            ):
+                self.outcome.warnings.append(
+                    "there are identity events, but no pooler's log: whether a session is pooled "
+                    'isn\'t known, so nobody is named; give --pgbouncer-log, or kind = "none" under '
+                    "[pooler] if clients connect straight to PostgreSQL"
+                )
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored)

@@ -6,10 +6,12 @@ configuration and the files that it names again; where it listens and writes sta
 
 import re
 import ssl
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
 from scalple.cli.options import config_option, configured
 from scalple.cli.sidecarsection import SidecarSection
@@ -60,14 +62,39 @@ def sidecar(
     given = {key: value for key, value in given.items() if value}
 
     def section() -> SidecarSection:
-        return configured(config_path).sidecar.model_copy(update=given)
-
-    def load() -> Reloadable:
-        return reloadable_of(section())
+        said = configured(config_path).sidecar
+        try:
+            return SidecarSection.model_validate({**dict(said), **given})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise ConfigError(f"--{first['loc'][0]}: {first['msg']}") from error
 
     first = section()
+
+    def load() -> Reloadable:
+        found = section()
+        fixed = tuple(
+            key for key, value in found if key not in RELOADED and value != getattr(first, key)
+        )
+        return replace(reloadable_of(found), needs_restart=fixed)
+
     status_place = read_place(first.status) if first.status else None
     serve(settings_of(first), load, status_place)
+
+
+RELOADED = frozenset(
+    [
+        "identity",
+        "variables",
+        "require_identity",
+        "identity_file",
+        "unlisted",
+        "application_name_pattern",
+        "jwt",
+        "tls",
+    ]
+)
+"""Keys that a reload changes."""
 
 
 def settings_of(section: SidecarSection) -> Settings:

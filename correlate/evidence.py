@@ -71,6 +71,11 @@ class Evidence:
         """The pooler reaches PostgreSQL through a unix socket, at least at times."""
         self.identity_holes: int = con.sql("SELECT count(*) FROM identity_holes").fetchall()[0][0]
         """In how many places a sidecar's numbering shows that events are missing."""
+        self.begun_late: list[tuple[str, int]] = con.sql(
+            "SELECT sidecar, min(sidecar_seq) FROM identity_events GROUP BY sidecar "
+            "HAVING min(sidecar_seq) > 1 AND arg_min(event, sidecar_seq) <> 'start' ORDER BY 1"
+        ).fetchall()
+        """Sidecars whose first events aren't here, and the number of the first that is."""
         self._read_coverage(con)
         self._number_keys()
         con.execute(read_sql("pairing.sql"))
@@ -169,6 +174,11 @@ class Evidence:
             if abs(ts_us - started_us) <= LINK_SLACK_US:
                 return pool
         return None
+
+    @property
+    def covered(self) -> bool:
+        """Whether there is a pooler's log at all."""
+        return self.pooler_since_us is not None
 
     def covers(self, started_us: int) -> bool:
         """Whether the pooler's log would show a server connection opened at that time."""

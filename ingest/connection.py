@@ -36,14 +36,15 @@ if TYPE_CHECKING:
     from scalple.ingest.sidecar import Sidecar
 
 _FAREWELL_S = 1.0
-_ENDINGS = {
+_ENDINGS: dict[Ending, tuple[str, str] | tuple[str, str, str]] = {
     Ending.DRIFT: (
         pgwire.INVALID_AUTHORIZATION,
         "this connection changed its application_name, which the sidecar is to keep",
     ),
     Ending.REVOKED: (
         pgwire.INVALID_AUTHORIZATION,
-        "this connection's user isn't admitted any more",
+        "the user that this connection has set isn't in the sidecar's identity file, or not now",
+        "list it there, or let such users through unidentified (unlisted under [sidecar])",
     ),
     Ending.UNTAGGABLE: (
         pgwire.CONNECTION_FAILURE,
@@ -74,6 +75,8 @@ class Connection:
         tls = sidecar.server_tls is not None
         self._greeting = Greeting(tls=tls, required=sidecar.tls_required, encrypted=direct_tls)
         self._exchange: Exchange | None = None
+        self._asks: tuple[tuple[str, str], ...] = ()
+        """Its startup parameters."""
         self._endpoint: dict[str, Any] | None = None
         self._room = 0
         self._held = 0
@@ -138,6 +141,7 @@ class Connection:
             self._run(self._cancel(asked.packet))
         else:
             assert isinstance(asked, Startup)
+            self._asks = asked.parameters
             self._run(self._open(asked))
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
@@ -177,7 +181,7 @@ class Connection:
         """Tell the client what is wrong, and close."""
         if self._closed:
             return
-        self.sidecar.refused(error)
+        self.sidecar.refused(error, self._described())
         text = pgwire.error_response(pgwire.FATAL, error.sqlstate, error.message, error.hint)
         self.send_client(text)
         self.close(told=True)
@@ -252,6 +256,7 @@ class Connection:
                 await self.sidecar.upstream.connect(self.upstream)
         except (OSError, ssl.SSLError, TimeoutError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
+            self.sidecar.totals["upstream_failures"] += 1
             self.sidecar.log("upstream-unreachable", upstream=settings.upstream, error=reason)
             raise WireError(
                 pgwire.UNABLE_TO_CONNECT,
@@ -283,6 +288,19 @@ class Connection:
             sidecar.events.skip()
             self.tag = None
         return True
+
+    def _described(self) -> dict[str, object]:
+        """What a line of the log says of a client that isn't let in."""
+        if self.client.transport is None:
+            return {}
+        client = self._who()
+        said = {name.lower(): value for name, value in self._asks}
+        return {
+            "client_addr": client.address,
+            "client_port": client.port,
+            "database": said.get("database"),
+            "db_role": said.get("user"),
+        }
 
     def _who(self) -> Client:
         transport = self.client.transport
@@ -372,6 +390,7 @@ class Connection:
 
     def end(self, why: Ending) -> None:
         """Owner: the exchange can't go on."""
+        self.sidecar.ended(self.name, why)
         self.fail(*_ENDINGS[why])
 
     def hold(self, reason: int) -> None:
@@ -405,10 +424,16 @@ class Connection:
         """Whose the connection is, as it was opened."""
         return self.opening.identity if self.opening is not None else None
 
-    def fail(self, sqlstate: str, text: str) -> None:
+    @property
+    def people(self) -> set[Identity]:
+        """Whose it is: as it was opened, and as an identity variable says now."""
+        now = None if self._exchange is None else self._exchange.identity
+        return {one for one in (self.identity, now) if one is not None}
+
+    def fail(self, sqlstate: str, text: str, hint: str | None = None) -> None:
         """End the connection with an error."""
         if not self._closed:
-            self.send_client(pgwire.error_response(pgwire.FATAL, sqlstate, text))
+            self.send_client(pgwire.error_response(pgwire.FATAL, sqlstate, text, hint))
             self.close(told=True)
 
     def lost(self, side: Side) -> None:

@@ -170,12 +170,18 @@ class Credentials:
         if spoken.token is not None:
             if "jwt" not in self.sources or self.tokens is None:
                 raise WireError(
-                    INVALID_AUTHORIZATION, "tokens (scalple.token) aren't accepted here", _HINT
+                    INVALID_AUTHORIZATION,
+                    "tokens (scalple.token) aren't accepted here",
+                    'the sidecar\'s configuration has no "jwt" under `identity`',
                 )
             said["jwt"] = self._by_token(spoken.token, client)
         if spoken.user is not None:
             if not {"parameter", "options"}.intersection(self.sources):
-                raise WireError(INVALID_AUTHORIZATION, "scalple.user isn't accepted here")
+                raise WireError(
+                    INVALID_AUTHORIZATION,
+                    "scalple.user isn't accepted here",
+                    "the sidecar's configuration names its sources under `identity`",
+                )
             if "jwt" in said and said["jwt"].actor != spoken.user:
                 raise WireError(
                     INVALID_AUTHORIZATION, "scalple.user and scalple.token name two people"
@@ -296,6 +302,7 @@ def _sorted_out(
                     continue
                 gone.update(at)
             rest = [word for at, word in enumerate(words) if at not in gone]
+            _check_blanks(words, gone)
             if rest or not words:
                 forward.append((name, join_options(rest) if gone else value))
         else:
@@ -305,6 +312,17 @@ def _sorted_out(
     if not any(name == "user" and value for name, value in forward):
         raise WireError(INVALID_AUTHORIZATION, "no PostgreSQL user name in the startup packet")
     return forward, ours, in_options, own_name
+
+
+def _check_blanks(words: list[str], ours: set[int]) -> None:
+    """A word that follows a setting of ours and is no option was part of its value."""
+    for at in ours:
+        if at + 1 < len(words) and at + 1 not in ours and not words[at + 1].startswith("-"):
+            raise WireError(
+                INVALID_PARAMETER,
+                f'options: "{words[at + 1][:TEXT_MAX]}" is no option',
+                "in options a backslash has to stand before every blank of a value",
+            )
 
 
 def _checked(what: str, text: str) -> str:

@@ -248,12 +248,12 @@ def last_written(path: Path, sidecar: str | None) -> tuple[int, str | None]:
     0 and None where there is none.
     """
     best: tuple[int, str | None] = (-1, None)
-    candidates = [path, *path.parent.glob(f"{path.stem}[-.]*")]
-    for one in candidates:
-        if one != path and not (
-            one.name.startswith(path.name + ".") or one.name.startswith(path.stem + "-")
-        ):
-            continue
+    # Our own rotation's names, and logrotate's: another sidecar's file may begin alike.
+    older = re.compile(
+        rf"{re.escape(path.stem)}-\d{{12}}{re.escape(path.suffix)}"
+        rf"|{re.escape(path.name)}(?:\.\d+|-\d{{8}}(?:-\d+)?)"
+    )
+    for one in [path, *(near for near in path.parent.glob("*") if older.fullmatch(near.name))]:
         seq, writer = _last_event(one)
         if one == path and seq >= 0 and sidecar is None:
             sidecar = writer

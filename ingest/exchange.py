@@ -150,6 +150,11 @@ class Exchange:
         self._process(data)
 
     @property
+    def identity(self) -> Identity:
+        """Whose the next statement is."""
+        return self._whose.now
+
+    @property
     def idle(self) -> bool:
         """Between transactions, with nothing on the way."""
         at_rest = self._answering is None and not self._segment.begun and not self._own

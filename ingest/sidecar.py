@@ -29,7 +29,7 @@ from scalple.ingest.credentials import Credentials
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.eventfile import EventFile
 from scalple.ingest.listening import allow_files, bound, first_byte, remove_socket
-from scalple.ingest.owner import Word
+from scalple.ingest.owner import Ending, Word
 from scalple.ingest.pgwire import WireError
 from scalple.ingest.place import Place
 from scalple.ingest.sidecarsettings import Reloadable, Settings
@@ -37,7 +37,10 @@ from scalple.ingest.sidecarstatus import StatusPage
 from scalple.ingest.systemd import notify
 from scalple.ingest.upstream import Upstream
 from scalple.ingest.variables import Variables
+from scalple.ingest.whose import Identity
 
+_WATCHDOG_S = 10.0
+"""At least so often the watchdog is told that all is well."""
 HELD_BYTES_MAX = 256 << 20
 """Room for queries that are read before they are sent, over all connections."""
 
@@ -141,11 +144,15 @@ class Sidecar:
         self.events.reopen()
         self.events.write([{"event": "heartbeat"}])
         try:
-            self._apply(self._load())
+            loaded = self._load()
+            self._apply(loaded)
         except ConfigError as error:
             self.log("reload-failed", error=str(error))
             return
-        self.log("reloaded")
+        if loaded.needs_restart:
+            self.log("reloaded", needs_restart=loaded.needs_restart)
+        else:
+            self.log("reloaded")
         if self.settings.end_revoked:
             self._end_revoked()
 
@@ -161,19 +168,29 @@ class Sidecar:
 
     def _end_revoked(self) -> None:
         for connection in list(self.connections):
-            identity = connection.identity
-            if identity is None or identity.actor is None:
-                continue
-            listed = self.credentials.listed(identity)
-            if listed is None or listed.actor is None:
+            if any(map(self._is_revoked, connection.people)):
                 self.totals["revoked"] += 1
+                self.log("revoked", connection=connection.name)
                 connection.fail(
-                    pgwire.ADMIN_SHUTDOWN, "this connection's user isn't admitted any more"
+                    pgwire.ADMIN_SHUTDOWN,
+                    "this connection's user isn't in the sidecar's identity file any more",
                 )
 
+    def _is_revoked(self, identity: Identity) -> bool:
+        listed = self.credentials.listed(identity)
+        return identity.actor is not None and (listed is None or listed.actor is None)
+
     async def _heartbeat(self) -> None:
+        due = 0.0
         while True:
-            await asyncio.sleep(self.settings.heartbeat_s)
+            # systemd may want to hear more often than readers of the events.
+            step = min(_WATCHDOG_S, self.settings.heartbeat_s - due)
+            await asyncio.sleep(step)
+            notify("WATCHDOG=1")
+            due += step
+            if due < self.settings.heartbeat_s:
+                continue
+            due = 0.0
             event: dict[str, Any] = {"event": "heartbeat"}
             if self.unrecorded:
                 event["unrecorded"] = self.unrecorded
@@ -182,7 +199,6 @@ class Sidecar:
             self.events.write([event])
             if self.settings.end_revoked:
                 self._end_revoked()
-            notify("WATCHDOG=1")
 
     async def _drain(self) -> None:
         self.accepting = False
@@ -273,7 +289,11 @@ class Sidecar:
     def check_admission(self, connection: Connection) -> None:
         """Raises WireError when there are too many connections."""
         if len(self.connections) > self.settings.max_connections:
-            raise WireError(pgwire.TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+            raise WireError(
+                pgwire.TOO_MANY_CONNECTIONS,
+                f"the sidecar has {self.settings.max_connections} connections already",
+                "raise max_connections under [sidecar]",
+            )
         if not self.accepting:
             raise WireError(pgwire.CANNOT_CONNECT_NOW, "the sidecar is stopping")
 
@@ -296,10 +316,15 @@ class Sidecar:
         if connection.cancel is not None:
             self.upstream.forget_cancel(connection.cancel)
 
-    def refused(self, error: WireError) -> None:
+    def refused(self, error: WireError, who: dict[str, object]) -> None:
         """A client was refused."""
         self.refusals[error.sqlstate] += 1
-        self.log("refused", sqlstate=error.sqlstate, error=error.message)
+        self.log("refused", sqlstate=error.sqlstate, error=error.message, **who)
+
+    def ended(self, connection: str, why: Ending) -> None:
+        """A connection couldn't go on."""
+        self.totals["ended"] += 1
+        self.log("ended", connection=connection, why=why.value)
 
     def note(self, words: list[Word]) -> None:
         """Count what happens on open connections."""

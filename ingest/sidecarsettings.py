@@ -65,3 +65,5 @@ class Reloadable:
     credentials: Credentials
     variables: Variables
     tls: TlsFiles | None = None
+    needs_restart: tuple[str, ...] = ()
+    """Keys that were changed and that only a restart changes."""

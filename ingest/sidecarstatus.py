@@ -47,6 +47,11 @@ class _Collector:
             "identify": ("Changes of a connection's tag", sidecar.totals["identify"]),
             "drift": ("Changes of application_name by clients", sidecar.totals["drift"]),
             "revoked": ("Connections ended by a revocation", sidecar.totals["revoked"]),
+            "ended": ("Connections ended by the sidecar", sidecar.totals["ended"]),
+            "upstream_failures": (
+                "Connections that the pooler couldn't be reached for",
+                sidecar.totals["upstream_failures"],
+            ),
             "cancels": ("Cancel requests forwarded", sidecar.cancels),
             "events": ("Events written", sidecar.events.written),
             "unrecorded": ("Connections passed without an event", sidecar.unrecorded),

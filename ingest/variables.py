@@ -136,7 +136,7 @@ class Variables:
             named = any(name in inside for name in self._known)
             return _UNCLEAR if named or "set_config" in inside else NOTHING
         if any(one.kind in ("word", "quoted") and one.text == "set_config" for one in tokens):
-            return self._calls(tokens)
+            return NOTHING if self._sets_another_by_name(tokens) else self._calls(tokens)
         return NOTHING
 
     def _set(self, tokens: list[Token]) -> Effect:
@@ -162,6 +162,18 @@ class Variables:
         if name == "all":
             return Effect((Setting(None),))
         return Effect((Setting(None, variable=name),)) if name in self._known else NOTHING
+
+    def _sets_another_by_name(self, tokens: list[Token]) -> bool:
+        """`SELECT set_config(name, …) FROM pg_settings WHERE name = '…'`, as pg_dump writes it."""
+        words = [one.text for one in tokens if one.text not in ("pg_catalog", ".")]
+        where = words[-6:-1] == ["from", "pg_settings", "where", "name", "="]
+        if not where or words[:4] != ["select", "set_config", "(", "name"]:
+            return False
+        arguments = _arguments(tokens[[one.text for one in tokens].index("set_config") + 1 :])
+        literal = tokens[-1].kind == "string" and not self.knows(tokens[-1].text)
+        plain = arguments is not None and all(len(one) == 1 for one in arguments)
+        # Nothing but the call stands before FROM.
+        return literal and plain and words.count("set_config") == 1 and len(words) == 15
 
     def _calls(self, tokens: list[Token]) -> Effect:
         """Calls of set_config. Only a plain list of them is understood."""

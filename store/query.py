@@ -112,6 +112,23 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     }
 
 
+def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
+    """Which of the question's names no statement of the store has, whatever the period."""
+    found = []
+    for what, alone in (
+        ("actor", Question(actor=question.actor)),
+        ("table", Question(table=question.table)),
+    ):
+        name = getattr(question, what)
+        if name is None:
+            continue
+        where, values = _filters(alone)
+        sql = f"SELECT 1 FROM audit WHERE {' AND '.join(where)} LIMIT 1"
+        if not con.execute(sql, values).fetchall():
+            found.append(f"no statement in this store has the {what} {name!r}")
+    return found
+
+
 def newest_statement(con: duckdb.DuckDBPyConnection) -> datetime | None:
     """When the newest statement was logged; None if there is none."""
     newest: datetime | None = _table(con, "SELECT max(log_time) AS t FROM audit", {})["t"][

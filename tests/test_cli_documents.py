@@ -2,8 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
+from scalple.cli.config import Config, load
 from scalple.cli.main import VERBS
+from scalple.cli.section import Section
 from scalple.correlate.record import AUDIT
 from scalple.ingest.identity import parse_events
 from tests.commandline import scalple
@@ -11,10 +14,10 @@ from tests.commandline import scalple
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def keys_of(section: str) -> set[str]:
+def keys_of(section: str, page: str = "CLI_JSON.md") -> set[str]:
     """The names in the first column of a section's table."""
-    text = (DOCS / "CLI_JSON.md").read_text()
-    _, _, rest = text.partition(f"### {section}\n")
+    text = (DOCS / page).read_text()
+    _, _, rest = text.partition(f"## {section}\n")
     lines = rest.partition("\n#")[0].splitlines()
     cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
@@ -46,3 +49,46 @@ def test_every_verb_stands_in_the_readme() -> None:
     readme = (DOCS.parent / "README.md").read_text()
     for verb in VERBS:
         assert re.search(rf"(scalple-ingest|make) {verb}\b", readme), verb
+
+
+def keys_in(model: type[Section] = Config, path: str = "") -> dict[str, dict[str, str]]:
+    """Each section of the configuration -> its own keys, by their names in the model."""
+    own: dict[str, str] = {}
+    below: dict[str, dict[str, str]] = {}
+    for name, field in model.model_fields.items():
+        types = (field.annotation, *get_args(field.annotation))
+        inner = [one for one in types if isinstance(one, type) and issubclass(one, Section)]
+        for one in inner:
+            below |= keys_in(one, f"{path}.{name}".lstrip("."))
+        if not inner:
+            own[name] = field.alias or name
+    return {path: own} | below
+
+
+def said_in(section: Section, path: str = "") -> set[tuple[str, str]]:
+    """(section, key) of all that a configuration states."""
+    said = set()
+    for name in section.model_fields_set:
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            said |= said_in(value, f"{path}.{name}".lstrip("."))
+        else:
+            said.add((path, name))
+    return said
+
+
+def test_the_document_lists_every_key_of_the_configuration() -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text()
+    for path, own in keys_in().items():
+        # The operator names what is in these: each is a section of its own.
+        tables = {key for key in own.values() if f"\n## `[{key}]`\n" in text}
+        title = f"`[{path}]`" if path else "Above all sections"
+        assert keys_of(title, "CONFIGURATION.md") | tables == set(own.values()), title
+
+
+def test_the_complete_example_of_a_configuration_loads_and_is_complete(tmp_path: Path) -> None:
+    text = (DOCS / "CONFIGURATION.md").read_text()
+    file = tmp_path / "config.toml"
+    file.write_text(text.partition("```toml\n")[2].partition("```\n")[0])
+    every = {(path, name) for path, own in keys_in().items() for name in own}
+    assert said_in(load(file)) == every

@@ -285,6 +285,15 @@ def test_any_other_packet_is_refused_and_breaks_nothing(body: bytes) -> None:
                 assert len(error.sqlstate) == 5
 
 
+def test_a_blank_that_was_not_escaped_makes_nobody_else_of_a_name() -> None:
+    assert "is no option" in refusal(PLAIN, ("options", "-c scalple.user=Anna Muster"))
+    assert "is no option" in refusal(
+        PLAIN, ("options", "-c scalple.user=Anna Muster -c work_mem=1MB")
+    )
+    whole = opened(PLAIN, ("options", r"-c scalple.user=Anna\ Muster -c work_mem=1MB"))
+    assert whole.identity.actor == "Anna Muster"
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), max_size=5))
 def test_options_join_as_they_split(words: list[str]) -> None:
     assert split_options(join_options(words)) == words

@@ -215,6 +215,26 @@ def test_two_writers_on_one_file_are_refused(tmp_path: Path) -> None:
         during(path, three, sidecar="somebody-else")
 
 
+def test_a_file_whose_name_begins_alike_is_another_sidecars(tmp_path: Path) -> None:
+    during(tmp_path / "app1-replica.jsonl", three, sidecar="replica")
+    (tmp_path / "app1.jsonl.gz").write_bytes(b"")
+    during(tmp_path / "app1.jsonl", three)
+    lines = (tmp_path / "app1.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == [0, 1, 2]
+    assert {json.loads(line)["sidecar"] for line in lines}.isdisjoint({"replica"})
+
+
+@pytest.mark.parametrize(
+    "older", ["app1.jsonl.1", "app1.jsonl-20261125", "app1-000000000002.jsonl"]
+)
+def test_a_file_that_was_rotated_away_is_gone_on_from(tmp_path: Path, older: str) -> None:
+    path = tmp_path / "app1.jsonl"
+    during(path, three, sidecar="app1")
+    path.rename(tmp_path / older)
+    during(path, three, sidecar="app1")
+    assert [json.loads(line)["seq"] for line in path.read_text().splitlines()] == [3, 4, 5]
+
+
 def test_a_directory_that_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         during(tmp_path / "none" / "events.jsonl", three)

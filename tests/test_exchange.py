@@ -295,8 +295,8 @@ def play(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     with connection.cursor().copy("COPY (SELECT id FROM users LIMIT 9) TO STDOUT") as out:
         list(out)
     with connection.transaction(force_rollback=True):
-        connection.execute("CREATE TEMP TABLE t (i int)")
-        with connection.cursor().copy("COPY t FROM STDIN") as into:
+        connection.execute("CREATE TEMP TABLE recorded (i int)")
+        with connection.cursor().copy("COPY recorded FROM STDIN") as into:
             into.write(b"1\n2\n")
         copy_extended(connection.pgconn)
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -310,7 +310,7 @@ def play(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 def copy_extended(wire: psycopg.pq.abc.PGconn) -> None:
     """A COPY by Parse, Bind and Execute. It waits here: libpq would with the interpreter's lock."""
     for act in (
-        lambda: wire.send_query_params(b"COPY t FROM STDIN", None),
+        lambda: wire.send_query_params(b"COPY recorded FROM STDIN", None),
         lambda: (wire.put_copy_data(b"3\n"), wire.put_copy_end()),
     ):
         act()

@@ -48,6 +48,10 @@ NOTHINGS = (
     "SET application_name = 'x'",
     "SET search_path = 'app.tenant'",
     "SELECT set_config('search_path', '', false)",
+    (
+        "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings "
+        "WHERE name = 'restrict_nonsystem_relation_kind'"
+    ),
     "SELECT current_setting('app.tenant')",
     "SELECT ';', 'set app.tenant = x'; SELECT 2",
     "UPDATE users SET name = 'SET app.tenant = 1'; SELECT 1",
