@@ -271,9 +271,9 @@ def attribute(known: Known) -> Attribution:
     by_name |= rule(says, CLAIMED, np.where(known.by_tag, TAG, SUFFIX), REPLAY_NOT_SEEN)
     rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
     rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
-    by_link, against = _links(known, decision, by_name)
+    by_link, against, nobody = _links(known, decision, by_name)
     conflict |= against
-    by_client = (direct_client | by_name) & ~by_link & ~against
+    by_client = (direct_client | by_name) & ~(by_link | against | nobody)
     by_claim, disputed = _claims(known, decision, conflict)
     over = by_claim | disputed
     return Attribution(
@@ -289,8 +289,9 @@ def attribute(known: Known) -> Attribution:
     )
 
 
-def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bools]:
-    """What the pooler's own log says of who was served: (names the actor, contradicts the name)."""
+def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bools, Bools]:
+    """What the pooler's own log says of who was served: (names the actor, contradicts the name, is
+    somebody of whom nothing is known)."""
     linked = (known.linked != NONE) & ~known.unpooled & (decision.grade != POOLER)
     linked &= ~np.isin(decision.reason, _NOT_A_STATEMENT)
     top = by_name & (decision.grade <= CONFIRMED)
@@ -310,7 +311,7 @@ def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bo
     decision.grade[nobody] = UNATTRIBUTED
     decision.method[nobody] = LINK
     decision.reason[nobody] = UNIDENTIFIED
-    return named, against
+    return named, against, nobody
 
 
 _NOT_A_STATEMENT = (AMBIGUOUS_LINE, FORGED_LINE, ORIGIN_UNPROVEN, BACKGROUND)

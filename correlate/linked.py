@@ -74,6 +74,7 @@ class Linked:
         if not self.evidence.pairing:
             return Links(nothing, nothing, np.zeros(n, bool))
         key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
+        until = np.full(n, 2**62)
         self._begin(batch, session_of, transaction)
         place = np.full(batch.log.num_rows, -1)
         place[rows] = np.arange(n)
@@ -99,16 +100,14 @@ class Linked:
             joined = (found >= 0) & (at >= 0)
             key[at[joined]] = connection.key[found[joined]]
             seq[at[joined]] = connection.seq[found[joined]]
+            until[at[joined]] = connection.until_us[found[joined]]
             before = connection.held_since_us[found] + records.slack_us < records.time_us
             after = records.time_end_us + records.slack_us < connection.held_until_us[found]
             held[at[joined]] = (before & after)[joined]
-        times, ends = batch.time_us[rows], batch.time_end_us[rows]
+        # A statement may be logged after its client was seen to leave.
+        times = np.minimum(batch.time_us[rows], until)
+        ends = np.minimum(batch.time_end_us[rows], until)
         client, matches = self.served.join(key, pool, times, ends)
-        gone = np.flatnonzero((key >= 0) & (matches == 0) & (pool >= 0))
-        if len(gone):
-            # A statement may be logged after its client was seen to leave.
-            late, last = self.served.last_gone(gone, key[gone], pool[gone], times[gone])
-            client[late], matches[late] = last, 1
         one = matches == 1
         return Links(np.where(one, client, -1), np.where(one, seq, -1), held & one)
 

@@ -42,6 +42,8 @@ class ServerConnection:
     """Key of the client's endpoint, or -1."""
     seq: Ints
     """Number of the event in the view `evidence`."""
+    stretch: Ints
+    """Changes where a line of the pooler's log must be missing."""
     applied: list[str | None]
     """The pooler's own text: the settings that it applied, a check, a reset."""
     held_since_us: Ints
@@ -59,6 +61,8 @@ class Chain:
 
     offset: int | None = None
     """PostgreSQL's number of a transaction less the pooler's."""
+    stretch: int = 0
+    """The stretch of the pooler's log that it holds for."""
     barriers: tuple[int, ...] = ()
     """Beyond these virtual transactions the offset may be another one: the last two, ascending."""
 
@@ -91,7 +95,7 @@ class Pairing:
         for server, address, port, ts_us in rows:
             self._lives.setdefault((address, port), []).append((ts_us, server))
         table = con.sql(
-            "SELECT server, kind = 'client' AS is_client, seq, client_addr, client_port, applied, "
+            "SELECT server, kind = 'client' AS is_client, stretch, seq, client_addr, client_port, applied, "
             "epoch_us(since) AS since, coalesce(epoch_us(until), 1::BIGINT << 62) AS until "
             "FROM transactions ORDER BY server, ordinal"
         ).to_arrow_table()
@@ -121,6 +125,7 @@ class Pairing:
                 np.asarray(part.column("is_client").to_numpy(), bool),
                 key[begin:end],
                 part.column("seq").to_numpy().astype(np.int64),
+                part.column("stretch").to_numpy().astype(np.int64),
                 part.column("applied").to_pylist(),
                 *_held(key[begin:end], since, until),
                 connected[one],
@@ -196,29 +201,44 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     sure = (only >= 0) & inside
     if not server.links:
         sure &= records.time_end_us + records.slack_us < server.until_us[at]
+    # The first of a stretch may follow one that isn't there.
+    first = np.append(False, server.stretch[1:] != server.stretch[:-1])[at]
+    sure &= ~first | (records.time_us - records.slack_us > server.since_us[at])
     only = np.where(sure, only, -1)
-    found = np.full(n, -1)
-    broken = np.zeros(n, bool)
     for row in np.flatnonzero((only < 0) & records.is_replay & inside).tolist():
         only[row] = _by_text(server, records.texts[row], int(lo[row]), int(hi[row]))
-    witness = (only >= 0) & inside & ~records.several
     own = records.transaction - only
     barrier = records.several & inside
-    # The second pass knows where the first one's numbers and times disagreed.
-    for _ in range(2):
-        offset, known = _offsets(records.transaction, witness, own, barrier, broken, chain)
-        number = records.transaction - offset
-        fits = known & inside & (number >= lo) & (number <= hi) & (number < total) & (number >= 0)
-        place = np.clip(number, 0, max(total - 1, 0))
-        fits &= ~(server.is_client[place] & records.is_replay)
-        for row in np.flatnonzero(fits & ~server.is_client[place]).tolist():
-            fits[row] = server.applied[int(place[row])] == records.texts[row]
-        broken |= known & inside & ~fits
-        found = np.where(fits & ~broken, number, -1)
+    stretch = server.stretch[np.maximum(only, 0)]
+    broken = inside & (only >= 0) & ~_is_own(server, np.maximum(only, 0), records)
+    witness = (only >= 0) & inside & ~records.several & ~broken
+    last, offset, holds, known = _offsets(
+        records.transaction, witness, own, stretch, barrier, broken, chain
+    )
+    number = records.transaction - offset
+    place = np.clip(number, 0, max(total - 1, 0))
+    known &= inside & (server.stretch[place] == holds)
+    fits = known & (number >= np.maximum(lo, 0)) & (number <= np.minimum(hi, total - 1))
+    fits &= _is_own(server, place, records)
+    # Where numbers and times disagree first, the numbers hold no longer.
+    wrong = np.flatnonzero(known & ~fits)
+    _, firsts = np.unique(last[wrong], return_index=True)
+    broken[wrong[firsts]] = True
+    after = np.maximum.accumulate(np.where(broken, np.arange(n), -1)) > last
+    found = np.where(fits & ~after & ~broken, number, -1)
     # Several transactions in one message: they are all the client's whose time alone fits.
-    found = np.where((found < 0) & (only >= 0) & records.several & ~broken, only, found)
-    _carry(records.transaction, witness, own, barrier, broken, chain)
+    alone = (found < 0) & (only >= 0) & records.several & ~broken
+    found = np.where(alone, only, found)
+    _carry(records.transaction, witness, own, stretch, barrier, broken, chain)
     return found
+
+
+def _is_own(server: ServerConnection, place: Ints, records: SessionRecords) -> Bools:
+    """Whether each record can be one of that transaction's: a client's, or the pooler's own text."""
+    fits = server.is_client[place] & ~records.is_replay
+    for row in np.flatnonzero(~server.is_client[place]).tolist():
+        fits[row] = server.applied[int(place[row])] == records.texts[row]
+    return np.asarray(fits)
 
 
 def _by_text(server: ServerConnection, text: str | None, lo: int, hi: int) -> int:
@@ -253,12 +273,20 @@ def _only(server: ServerConnection, is_replay: Bools, like: Bools, lo: Ints, hi:
 
 
 def _offsets(
-    transaction: Ints, witness: Bools, own: Ints, barrier: Bools, broken: Bools, chain: Chain
-) -> tuple[Ints, Bools]:
-    """The offset in force at each record, and whether one is."""
+    transaction: Ints,
+    witness: Bools,
+    own: Ints,
+    stretch: Ints,
+    barrier: Bools,
+    broken: Bools,
+    chain: Chain,
+) -> tuple[Ints, Ints, Ints, Bools]:
+    """Per record the last one that fixed the offset, the offset, the stretch that it holds for, and
+    whether there is one."""
     index = np.arange(len(transaction))
     last = np.maximum.accumulate(np.where(witness & ~broken, index, -1))
     offset = np.where(last >= 0, own[np.maximum(last, 0)], chain.offset or 0)
+    holds = np.where(last >= 0, stretch[np.maximum(last, 0)], chain.stretch)
     known = (last >= 0) | (chain.offset is not None)
     known &= np.maximum.accumulate(np.where(broken, index, -1)) <= last
     # A barrier bars what comes after its own transaction.
@@ -270,11 +298,17 @@ def _offsets(
     for one in chain.barriers:
         barred = np.where(transaction > one, np.maximum(barred, one), barred)
     blocked = (barred >= 0) & (barred >= since)
-    return offset, known & ~(blocked & (last != index))
+    return last, offset, holds, known & ~(blocked & (last != index))
 
 
 def _carry(
-    transaction: Ints, witness: Bools, own: Ints, barrier: Bools, broken: Bools, chain: Chain
+    transaction: Ints,
+    witness: Bools,
+    own: Ints,
+    stretch: Ints,
+    barrier: Bools,
+    broken: Bools,
+    chain: Chain,
 ) -> None:
     """What the next batch has to know."""
     places = np.flatnonzero(witness & ~broken)
@@ -282,6 +316,7 @@ def _carry(
     since = -1
     if len(places):
         chain.offset = int(own[places[-1]])
+        chain.stretch = int(stretch[places[-1]])
         since = int(transaction[places[-1]])
     if len(breaks) and (not len(places) or breaks[-1] > places[-1]):
         chain.offset = None

@@ -1,30 +1,39 @@
 -- Pairing events of the pooler's log -> the transactions of each server connection, in order.
--- Reads: events (columns of EVIDENCE). Writes: transactions (server, ordinal, kind, seq, since, until,
--- client_addr, client_port, applied) and server_lives (server, client_addr, client_port, ts, until).
+-- Reads: events (columns of EVIDENCE). Writes: transactions (server, ordinal, kind, stretch, seq, since,
+-- until, client_addr, client_port, applied) and server_lives (server, client_addr, client_port, ts).
+-- Where a line must be missing, a new stretch begins: what the numbers say of one holds for it alone.
 -- A server connection is (process, pointer) from its connect to the next one of that pointer. What the
 -- pooler did stands in the order of its log (`seq`), which milliseconds don't tell.
 
 CREATE OR REPLACE TEMP TABLE paired AS
 WITH links AS (
-  SELECT *,
-         -- Where the line itself doesn't tell the server connection, the client's last link does.
-         coalesce(detail, last_value(CASE WHEN event = 'link' THEN detail END IGNORE NULLS) OVER (
-           PARTITION BY source_file, sidecar, connection ORDER BY seq)) AS pointer
+  SELECT *, last_value(CASE WHEN event = 'link' THEN detail END IGNORE NULLS) OVER (
+              PARTITION BY source_file, sidecar, connection ORDER BY seq) AS linked
   FROM events WHERE source = 'pgbouncer' AND event IN ('link', 'served')
+), told AS (
+  -- Where the lines' order doesn't tell the server connection, the client's last link does; where
+  -- the two disagree, a line is missing.
+  SELECT *, CASE WHEN coalesce(detail = linked, true) THEN coalesce(detail, linked) END AS pointer
+  FROM links
+), lost AS (
+  SELECT source_file, sidecar, seq FROM told WHERE pointer IS NULL
 ), all_events AS (
   SELECT seq, event, ts, source_file, sidecar, pointer, client_addr, client_port, NULL AS applied
-  FROM links
+  FROM told WHERE pointer IS NOT NULL
   UNION ALL
   SELECT seq, event, ts, source_file, sidecar, connection, NULL, NULL, detail
-  FROM events WHERE source = 'pgbouncer' AND event IN ('replay', 'pooler-query', 'server-close')
+  FROM events WHERE source = 'pgbouncer' AND event IN ('replay', 'pooler-query', 'server-close', 'unpaired')
   UNION ALL
   SELECT seq, event, ts, source_file, sidecar, connection, client_addr, client_port, NULL
   FROM events WHERE source = 'pgbouncer' AND event = 'server-connect'
 )
 SELECT *,
        count(*) FILTER (event = 'server-connect') OVER life AS life,
+       count(*) FILTER (event = 'unpaired') OVER life
+         + (SELECT count(*) FROM lost l WHERE l.source_file = e.source_file
+              AND l.sidecar = e.sidecar AND l.seq < e.seq) AS stretch,
        lag(ts) OVER life AS before
-FROM all_events
+FROM all_events e
 WINDOW life AS (PARTITION BY source_file, sidecar, pointer ORDER BY seq);
 
 CREATE OR REPLACE TEMP TABLE server_lives AS
@@ -36,14 +45,14 @@ FROM paired WHERE event = 'server-connect';
 CREATE OR REPLACE TEMP TABLE transactions AS
 WITH numbered AS (
   SELECT p.*, s.server,
-         lead(p.event) OVER w AS next_event, lag(p.event) OVER w AS last_event
+         lead(p.event) OVER w AS next_event
   FROM paired p
   JOIN server_lives s USING (source_file, sidecar, pointer, life)
   WINDOW w AS (PARTITION BY s.server ORDER BY p.seq)
 )
 SELECT server, row_number() OVER (PARTITION BY server ORDER BY seq) - 1 AS ordinal,
        CASE event WHEN 'served' THEN 'client' WHEN 'link' THEN 'client' ELSE 'pooler' END AS kind,
-       seq, client_addr, client_port, applied,
+       stretch, seq, client_addr, client_port, applied,
        CASE WHEN event = 'served' THEN coalesce(before, ts) ELSE ts END AS since,
        CASE WHEN event = 'served' THEN ts
             ELSE lead(ts) OVER (PARTITION BY server ORDER BY seq) END AS until

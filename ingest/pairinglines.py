@@ -1,15 +1,18 @@
 """Lines of a PgBouncer log at `verbose=2` that say which client was on which server connection.
 
-Enters: lines, in order. Leaves: events of four kinds, in the order in which the pooler did it:
-`link` (a client was given a server connection; 1.21 and later), `replay` (its settings are applied
-there), `served` (one of its transactions ended there), `pooler-query` (a query of the pooler's own).
+Enters: lines, in order. Leaves: events, in the order in which the pooler did it: `link` (a client was
+given a server connection; 1.21 and later), `replay` (its settings are applied there), `served` (one of
+its transactions ended there), `pooler-query` (a query of the pooler's own), and `unpaired` where a line
+must be missing.
 
-PgBouncer is one thread, so the last ReadyForQuery that it read before it notes the time of a client's
-transaction is that transaction's (src/server.c, handle_server_work(); src/objects.c, find_server()).
-A client that only sent Sync or Close has made no transaction; that is seen as well. Joins nothing.
+PgBouncer is one thread, so the ReadyForQuery that it read right before it notes the time of a client's
+transaction is that transaction's (src/server.c, handle_server_work(); src/objects.c, find_server()): the
+lines stand one right behind the other, and where they don't, nothing is paired. A client that only sent
+Sync or Close has made no transaction; that is seen as well. Joins nothing.
 """
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 from scalple.ingest.identity import canonical_address
@@ -19,52 +22,74 @@ _LINE = re.compile(
     rb"(?P<kind>[CS])-(?P<pointer>0x[0-9a-f]+): (?P<rest>.*)",
     re.DOTALL,
 )
+_PID = re.compile(rb"\S+ \S+ \S+ \[(\d+)\]")
 _SOCKET = re.compile(
     rb"@(?P<host>unix(?:\(\d+\))?|\d+(?:\.\d+){3}|\[[0-9a-fA-F:.]+\]):(?P<port>\d+) "
 )
 _CLIENT = re.compile(
-    rb"linking client to S-(?P<server>0x[0-9a-f]+)|transaction time: \d+ us"
-    rb"|read pkt='(?P<packet>.)'[, ].*",
+    rb"linking client to S-(?P<server>0x[0-9a-f]+)|transaction time: \d+ us|query time: \d+ us"
+    rb"|read pkt='(?P<packet>.)'[, ].*|unexpected ReadyForQuery.*",
     re.DOTALL,
 )
 _SERVER = re.compile(
     rb"varcache_apply: (?P<set>.*)|read pkt='Z',.*|(?:P: checking|resetting): (?P<own>.*)"
-    rb"|server connect ok, send exec_on_connect",
+    rb"|server connect ok, send exec_on_connect|server login ok, start accepting queries"
+    rb"|pop_outstanding_request: .*",
     re.DOTALL,
 )
-AMBIGUOUS = "can be read in more than one way"
 _MARKS = (
     b" linking client to S-",
     b" transaction time: ",
+    b" query time: ",
     b" read pkt='",
     b" varcache_apply: ",
     b" P: checking: ",
     b" resetting: ",
     b" send exec_on_connect",
+    b" server login ok, ",
+    b" pop_outstanding_request: ",
+    b" unexpected ReadyForQuery",
 )
 _BEGINS_TRANSACTION = frozenset({b"Q", b"P", b"B", b"D", b"E", b"F"})
+AMBIGUOUS = "can be read in more than one way"
+
+Told = tuple[str, dict[str, Any]]
+
+
+@dataclass(slots=True)
+class _Process:
+    """What the last lines of one process said."""
+
+    ready: bytes | None = None
+    """The server connection whose ReadyForQuery the line before was about."""
+    answered: bytes | None = None
+    """The same, when the line before noted the time of a query."""
+    expected: set[bytes] = field(default_factory=set)
+    """Server connections whose next ReadyForQuery is the pooler's own."""
+    open: tuple[bytes, str] | None = None
+    """A ReadyForQuery that hasn't been accounted for yet, and its time."""
 
 
 class PairingLines:
     """Reads the lines of one stretch of log; what lies before it isn't known."""
 
     def __init__(self) -> None:
-        self._ready: dict[bytes, bytes] = {}
-        """Per process the server connection that was ready last."""
-        self._idle: set[tuple[bytes, bytes]] = set()
-        """Clients whose last transaction is over and who have sent nothing since that begins one."""
+        self._processes: dict[bytes, _Process] = {}
+        self._sent: dict[tuple[bytes, bytes], bool | None] = {}
+        """Per client: since its last transaction it began one (True), sent nothing (None) or only
+        such as begins none (False)."""
 
-    def read(self, line: bytes) -> tuple[str, dict[str, Any]] | str | None:
+    def read(self, line: bytes) -> list[Told] | str | None:
         """(time, event) of one line, None if it tells of no pairing, a reason if it may or may not.
 
         Names and settings are a client's free text: one that looks like the rest of such a line makes
         it ambiguous.
         """
-        if b" LOG " in line[:60] or not any(mark in line for mark in _MARKS):
-            return None
+        if not any(mark in line for mark in _MARKS) or b" LOG " in line[:60]:
+            return self._other(line)
         frame = _LINE.fullmatch(line)
         if frame is None:
-            return None
+            return self._other(line)
         is_client = frame["kind"] == b"C"
         form = _CLIENT if is_client else _SERVER
         rest = frame["rest"]
@@ -75,55 +100,107 @@ class PairingLines:
             if (found := form.fullmatch(rest, one.end())) is not None
         ]
         if not readings:
-            return None
+            return self._other(line)
         socket, found = readings[0]
         # What a setting is set to may look like anything; it stands behind the pooler's own words.
         applied = not is_client and found["set"] is not None and socket is sockets[0]
         if len(sockets) > 1 and not applied:
             return AMBIGUOUS
-        pid, pointer = frame["pid"], frame["pointer"]
-        event = (
-            self._client(pid, pointer, socket, found)
-            if is_client
-            else self._server(pid, pointer, found)
-        )
-        if event is None:
+        pid, pointer, time = frame["pid"], frame["pointer"], frame["time"].decode()
+        process = self._processes.setdefault(pid, _Process())
+        if is_client:
+            event = self._client(process, (pid, pointer), socket, found)
+        else:
+            event = self._server(process, pointer, time, found)
+        told = self._missing(process, pid, is_client, found) if process.open else []
+        if event is not None:
+            told.append((time, {"source": "pgbouncer", "sidecar": pid.decode()} | event))
+        return told or None
+
+    def _other(self, line: bytes) -> list[Told] | None:
+        """A line between: what has to stand right behind each other doesn't."""
+        if not self._processes:
             return None
-        own = {"source": "pgbouncer", "sidecar": pid.decode()}
-        return frame["time"].decode(), own | event
+        found = _PID.match(line)
+        process = self._processes.get(found[1]) if found else None
+        if process is None or found is None:
+            return None
+        process.ready = process.answered = None
+        return [self._unpaired(process, found[1])] if process.open else None
+
+    def _missing(
+        self, process: _Process, pid: bytes, is_client: bool, found: "re.Match[bytes]"
+    ) -> list[Told]:
+        """A ReadyForQuery that isn't followed by the note of its query: that line is missing."""
+        waits = found[0].startswith((b"read pkt='Z'", b"pop_outstanding"))
+        if found[0].startswith(b"unexpected"):
+            return []
+        if (not is_client and waits) or (is_client and found[0].startswith(b"query time")):
+            return []
+        return [self._unpaired(process, pid)]
+
+    def _unpaired(self, process: _Process, pid: bytes) -> Told:
+        assert process.open is not None
+        (server, time), process.open = process.open, None
+        event = {"event": "unpaired", "connection": server.decode()}
+        return time, {"source": "pgbouncer", "sidecar": pid.decode()} | event
 
     def _client(
-        self, pid: bytes, pointer: bytes, socket: "re.Match[bytes]", found: "re.Match[bytes]"
+        self,
+        process: _Process,
+        key: tuple[bytes, bytes],
+        socket: "re.Match[bytes]",
+        found: "re.Match[bytes]",
     ) -> dict[str, Any] | None:
+        if found[0].startswith(b"unexpected"):
+            return None  # stands between the two
+        before, process.ready = process.ready, None
+        answered, process.answered = process.answered, None
         if found["packet"] is not None:
-            if found["packet"] in _BEGINS_TRANSACTION:
-                self._idle.discard((pid, pointer))
+            begins = found["packet"] in _BEGINS_TRANSACTION
+            self._sent[key] = begins or bool(self._sent.get(key))
+            return None
+        if found[0].startswith(b"query time"):
+            process.answered, process.open = before, None
             return None
         server = found["server"]
         event = "link"
         if server is None:
-            event, server = "served", self._ready.get(pid)
-            if (pid, pointer) in self._idle:
+            event, server = "served", answered
+            # Nothing seen at all: a line is missing, and it has made one.
+            if self._sent.get(key, True) is False:
+                self._sent[key] = None
                 return None
-            self._idle.add((pid, pointer))
+            self._sent[key] = None
         try:
             address = canonical_address(socket["host"].decode())
         except ValueError:
             return None
         return {
             "event": event,
-            "connection": pointer.decode(),
+            "connection": key[1].decode(),
             "client_addr": address,
             "client_port": int(socket["port"]),
             "detail": None if server is None else server.decode(),
         }
 
     def _server(
-        self, pid: bytes, pointer: bytes, found: "re.Match[bytes]"
+        self, process: _Process, pointer: bytes, time: str, found: "re.Match[bytes]"
     ) -> dict[str, Any] | None:
-        if found[0].startswith(b"read"):
-            self._ready[pid] = pointer
+        said = found[0]
+        if said.startswith(b"pop_outstanding"):
+            return None  # stands between the two
+        process.ready = process.answered = None
+        if said.startswith(b"read"):
+            if pointer in process.expected:
+                process.expected.discard(pointer)
+                return None
+            process.ready, process.open = pointer, (pointer, time)
             return None
+        if said.startswith(b"server login ok"):
+            process.open = None  # the first ReadyForQuery ends the login
+            return None
+        process.expected.add(pointer)
         applied = found["set"] or found["own"]
         return {
             "event": "pooler-query" if found["set"] is None else "replay",

@@ -109,10 +109,8 @@ def parse_log(
             rejects.append(Reject(at, line, paired))
             continue
         if paired is not None:
-            stamp, told = paired
-            stamps.append(stamp)
-            rows.append(told | {"source_file": path, "source_offset": at})
-            continue
+            stamps += [stamp for stamp, _ in paired]
+            rows += [told | {"source_file": path, "source_offset": at} for _, told in paired]
         interesting = any(mark in line for mark in _INTERESTING)
         if not interesting and line[4:5] == b"-" and line[10:11] == b" ":
             continue

@@ -83,7 +83,7 @@ EVENT_SCHEMA = pa.schema(
         ("source", TEXT),  # identity | pgbouncer
         ("event", TEXT),  # open close identify drift start stop heartbeat | client-login
         #                   client-close server-connect server-close process-up too-long-value
-        #                   link served replay pooler-query (verbose=2)
+        #                   link served replay pooler-query unpaired (verbose=2)
         ("ts", TIME),
         ("sidecar", TEXT),  # identity: the emitter; pooler: its process id
         ("sidecar_seq", pa.int64()),

@@ -346,8 +346,7 @@ class World:
             if not free and len(self.backends) >= self.setting.backends:
                 return False
             # The last one used is used again first.
-            held = max(free, key=lambda x: x.idle_since) if free else self.connect()
-            self.link(one, held)
+            self.link(one, max(free, key=lambda x: x.idle_since) if free else self.connect())
         held = one.backend
         assert held is not None
         one.plan = list(self.plan(one))
@@ -410,7 +409,13 @@ class World:
             if chance < 0.3:
                 yield from ("set", "own") if self.random.random() < 0.5 else ("set",)
                 return
-            yield from ("begin", "local", "read", "read", self.random.choice(["commit", "rollback"]))
+            yield from (
+                "begin",
+                "local",
+                "read",
+                "read",
+                self.random.choice(["commit", "rollback"]),
+            )
             return
         if self.setting.mode == "statement" or chance < 0.55:
             yield "fail" if chance < 0.05 else "read"
@@ -473,10 +478,9 @@ class World:
             )
             self.done += 1
             return
-        if one.is_tagged:
+        if one.is_tagged and form.endswith(";"):
             # The sidecar sees it coming only in the pooler's exact form.
-            if form.endswith(";"):
-                self.drift(one, "form")
+            self.drift(one, "form")
         held.name = cut(victim.name)
         self.audit(held, "SET", form.format(victim.name) + ("" if form.endswith(";") else mark))
         self.renamed(one, held)
@@ -490,7 +494,10 @@ class World:
     def drift(self, one: Client, reason: str, name: str = "") -> None:
         one.drifted = True
         self.say(
-            "drift", connection=one.connection, reason=reason, **({"application_name": name} if name else {})
+            "drift",
+            connection=one.connection,
+            reason=reason,
+            **({"application_name": name} if name else {}),
         )
 
     def retag(self, one: Client, held: Backend, *, first: bool) -> None:
@@ -537,14 +544,13 @@ class World:
         held.idle_since = self.now
         if one.is_tagged and (one.drifted or one.wants is not None):
             # The next message brings the sidecar's own SET first, wherever that is.
-            if self.begin_own(one):
-                return
+            self.begin_own(one)
 
-    def begin_own(self, one: Client) -> bool:
+    def begin_own(self, one: Client) -> None:
         """The sidecar's SET in a transaction of its own, on whatever backend is free."""
         free = [x for x in self.backends if x.client is None]
         if not free:
-            return False
+            return
         held = self.random.choice(free)
         self.link(one, held)
         held.transaction += 1
@@ -566,7 +572,6 @@ class World:
         if self.setting.mode != "session":
             one.backend, held.client = None, None
         held.idle_since = self.now
-        return True
 
     # -- the pooler at verbose=2 --------------------------------------------------------------
 
@@ -652,7 +657,11 @@ class World:
 
     def write(self, directory: Path) -> tuple[Path, Path, Path]:
         """The server's log, the pooler's and the events."""
-        logs = (directory / "postgresql.csv", directory / "pgbouncer.log", directory / "events.jsonl")
+        logs = (
+            directory / "postgresql.csv",
+            directory / "pgbouncer.log",
+            directory / "events.jsonl",
+        )
         lines = self.postgres, self.pooler, [json.dumps(one) for one in self.events]
         for path, content in zip(logs, damaged(self, lines), strict=True):
             path.write_text("\n".join(content) + "\n", "utf-8")

@@ -160,6 +160,7 @@ def test_no_statement_is_joined_with_anothers_transaction(
         np.array(is_client, bool),
         every,
         every,
+        np.zeros(len(every), np.int64),
         applied,
         np.array(since),
         np.array(until),
