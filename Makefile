@@ -28,7 +28,8 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
 
-prove: $(STAMP) servers  ## the long proofs: more than 100,000 statements, a gigabyte of COPY
+prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 100,000 real ones, a gigabyte of COPY
+	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 
 drivers: $(STAMP) servers  ## node-postgres and JDBC through the sidecar

@@ -214,11 +214,12 @@ class Correlator:
         rows = batch.audit_rows
         label = runs.label[rows]
         named = self._labels.whose()
-        sessions = len(named) * 2 + session_of[rows]
         whose = np.where(label >= 0, named[np.maximum(label, 0)], -1)
         doubt = known.doubtful | known.unsure_worker | known.leaked | known.overlong | known.unnamed
         sure = known.labelled & known.has_key & (known.matches == 1) & ~doubt
-        return Clients(np.where(known.unpooled, -2 - sessions, whose), known.unpooled | sure)
+        return Clients(
+            np.where(known.unpooled, -2 - session_of[rows], whose), known.unpooled | sure
+        )
 
     def _compare(
         self, batch: LogBatch, session_of: Ints, known: Known, client: Ints, claimed: Claimed
@@ -263,6 +264,10 @@ class Correlator:
         times, ends = batch.time_us[rows], batch.time_end_us[rows]
         client, matches = self._served.join(key, pool, times, ends)
         by_tag = take(self._evidence.connection_of >= 0, np.maximum(key, 0)) & (key >= 0)
+        # A sidecar's client has its tag in front of every name that is its own.
+        untagged = (client >= 0) & ~by_tag & ~unpooled
+        untagged &= take(self._evidence.client_tag >= 0, np.maximum(client, 0))
+        client[untagged], matches[untagged] = -1, 0
         self._by_own_tag(unpooled, key, self._labels.keys()[name], times, ends, client, matches)
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)

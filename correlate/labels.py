@@ -144,7 +144,7 @@ class Labels:
         """Per name code a number of the client that it stands for; names of one connection have one."""
         connections = self.connections()
         names = np.arange(len(connections))
-        return np.where(connections >= 0, len(connections) + connections, names)
+        return np.where(connections >= 0, 2 * connections + 1, 2 * names)
 
     def announcing(self, label: Ints) -> Bools:
         """Which records are the sidecar's own SET of a later tag: the first that bears it.

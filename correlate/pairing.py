@@ -199,11 +199,13 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     # transaction may be that of one which isn't there.
     at = np.maximum(only, 0)
     sure = (only >= 0) & inside
-    if not server.links:
-        sure &= records.time_end_us + records.slack_us < server.until_us[at]
-    # The first of a stretch may follow one that isn't there.
-    first = np.append(False, server.stretch[1:] != server.stretch[:-1])[at]
-    sure &= ~first | (records.time_us - records.slack_us > server.since_us[at])
+    new = server.stretch[1:] != server.stretch[:-1]
+    ends = _ends(server) if server.links else np.ones(total, bool)
+    sure &= ~ends[at] | (records.time_end_us + records.slack_us < server.until_us[at])
+    # A stretch may follow a transaction that isn't there.
+    begun = np.maximum.accumulate(np.where(np.append(False, new), np.arange(total), 0))
+    begun_us = np.where(begun > 0, server.since_us[begun], -_NEVER)
+    sure &= records.time_us - records.slack_us > begun_us[at]
     only = np.where(sure, only, -1)
     for row in np.flatnonzero((only < 0) & records.is_replay & inside).tolist():
         only[row] = _by_text(server, records.texts[row], int(lo[row]), int(hi[row]))
@@ -231,6 +233,16 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     found = np.where(alone, only, found)
     _carry(records.transaction, witness, own, stretch, barrier, broken, chain)
     return found
+
+
+def _ends(server: ServerConnection) -> Bools:
+    """Transactions after which a client's may be missing: the next one is another stretch's."""
+    total = len(server.stretch)
+    later = np.where(server.is_client, np.arange(total), total)
+    following = np.minimum.accumulate(later[::-1])[::-1]
+    following = np.append(following[1:], total)
+    stretch = np.append(server.stretch, server.stretch[-1:])
+    return np.asarray(stretch[following] != server.stretch)
 
 
 def _is_own(server: ServerConnection, place: Ints, records: SessionRecords) -> Bools:

@@ -11,10 +11,8 @@ WITH links AS (
               PARTITION BY source_file, sidecar, connection ORDER BY seq) AS linked
   FROM events WHERE source = 'pgbouncer' AND event IN ('link', 'served')
 ), told AS (
-  -- Where the lines' order doesn't tell the server connection, the client's last link does; where
-  -- the two disagree, a line is missing.
-  SELECT *, CASE WHEN coalesce(detail = linked, true) THEN coalesce(detail, linked) END AS pointer
-  FROM links
+  -- Where the lines' order doesn't tell the server connection, the client's last link does.
+  SELECT *, coalesce(detail, linked) AS pointer FROM links
 ), lost AS (
   SELECT source_file, sidecar, seq FROM told WHERE pointer IS NULL
 ), all_events AS (

@@ -101,6 +101,8 @@ class OpenSession:
     fresh: bool
     pure: bool
     """All records of the current transaction so far have the replay's form."""
+    opener_form: bool
+    """The current transaction's first record has it, and isn't the sidecar's own."""
 
 
 @dataclass(slots=True)
@@ -212,7 +214,9 @@ class _Scan:
         # Whether the transaction began with a replay's form: then what follows in it is no
         # pooler's doing, nor was the beginning.
         opener_form = np.where(
-            self.transaction_begin >= 0, form[np.maximum(self.transaction_begin, 0)], False
+            self.transaction_begin >= 0,
+            form[np.maximum(self.transaction_begin, 0)],
+            self._carry("opener_form", 0).astype(bool),
         )
         self.opener_form = opener_form
 
@@ -337,6 +341,7 @@ class _Scan:
         if not self.n:
             return
         lasts = np.append(self.heads[1:], self.n) - 1
+        begun = self.transaction_begin
         ended_sessions = set(self.session[np.isin(self.order, np.flatnonzero(ended))].tolist())
         for at in lasts.tolist():
             code = int(self.session[at])
@@ -357,4 +362,8 @@ class _Scan:
                 drift=bool(self.drift[at]),
                 fresh=bool(self.fresh[at]),
                 pure=bool(self.pure[at]),
+                opener_form=bool(
+                    self.opener_form[at]
+                    and not (begun[at] >= 0 and self.switch[max(int(begun[at]), 0)])
+                ),
             )

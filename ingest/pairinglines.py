@@ -34,7 +34,7 @@ _CLIENT = re.compile(
 _SERVER = re.compile(
     rb"varcache_apply: (?P<set>.*)|read pkt='Z',.*|(?:P: checking|resetting): (?P<own>.*)"
     rb"|server connect ok, send exec_on_connect|server login ok, start accepting queries"
-    rb"|pop_outstanding_request: .*",
+    rb"|pop_outstanding_request: .*|release_server: .*",
     re.DOTALL,
 )
 _MARKS = (
@@ -49,6 +49,7 @@ _MARKS = (
     b" server login ok, ",
     b" pop_outstanding_request: ",
     b" unexpected ReadyForQuery",
+    b" release_server: ",
 )
 _BEGINS_TRANSACTION = frozenset({b"Q", b"P", b"B", b"D", b"E", b"F"})
 AMBIGUOUS = "can be read in more than one way"
@@ -66,6 +67,8 @@ class _Process:
     """The same, when the line before noted the time of a query."""
     expected: set[bytes] = field(default_factory=set)
     """Server connections whose next ReadyForQuery is the pooler's own."""
+    inside: set[bytes] = field(default_factory=set)
+    """Server connections that answered a query, and whose transaction isn't over."""
     open: tuple[bytes, str] | None = None
     """A ReadyForQuery that hasn't been accounted for yet, and its time."""
 
@@ -162,11 +165,14 @@ class PairingLines:
             return None
         if found[0].startswith(b"query time"):
             process.answered, process.open = before, None
+            if before is not None:
+                process.inside.add(before)
             return None
         server = found["server"]
         event = "link"
         if server is None:
             event, server = "served", answered
+            process.inside.discard(answered or b"")
             # Nothing seen at all: a line is missing, and it has made one.
             if self._sent.get(key, True) is False:
                 self._sent[key] = None
@@ -197,6 +203,12 @@ class PairingLines:
                 return None
             process.ready, process.open = pointer, (pointer, time)
             return None
+        if said.startswith(b"release_server"):
+            if pointer not in process.inside:
+                return None
+            # It is given back in the middle of a transaction: the note of its end is missing.
+            process.inside.discard(pointer)
+            return {"event": "unpaired", "connection": pointer.decode()}
         if said.startswith(b"server login ok"):
             process.open = None  # the first ReadyForQuery ends the login
             return None

@@ -407,7 +407,7 @@ class World:
             return
         if one.kind == "web" and chance < 0.6:
             if chance < 0.3:
-                yield from ("set", "own") if self.random.random() < 0.5 else ("set",)
+                yield "set"
                 return
             yield from (
                 "begin",
@@ -434,7 +434,7 @@ class World:
         assert held is not None
         self.tick()
         if one.is_tagged and (one.drifted or one.wants is not None):
-            self.retag(one, held, first=what != "own")
+            self.retag(one, held, alone=what == "begin" or not self.inside(held))
         mark = f"/* truth:{one.truth} */"
         victim = self.random.choice(self.clients)
         if what == "read":
@@ -500,9 +500,8 @@ class World:
             **({"application_name": name} if name else {}),
         )
 
-    def retag(self, one: Client, held: Backend, *, first: bool) -> None:
+    def retag(self, one: Client, held: Backend, *, alone: bool) -> None:
         """The sidecar sets a new tag, before anything else of the client's goes on."""
-        del first
         actor = one.wants or one.truth
         one.tag = self.new_tag()
         suffix = f" - 127.0.0.1:{one.port}" if self.setting.add_host else ""
@@ -513,7 +512,7 @@ class World:
         self.audit(held, "SET", f"SET application_name='{one.mine}';")
         one.name = held.known = held.name
         one.drifted, one.wants = False, None
-        if not self.inside(held):
+        if alone:
             self.between(one, held)
         self.tick()
 
