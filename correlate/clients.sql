@@ -29,6 +29,7 @@ CREATE OR REPLACE TEMP TABLE clients AS
 WITH named AS (
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          i.seq AS identity_seq, i.application_name,
+         c.since AS connected,
          greatest(c.since, i.since) AS since, least(c.until, i.pooled_until) AS until,
          i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn,
          i.tag, i.open_seq
@@ -47,7 +48,8 @@ WITH named AS (
   UNION ALL BY NAME
   -- Through a unix socket all connections of a sidecar have one endpoint; its tags tell them apart.
   SELECT i.client_addr, i.client_port, i.database, i.db_role, i.seq AS identity_seq,
-         i.application_name, i.since, least(i.until, (SELECT until FROM coverage)) AS until,
+         i.application_name, date_trunc('millisecond', i.opened) AS connected,
+         i.since, least(i.until, (SELECT until FROM coverage)) AS until,
          i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn,
          i.tag, i.open_seq
   FROM identities i
@@ -57,7 +59,7 @@ WITH named AS (
                   AND c.since <= i.until AND c.until >= i.since)
   UNION ALL BY NAME
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
-         c.since, c.until
+         c.since AS connected, c.since, c.until
   FROM pooler_clients c
   WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
     AND NOT (c.client_addr LIKE 'unix%'
@@ -69,7 +71,7 @@ WITH named AS (
   -- What the sidecar said ended before the connection did, or before its next word: somebody is
   -- there, unidentified.
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
-         n.named_until + INTERVAL 1 MICROSECOND AS since,
+         c.since AS connected, n.named_until + INTERVAL 1 MICROSECOND AS since,
          coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until) AS until
   FROM pooler_clients c
   JOIN (SELECT pooler_seq, max(until) OVER w AS named_until, lead(since) OVER w AS next_since
@@ -80,7 +82,7 @@ WITH named AS (
    AND n.named_until < coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until)
   UNION ALL BY NAME
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
-         c.since, n.named_since - INTERVAL 1 MICROSECOND AS until
+         c.since AS connected, c.since, n.named_since - INTERVAL 1 MICROSECOND AS until
   FROM pooler_clients c
   JOIN (SELECT pooler_seq, min(since) AS named_since FROM named GROUP BY pooler_seq) n
     ON n.pooler_seq = c.seq AND n.named_since > c.since

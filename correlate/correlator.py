@@ -164,7 +164,13 @@ class Correlator:
         borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
         known, client = self._known(batch, served_as, name_of, borne, runs, empties, unsure)
         links = self._linked.find(
-            batch, session_of, self._sessions.open, transaction, runs.replay, known.pool
+            batch,
+            session_of,
+            self._sessions.open,
+            transaction,
+            runs.replay,
+            known.pool,
+            self._labels.keys()[name_of[batch.audit_rows]],
         )
         self._linked.forget(session_of, ended)
         self._note_links(known, client, links)
@@ -199,7 +205,7 @@ class Correlator:
         if not found.any():
             return
         at, other = np.maximum(links.client, 0), np.maximum(client, 0)
-        known.link_named = found & self._served.named[at]
+        known.link_named = found & self._served.named[at] & links.person
         known.link_held = links.held & (self._rules.pooler.mode == "session")
         actors: dict[str | None, int] = {None: -1}
         of_client = np.array(
@@ -264,6 +270,12 @@ class Correlator:
         times, ends = batch.time_us[rows], batch.time_end_us[rows]
         client, matches = self._served.join(key, pool, times, ends)
         by_tag = take(self._evidence.connection_of >= 0, np.maximum(key, 0)) & (key >= 0)
+        # A name that was replayed before its client connected is another's, who had that port before.
+        older = labelled & (client >= 0)
+        if older.any():
+            connected = self._evidence.client_connected_us[np.maximum(client, 0)]
+            older &= runs.opened_us[rows] + (ends - times) < connected
+        client[older], matches[older] = -1, 0
         # A sidecar's client has its tag in front of every name that is its own.
         untagged = (client >= 0) & ~by_tag & ~unpooled
         untagged &= take(self._evidence.client_tag >= 0, np.maximum(client, 0))

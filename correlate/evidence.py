@@ -150,6 +150,8 @@ class Evidence:
         """Keys of tags that a connection didn't begin with: their first SET is the sidecar's own."""
         self.client_pool = _ints(self.clients, "pool", -1)
         self.client_since_us = _ints(self.clients, "since", -(2**62))
+        self.client_connected_us = _ints(self.clients, "connected", -(2**62))
+        """When each one's connection to the pooler began."""
         self.client_until_us = _ints(self.clients, "until", 2**62)
         self.client_opened_us = _ints(self.clients, "opened", -1)
         self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()

@@ -89,8 +89,8 @@ SELECT * EXCLUDE (next_word, next_event, next_open, known_until, sidecar_end, po
        date_trunc('millisecond', ts) AS since,
        least(next_word, next_open, known_until, sidecar_end) AS until,
        -- Behind a pooler, its own word on when a connection closed is the better one: what the
-       -- client sent last may be logged after the sidecar saw it leave.
-       least(CASE WHEN next_event <> 'close' THEN next_word END,
+       -- client sent last may be logged after the sidecar saw it leave. But it may be missing.
+       least(next_word + CASE WHEN next_event = 'close' THEN INTERVAL 10 SECONDS ELSE INTERVAL 0 SECONDS END,
              next_open, known_until, CASE WHEN next_event = 'close' THEN NULL ELSE sidecar_end END,
              pooler_up) AS pooled_until
 FROM bounded;

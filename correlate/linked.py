@@ -17,6 +17,7 @@ from scalple.correlate.logbatch import (
     LogBatch,
     codes_of,
     dictionary_encoded,
+    take,
     where_true,
 )
 from scalple.correlate.pairing import Chain, SessionRecords, may_end_several, pair
@@ -34,6 +35,8 @@ class Links:
     """Number of the event in the view `evidence`, or -1."""
     held: Bools
     """The server connection was that client's before the statement and after it."""
+    person: Bools
+    """Who is behind the client at that moment is known as well."""
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Linked:
         transaction: Ints,
         replay: Bools,
         pool: Ints,
+        name_key: Ints,
     ) -> Links:
         """Clients of the batch's pgAudit records.
 
@@ -67,12 +71,13 @@ class Linked:
             transaction: number of the virtual transaction, for each record; -1 if unknown.
             replay: which records have the form in which the pooler applies settings.
             pool: pool of each pgAudit record; negative if there is none.
+            name_key: key of the application_name that each pgAudit record bears, or -1.
         """
         rows = batch.audit_rows
         n = len(rows)
         nothing = np.full(n, -1)
         if not self.evidence.pairing:
-            return Links(nothing, nothing, np.zeros(n, bool))
+            return Links(nothing, nothing, np.zeros(n, bool), np.zeros(n, bool))
         key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
         until = np.full(n, 2**62)
         self._begin(batch, session_of, transaction)
@@ -108,8 +113,35 @@ class Linked:
         times = np.minimum(batch.time_us[rows], until)
         ends = np.minimum(batch.time_end_us[rows], until)
         client, matches = self.served.join(key, pool, times, ends)
-        one = matches == 1
-        return Links(np.where(one, client, -1), np.where(one, seq, -1), held & one)
+        found = np.where(matches >= 1, client, -1)
+        person = self._by_tag(found, matches, pool, times, ends, name_key)
+        joined = found >= 0
+        return Links(found, np.where(joined, seq, -1), held & joined, person)
+
+    def _by_tag(
+        self, client: Ints, matches: Ints, pool: Ints, times: Ints, ends: Ints, name_key: Ints
+    ) -> Bools:
+        """Whether it is known who was behind each client; a tagged one is found by its tag.
+
+        Times only tell the connection: the person may have changed in that very millisecond, or the
+        event that says so may be missing. The name that the record bears tells the person.
+        """
+        evidence = self.evidence
+        person: Bools = (client >= 0) & (matches == 1)
+        tagged = np.flatnonzero(
+            (client >= 0) & take(evidence.client_tag >= 0, np.maximum(client, 0))
+        )
+        if not len(tagged):
+            return person
+        person[tagged] = False
+        own = evidence.connection_of[evidence.client_tag[client[tagged]]]
+        borne = name_key[tagged]
+        same = (borne >= 0) & (evidence.connection_of[np.maximum(borne, 0)] == own)
+        rows = tagged[same]
+        found, count = self.served.join(name_key[rows], pool[rows], times[rows], ends[rows])
+        sure = count == 1
+        client[rows[sure]], person[rows[sure]] = found[sure], True
+        return person
 
     def _begin(self, batch: LogBatch, session_of: Ints, transaction: Ints) -> None:
         """Where the numbering starts: a client is authorized in the session's very first transaction

@@ -14,7 +14,9 @@ WITH links AS (
   -- Where the lines' order doesn't tell the server connection, the client's last link does.
   SELECT *, coalesce(detail, linked) AS pointer FROM links
 ), lost AS (
-  SELECT source_file, sidecar, seq FROM told WHERE pointer IS NULL
+  SELECT source_file, sidecar, seq, ts AS lost_at,
+         row_number() OVER (PARTITION BY source_file, sidecar ORDER BY seq) AS losses
+  FROM told WHERE pointer IS NULL
 ), all_events AS (
   SELECT seq, event, ts, source_file, sidecar, pointer, client_addr, client_port, NULL AS applied
   FROM told WHERE pointer IS NOT NULL
@@ -25,14 +27,15 @@ WITH links AS (
   SELECT seq, event, ts, source_file, sidecar, connection, client_addr, client_port, NULL
   FROM events WHERE source = 'pgbouncer' AND event = 'server-connect'
 )
-SELECT *,
+SELECT e.*,
        count(*) FILTER (event = 'server-connect') OVER life AS life,
-       count(*) FILTER (event = 'unpaired') OVER life
-         + (SELECT count(*) FROM lost l WHERE l.source_file = e.source_file
-              AND l.sidecar = e.sidecar AND l.seq < e.seq) AS stretch,
-       lag(ts) OVER life AS before
+       count(*) FILTER (event = 'unpaired') OVER life + coalesce(l.losses, 0) AS stretch,
+       -- What was lost may have been this connection's.
+       greatest(lag(ts) OVER life, l.lost_at) AS before
 FROM all_events e
-WINDOW life AS (PARTITION BY source_file, sidecar, pointer ORDER BY seq);
+ASOF LEFT JOIN lost l
+  ON l.source_file = e.source_file AND l.sidecar = e.sidecar AND e.seq > l.seq
+WINDOW life AS (PARTITION BY e.source_file, e.sidecar, pointer ORDER BY e.seq);
 
 CREATE OR REPLACE TEMP TABLE server_lives AS
 SELECT row_number() OVER (ORDER BY seq) - 1 AS server, *,
