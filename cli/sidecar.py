@@ -120,6 +120,7 @@ def settings_of(section: SidecarSection) -> Settings:
         events=Path(section.events),
         name=section.name,
         strict=section.strict,
+        private_statements=section.prepared_statements == "private",
         on_event_failure=section.on_event_failure,
         heartbeat_s=section.heartbeat_s,
         startup_timeout_s=section.startup_timeout_s,

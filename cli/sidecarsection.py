@@ -63,6 +63,7 @@ class SidecarSection(Section):
     end_revoked: bool = False
     application_name_pattern: str | None = None
     strict: bool = False
+    prepared_statements: Literal["shared", "private"] = "shared"
     on_event_failure: Literal["refuse", "pass"] = "refuse"
     heartbeat_s: Annotated[int, Field(ge=1, le=3600)] = 10
     startup_timeout_s: Seconds = 10

@@ -117,5 +117,5 @@ CREATE OR REPLACE TEMP TABLE unannounced AS
 SELECT pool, since, until FROM clients WHERE pool IS NOT NULL AND tag IS NULL;
 
 CREATE OR REPLACE TEMP TABLE drifted AS
-SELECT p.pool, d.since, d.until
+SELECT p.pool, d.since, d.until, d.tail
 FROM drifts d JOIN served_by p ON p.database = d.database AND p.db_role = d.db_role;

@@ -63,11 +63,20 @@ class ClosedPools:
 
     unannounced: Spans
     drifted: Spans
+    tails: dict[int, Ints]
+    """Per pool, ascending, when drifted clients ended whose statements may have gone on: that concerns
+    the server sessions that were there."""
     seen: tuple[int, int] | None
     """From when to when the pooler's log shows all clients; None if never."""
 
-    def why_open(self, pool: Ints, time_us: Ints, time_end_us: Ints) -> Ints:
-        """CLOSED or the reason why not, for each statement of a pool (negative: none)."""
+    def why_open(self, pool: Ints, time_us: Ints, time_end_us: Ints, session_us: Ints) -> Ints:
+        """CLOSED or the reason why not, for each statement of a pool (negative: none).
+
+        Args:
+            pool: pool of each statement.
+            time_us, time_end_us: from when to when it can have run.
+            session_us: when its session began at the earliest.
+        """
         reason = np.full(len(pool), UNSEEN, np.int64)
         if self.seen is None:
             return reason
@@ -80,5 +89,10 @@ class ClosedPools:
             for spans, why in ((self.drifted, DRIFTED), (self.unannounced, UNANNOUNCED)):
                 if one in spans:
                     found[touched(spans[one], begin, end)] = why
+            if one in self.tails:
+                tails = self.tails[one]
+                last = np.searchsorted(tails, end, side="right") - 1
+                lasting = (last >= 0) & (tails[np.maximum(last, 0)] >= session_us[here])
+                found[lasting & (found == CLOSED)] = DRIFTED
             reason[here] = found
         return reason

@@ -299,6 +299,7 @@ class Correlator:
         # Whoever was served may have gone before the statement was logged. All that is sure is that
         # it began after its run was opened.
         since = np.minimum(runs.opened_us[rows], times)
+        begun = np.array([one.begun_us for one in sessions], np.int64)[position]
         unplaced = np.array([one.pool == UNKNOWN for one in sessions], bool)[position]
         leaked, overlong, unnamed = self._doubts.apply(
             rows,
@@ -335,7 +336,7 @@ class Correlator:
             labelled=labelled,
             has_key=(key >= 0) | cut,
             by_tag=by_tag & ~unpooled,
-            pool_open=self._why_open(batch, unplaced, pool, since, ends),
+            pool_open=self._why_open(batch, unplaced, pool, since, ends, begun),
             matches=matches,
             client=client,
             client_named=served & take(self._served.named, at),
@@ -384,7 +385,13 @@ class Correlator:
             )
 
     def _why_open(
-        self, batch: LogBatch, unplaced: Bools, pool: Ints, time_us: Ints, time_end_us: Ints
+        self,
+        batch: LogBatch,
+        unplaced: Bools,
+        pool: Ints,
+        time_us: Ints,
+        time_end_us: Ints,
+        session_us: Ints,
     ) -> Ints:
         """The reason why a tag proves nothing there, or NONE.
 
@@ -394,8 +401,9 @@ class Correlator:
             pool: pool of each statement.
             time_us: when the statement can have begun at the earliest.
             time_end_us: when it was logged at the latest.
+            session_us: when its session began at the earliest.
         """
-        reason = self._evidence.closed.why_open(pool, time_us, time_end_us)
+        reason = self._evidence.closed.why_open(pool, time_us, time_end_us, session_us)
         reasons = np.full(UNSEEN + 1, rules_of.NONE)
         reasons[UNANNOUNCED] = rules_of.UNANNOUNCED_CLIENT
         reasons[DRIFTED] = rules_of.DRIFTED_CLIENT

@@ -8,6 +8,7 @@ DuckDB is used as a calculator in memory: no file, no extension, no network.
 """
 
 from importlib import resources
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -82,7 +83,10 @@ class Evidence:
         self.pairing = Pairing.read(con, self.endpoints)
         """Who was on which server connection, as the pooler's log says at `verbose=2`."""
         self.closed = ClosedPools(
-            self._spans(con, "unannounced"), self._spans(con, "drifted"), self._seen_since_us
+            self._spans(con, "unannounced"),
+            self._spans(con, "drifted"),
+            self._tails(con),
+            self._seen_since_us,
         )
         con.close()
 
@@ -164,6 +168,14 @@ class Evidence:
             for key, word, begin in zip(self.client_tag, first, opened, strict=True)
             if key >= 0 and word != begin
         }
+
+    def _tails(self, con: duckdb.DuckDBPyConnection) -> dict[int, np.ndarray[Any, Any]]:
+        """Per pool when clients ended whose statements went on."""
+        rows = con.sql(
+            "SELECT pool, list(epoch_us(tail) ORDER BY tail) FROM drifted WHERE tail IS NOT NULL "
+            "GROUP BY pool"
+        ).fetchall()
+        return {pool: np.array(tails, np.int64) for pool, tails in rows}
 
     def _spans(self, con: duckdb.DuckDBPyConnection, table: str) -> Spans:
         """Spans of time, per pool."""

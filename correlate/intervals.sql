@@ -105,17 +105,31 @@ WITH harmful AS (
     FROM identity_events WHERE event = 'drift')
   WHERE coalesce(reason, '') <> 'changed'
      OR split_part(application_name, ' ', 1) IN (SELECT tag FROM identity_events)
+), ended AS (
+  SELECT d.*,
+         -- The next word that ends it, and whether what the client had sent was still being worked off.
+         (SELECT min_by(struct_pack(ts := w.ts,
+                                    pending := w.event = 'close' AND json_valid(w.detail)
+                                      AND coalesce(json_extract_string(w.detail, '$.pending') = 'true',
+                                                   false)),
+                        w.sidecar_seq)
+          FROM identity_events w
+          WHERE w.sidecar = d.sidecar AND w.life = d.life AND w.connection = d.connection
+            AND w.sidecar_seq > d.sidecar_seq
+            AND (w.event = 'close'
+                 OR w.event = 'identify' AND coalesce(d.reason, '') <> 'not-held')) AS word,
+         (SELECT min(e.ends_at) FROM sidecar_ends e
+          WHERE e.sidecar = d.sidecar AND coalesce(e.life = d.life, true) AND e.ends_at > d.ts)
+           AS sidecar_end
+  FROM harmful d
 )
 SELECT o.database, o.db_role, date_trunc('millisecond', d.ts) AS since,
-       least((SELECT min(w.ts) FROM identity_events w
-              WHERE w.sidecar = d.sidecar AND w.life = d.life AND w.connection = d.connection
-                AND w.sidecar_seq > d.sidecar_seq
-                AND (w.event = 'close'
-                     OR w.event = 'identify' AND coalesce(d.reason, '') <> 'not-held')),
-             (SELECT min(e.ends_at) FROM sidecar_ends e
-              WHERE e.sidecar = d.sidecar AND coalesce(e.life = d.life, true)
-                AND e.ends_at > d.ts)) AS until
-FROM harmful d
+       least(d.word.ts, d.sidecar_end) AS until,
+       -- The server goes on with what it has, however its client ended: sessions that were there then
+       -- may bear any name as long as they last.
+       CASE WHEN d.word.pending OR d.word IS NULL OR d.sidecar_end < d.word.ts
+            THEN least(d.word.ts, d.sidecar_end) END AS tail
+FROM ended d
 JOIN identity_events o
   ON o.event = 'open' AND o.sidecar = d.sidecar AND o.life = d.life AND o.connection = d.connection;
 

@@ -83,6 +83,8 @@ class Connection:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        self._cancels = False
+        """It brings a cancel request, and waits for upstream to close."""
         self._lingers = False
         """The client has gone, and what it sent hasn't been answered."""
 
@@ -237,6 +239,7 @@ class Connection:
             sidecar.variables,
             strict=sidecar.settings.strict,
             watched=self.tag is not None,
+            private_statements=sidecar.settings.private_statements,
         )
         self.send_server = transport.write
         forwarded = opening.forwarded(name) if name else opening.startup
@@ -317,6 +320,7 @@ class Connection:
 
     async def _cancel(self, packet: bytes) -> None:
         """Forward a cancel request to where its key is from, and wait for the end."""
+        self._cancels = True
         try:
             async with asyncio.timeout(self.sidecar.settings.connect_timeout_s):
                 upstream = self.sidecar.upstream
@@ -326,6 +330,10 @@ class Connection:
             self.close()
             return
         assert self.upstream.transport is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.sidecar.settings.connect_timeout_s, self.close)
         # The client waits for the end of its connection, which comes when upstream closes.
         self.upstream.transport.write(packet)
         self.sidecar.cancels += 1
@@ -395,8 +403,9 @@ class Connection:
 
     def hold(self, reason: int) -> None:
         """Don't read from the client."""
-        if not self._held and self.client.transport is not None:
-            self.client.transport.pause_reading()
+        transport = self.client.transport
+        if not self._held and transport is not None and not transport.is_closing():
+            transport.pause_reading()
         self._held |= reason
 
     def free(self, reason: int) -> None:
@@ -438,13 +447,20 @@ class Connection:
 
     def lost(self, side: Side) -> None:
         """One of the sockets has closed."""
+        if side is self.client and self._cancels:
+            # PgBouncer 1.18 dies of a cancel request whose client leaves first.
+            self.send_client = _nowhere
+            return
         if side is self.client and self._exchange is not None and self._exchange.at_large:
             # The server works off what it has: until then this client may be taken for another,
             # and its `close` must not say otherwise.
             if not self._lingers:
                 self._lingers = True
                 self.send_client = _nowhere
-                if not self._exchange.client_gone():
+                upstream = self.upstream.transport
+                if upstream is None or upstream.is_closing():
+                    self.close()
+                elif not self._exchange.client_gone():
                     # No end will come: it stays on record as drifted, without a `close`.
                     self._endpoint = None
                     self.close()
@@ -462,9 +478,12 @@ class Connection:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
+        pending = False
         if self._exchange is not None:
+            # However it ended: the server goes on with what it has.
+            pending = self._exchange.at_large
             self._exchange.close()
-        self._say_closed()
+        self._say_closed(pending=pending)
         self.sidecar.closed(self)
         for side in (self.upstream, self.client):
             if side.transport is not None and not side.transport.is_closing():
@@ -478,12 +497,11 @@ class Connection:
                 else:
                     side.transport.close()
 
-    def _say_closed(self) -> None:
+    def _say_closed(self, *, pending: bool = False) -> None:
         """The `close` event, before the endpoint can be anybody else's."""
         if self._endpoint is not None:
-            self.sidecar.events.write(
-                [{"event": "close", "connection": self.name, **self._endpoint}]
-            )
+            event = {"event": "close", "connection": self.name, **self._endpoint}
+            self.sidecar.events.write([event | ({"pending": True} if pending else {})])
             self._endpoint = None
 
 

@@ -68,6 +68,7 @@ class Exchange:
         variables: which settings change who it is.
         strict: drift ends the connection.
         watched: False for connections that are only passed on (replication, or untagged).
+        private_statements: nobody else's prepared statements can be meant by this client's names.
     """
 
     def __init__(
@@ -81,13 +82,14 @@ class Exchange:
         *,
         strict: bool = False,
         watched: bool = True,
+        private_statements: bool = False,
     ) -> None:
         self.ready = False
         """The login is over."""
         self._owner = owner
         self._strict = strict
         self._watched = watched
-        self._reader = Reader(variables)
+        self._reader = Reader(variables, private=private_statements)
         self._whose = Whose(identity, owner.who_is)
         # The tag.
         self._tagging = Tagging(tag, name, new_name)
@@ -185,6 +187,8 @@ class Exchange:
     def close(self) -> None:
         """The connection has ended; nothing is sent any more."""
         self._closing = True
+        self._reader.forget()
+        self._waiting.clear()
         if self._held:
             self._owner.held_no_more(self._held)
             self._held = 0
@@ -480,6 +484,8 @@ class Exchange:
     def _parameter(self, body: bytes) -> bool:
         """A ParameterStatus; whether the client is to see it."""
         name, value = parameter_status(body)
+        if name == b"client_encoding":
+            self._reader.reads_utf8 = value.upper() in (b"UTF8", b"SQL_ASCII")
         if name != b"application_name":
             return True
         changed = self._tagging.report(value)

@@ -20,9 +20,17 @@ from scalple.ingest.variables import NOTHING, Effect, Setting, Variables
 
 REPLAY_FORM: Final = b"SET application_name="
 """How PgBouncer begins the SET that replays a client's name (src/varcache.c)."""
-_REMEMBERED_MAX = 1024
-_COMMITS = re.compile(rb"\b(?:do(?!\s+(?:nothing|update|instead|also)\b)|call)\b")
-"""DO blocks and procedures: they can commit, so that what they set stands in a transaction alone."""
+_REMEMBERED_MAX = 4096
+NAME_BYTES_MAX: Final = 63
+"""PostgreSQL knows statements and portals by so many bytes of their names (NAMEDATALEN - 1)."""
+_COMMITS = re.compile(
+    rb"\b(?:do(?!\s+(?:nothing|update|instead|also)\b)|call"
+    rb"|execute(?!\s+(?:function|procedure|on)\b))\b"
+)
+"""DO blocks and procedures: they can commit, so that what they set stands in a transaction alone. EXECUTE
+may run what another client has prepared on that server connection."""
+_LATER = (b"fetch", b"move", b"execute", b"commit", b"end", b"close")
+"""Statements that may run what an earlier one has only declared."""
 _SET_CONFIG = (2078).to_bytes(4)
 """pg_proc: set_config(text, text, boolean)."""
 _ANYTHING = Effect(alone=False, unclear=True, ends=True)
@@ -96,12 +104,23 @@ class Reader:
 
     Args:
         variables: which settings count.
+        private: nobody else's statements can be meant by the names that this client uses. Without
+            that they are another client's as soon as the transaction is over, and with it, in
+            transaction pooling, the server connection.
     """
 
-    def __init__(self, variables: Variables) -> None:
+    def __init__(self, variables: Variables, *, private: bool = False) -> None:
         self.variables = variables
+        self._private = private
+        self.reads_utf8 = True
+        """The client's texts are UTF-8."""
         self.used = False
         """The client has set an identity variable before."""
+        self._deferred = False
+        """A cursor, or a statement prepared by SQL, may set a variable when it is run."""
+        self._known: set[bytes] = set()
+        """Names that the client has given to statements: others are another client's, who had the
+        server connection before."""
         self._effects: dict[bytes, Effect] = {}
         """What prepared statements do to variables and transactions."""
         self._marks: dict[bytes, Mark] = {}
@@ -118,11 +137,12 @@ class Reader:
     @property
     def watches(self) -> bool:
         """Whether Bind, Execute and Close have to be read."""
-        return bool(self._marks or self._portals or self._portal_marks) or self._blind
+        return True
 
     def query(self, segment: Segment, text: bytes) -> None:
         """A simple query."""
         segment.formed |= Mark.FORM in _marks_of(text)
+        self._later(segment, text)
         if not self.variables.may_matter(text):
             return
         effect = self.variables.read(text)
@@ -130,6 +150,7 @@ class Reader:
             self._execute(segment, effect)
             acts = bool(effect.settings) or effect.unclear or segment.over
             segment.mixed |= acts and not effect.alone
+            self._deferred |= effect.unclear and _declares(text)
             # A simple query has no bind parameters.
             segment.unclear |= any(has_parameters(one) for one in effect.settings)
 
@@ -138,48 +159,70 @@ class Reader:
         parse = read_parse(body)
         if parse is None:
             return
-        marks = _marks_of(parse.text)
-        self._effects.pop(parse.statement, None)
+        if self._blind:
+            return
+        marks, name = _marks_of(parse.text), parse.statement[:NAME_BYTES_MAX]
+        # The server refuses a name that is taken: then the old statement stays.
+        taken = name in self._known and name != b""
+        self._known.add(name)
+        before = self._effects.pop(name, NOTHING)
         if self.variables.may_matter(parse.text):
             effect = self.variables.read(parse.text)
             if effect is not NOTHING:
-                self._effects[parse.statement] = typed(effect, parse.types)
+                self._effects[name] = typed(effect, parse.types)
                 marks |= Mark.SETS
+                self._deferred |= effect.unclear and _declares(parse.text)
+        if self._deferred and _runs_later(parse.text):
+            self._effects[name] = _ANYTHING
+            marks |= Mark.SETS
+        if taken and (before is not NOTHING or name in self._effects):
+            self._effects[name] = _ANYTHING
+            marks |= Mark.SETS
         if marks:
-            self._marks[parse.statement] = self._marks.get(parse.statement, _NO) | marks
-            self._harmless.discard(parse.statement)
-            self._blind |= len(self._marks) > _REMEMBERED_MAX
-        elif parse.statement in self._marks:
-            self._harmless.add(parse.statement)
+            self._marks[name] = self._marks.get(name, _NO) | marks
+            self._harmless.discard(name)
+        elif name in self._marks:
+            self._harmless.add(name)
+        if len(self._known) > _REMEMBERED_MAX:
+            self.forget()
 
     def bind(self, body: bytes) -> None:
         """A Bind message."""
         bind = read_bind(body)
         if bind is None:
             return
-        marks = _EVERY if self._blind else self._marks.get(bind.statement, _NO)
+        if self._blind:
+            return
+        portal, name = bind.portal[:NAME_BYTES_MAX], bind.statement[:NAME_BYTES_MAX]
+        # What another client has prepared there may be anything.
+        foreign = name not in self._known
+        marks = _EVERY if foreign else self._marks.get(name, _NO)
         if marks:
-            self._portal_marks[bind.portal] = self._portal_marks.get(bind.portal, _NO) | marks
-        if bind.portal in self._portals:
-            self._rebound.add(bind.portal)
-            if not bind.portal:  # a named one isn't replaced, that is an error
-                del self._portals[bind.portal]
-        effect = self._effects.get(bind.statement)
+            self._portal_marks[portal] = self._portal_marks.get(portal, _NO) | marks
+        if portal in self._portals:
+            self._rebound.add(portal)
+            if not portal:  # a named one isn't replaced, that is an error
+                del self._portals[portal]
+        effect = self._effects.get(name)
+        # A portal with a name can be fetched from by SQL, whenever.
+        self._deferred |= bool(portal) and (effect is not None or foreign)
         if effect is not None:
-            self._portals[bind.portal] = bound(effect, bind, self.variables)
-        elif self._blind or (bind.statement and Mark.SETS in marks):
+            self._portals[portal] = bound(effect, bind, self.variables)
+        elif foreign or (name and Mark.SETS in marks):
             # It once set a variable, and still does if the server refused what came after.
-            self._portals[bind.portal] = _ANYTHING
+            self._portals[portal] = _ANYTHING
+        if len(self._portals) + len(self._portal_marks) > _REMEMBERED_MAX:
+            self.forget()
 
     def execute(self, segment: Segment, body: bytes) -> None:
         """An Execute message."""
-        portal = body.partition(b"\0")[0]
+        portal = body.partition(b"\0")[0][:NAME_BYTES_MAX]
         marks = _EVERY if self._blind else self._portal_marks.get(portal, _NO)
         segment.formed |= Mark.FORM in marks
         segment.copies |= Mark.COPY in marks
         # What runs after a setting in one segment runs before a new tag can be set.
         segment.mixed |= segment.acts
-        self._execute(segment, self._portals.get(portal, NOTHING))
+        self._execute(segment, _ANYTHING if self._blind else self._portals.get(portal, NOTHING))
 
     def _execute(self, segment: Segment, effect: Effect) -> None:
         segment.over |= effect.ends and segment.scoped
@@ -187,6 +230,10 @@ class Reader:
             self.used = True
             segment.settings += effect.settings
             segment.unclear |= effect.unclear
+            if not self.reads_utf8:
+                # Whom these bytes name is known to the server only.
+                said = (one.value for one in effect.settings)
+                segment.unclear |= any(isinstance(one, str) and not one.isascii() for one in said)
 
     def function_call(self, segment: Segment, body: bytes) -> None:
         """A FunctionCall message."""
@@ -195,7 +242,7 @@ class Reader:
 
     def close(self, body: bytes) -> None:
         """A Close message."""
-        name = body[1:].partition(b"\0")[0]
+        name = body[1:].partition(b"\0")[0][:NAME_BYTES_MAX]
         if body[:1] == b"S" and name in self._marks:
             self._harmless.add(name)
         elif body[:1] == b"P" and name in self._portals:
@@ -203,9 +250,22 @@ class Reader:
 
     def unread(self, segment: Segment) -> None:
         """A message too large to be read: it may do anything."""
-        self._blind = True
+        self.forget()
         segment.mixed = segment.formed = True
         segment.unclear |= self.used
+
+    def forget(self) -> None:
+        """From here on any name may be anything."""
+        self._blind = True
+        for names in (self._known, self._harmless, self._rebound):
+            names.clear()
+        for known in (self._effects, self._marks, self._portals, self._portal_marks):
+            known.clear()
+
+    def _later(self, segment: Segment, text: bytes) -> None:
+        """A simple query that may run what was only declared before."""
+        if self._deferred and _runs_later(text):
+            self._execute(segment, _ANYTHING)
 
     def answered(self, *, failed: bool, idle: bool) -> None:
         """A segment has been answered: only one that succeeded has replaced names for sure."""
@@ -221,6 +281,21 @@ class Reader:
         if idle:  # portals end with their transaction
             self._portals.clear()
             self._portal_marks.clear()
+            if not self._private:
+                self._known.clear()
+                self._effects.clear()
+                self._marks.clear()
+
+
+def _declares(text: bytes) -> bool:
+    """Whether a text may only declare what another runs."""
+    lower = text.lower()
+    return b"declare" in lower or b"prepare" in lower
+
+
+def _runs_later(text: bytes) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in _LATER)
 
 
 def _marks_of(text: bytes) -> Mark:
@@ -228,7 +303,8 @@ def _marks_of(text: bytes) -> Mark:
     lower = text.lower()
     marks = _NO
     if REPLAY_FORM in text or (
-        (b"do" in lower or b"call" in lower) and _COMMITS.search(lower) is not None
+        (b"do" in lower or b"call" in lower or b"execute" in lower)
+        and _COMMITS.search(lower) is not None
     ):
         marks |= Mark.FORM
     if b"copy" in lower and b"stdin" in lower:

@@ -56,6 +56,7 @@ class Settings:
     upstream_tls: ssl.SSLContext | None = None
     end_revoked: bool = False
     socket_mode: int = 0o660
+    private_statements: bool = False
 
 
 @dataclass(frozen=True, slots=True)

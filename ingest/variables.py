@@ -16,6 +16,9 @@ from scalple.ingest.sqltokens import Token, read_tokens
 READ_BYTES_MAX = 1 << 16
 """Longer texts are only searched for words."""
 _CALLS_MAX = 32
+_PARAMETER_MAX = len("$65535")
+_NUMBER_MAX = 18
+"""More digits PostgreSQL may write in another way."""
 _ENDINGS = ("commit", "rollback", "end", "abort", "prepare")
 _STARTS = (
     *(b"set", b"reset", b"discard", b"do", b"explain", b"execute", b"/*", b"--"),
@@ -100,6 +103,13 @@ class Variables:
         tokens = read_tokens(text.decode("utf-8", "replace"))
         if tokens is None:
             return _UNCLEAR
+        effect = self._effect(tokens)
+        said = (one.value for one in effect.settings)
+        # Bytes that are no UTF-8 may be anybody's name.
+        lossy = any(isinstance(one, str) and "\ufffd" in one for one in said)
+        return _UNCLEAR if lossy else effect
+
+    def _effect(self, tokens: list[Token]) -> Effect:
         statements = _statements(tokens)
         ends = any(one[0].is_word(*_ENDINGS) for one in statements)
         effects = [self._statement(one) for one in statements]
@@ -256,6 +266,8 @@ def _value(token: Token) -> str | None:
     """What SET makes of a value; None where PostgreSQL would write it in another way."""
     if token.kind == "word" and not (token.text.isascii() and len(token.text) < 64):
         return None
+    if token.kind == "number" and len(token.text) > _NUMBER_MAX:
+        return None
     if (
         token.kind == "number"
         and str(int(token.text) if token.text.isdigit() else "") != token.text
@@ -294,7 +306,7 @@ def _argument(tokens: list[Token]) -> str | Parameter | None:
     ):
         return None
     if value.kind == "parameter":
-        return Parameter(int(value.text[1:]) - 1)
+        return Parameter(int(value.text[1:]) - 1) if len(value.text) <= _PARAMETER_MAX else None
     if value.kind == "word" and value.text not in (*_TRUE, *_FALSE):
         return None  # a column, or null
     return _literal(value)

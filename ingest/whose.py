@@ -30,14 +30,41 @@ class Identity:
 NOBODY = Identity(None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What one variable says."""
+
+    variable: str
+    identity: Identity
+    local: bool
+    """Until the transaction ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the variables say, the last that was set last."""
+
+    said: tuple[_Said, ...] = ()
+    lost: bool = False
+    """Other variables may say anything."""
+
+    def without(self, variable: str) -> tuple[_Said, ...]:
+        return tuple(one for one in self.said if one.variable != variable)
+
+    def after_transaction(self) -> "_State":
+        return _State(tuple(one for one in self.said if not one.local), self.lost)
+
+
+_LOST = _State((), lost=True)
+
+
 @dataclass(slots=True)
 class _Scope:
     """What an open transaction would take back."""
 
-    session: Identity
-    """The session's identity before the transaction."""
-    local: Identity | None = None
-    """Valid in the transaction only."""
+    before: _State
+    lasting: bool = False
+    """It changed what holds beyond it."""
 
 
 class Whose:
@@ -51,17 +78,15 @@ class Whose:
     def __init__(self, base: Identity, who_is: Callable[[str], Identity | None]) -> None:
         self._base = base
         self._who_is = who_is
-        self._session = base
+        self._state = _State()
         self._scope: _Scope | None = None
-        self._variables: set[str] = set()
-        """Variables that have said who it is."""
 
     @property
     def now(self) -> Identity:
         """Whose the next statement is."""
-        if self._scope is not None and self._scope.local is not None:
-            return self._scope.local
-        return self._session
+        if self._state.said:
+            return self._state.said[-1].identity
+        return NOBODY if self._state.lost else self._base
 
     @property
     def in_scope(self) -> bool:
@@ -82,43 +107,48 @@ class Whose:
             if ended:
                 self._lose(status)
             elif status != STATUS_FAILED:
-                self._set(NOBODY, status, local=False)
+                self._change(_LOST, status, lasting=True)
             return True
-        for setting in segment.settings:
-            identity = self._named(setting)
+        return all(self._set(setting, status) for setting in segment.settings)
+
+    def _set(self, setting: Setting, status: int) -> bool:
+        """One setting; False if it names nobody who is admitted."""
+        assert not isinstance(setting.value, Parameter)
+        inside = status != STATUS_IDLE
+        local = setting.local is True
+        if local and not inside:
+            return True  # it was over at once
+        state, variable = self._state, setting.variable or ""
+        if setting.value is not None:
+            identity = self._who_is(setting.value)
             if identity is None:
                 return False
-            self._set(identity, status, local=setting.local is True)
+            said = _Said(variable, identity, local)
+            kept = tuple(
+                one for one in state.said if one.variable != variable or (local and not one.local)
+            )
+            self._change(_State((*kept, said), state.lost), status, lasting=not local)
+        elif local:
+            # Its default for this transaction: whom another one then names isn't known.
+            said = _Said(variable, NOBODY, local=True)
+            self._change(_State((*state.said, said), state.lost), status, lasting=False)
+        elif setting.variable is None:
+            self._change(_State(), status, lasting=True)
+        else:
+            self._change(_State(state.without(variable), state.lost), status, lasting=True)
         return True
 
-    def _named(self, setting: Setting) -> Identity | None:
-        assert not isinstance(setting.value, Parameter)
-        if setting.value is not None:
-            self._variables.add(setting.variable or "")
-            return self._who_is(setting.value)
-        if setting.variable is None:
-            self._variables.clear()
-            return self._base
-        if setting.variable not in self._variables:
-            return self.now  # another variable than the one that says who it is
-        # With two of them, whichever is left may say somebody else.
-        return self._base if len(self._variables) == 1 else NOBODY
-
-    def _set(self, identity: Identity, status: int, *, local: bool) -> None:
-        inside = status != STATUS_IDLE
-        if inside and self._scope is None:
-            self._scope = _Scope(self._session)
-        if not local:
-            self._session = identity
-            if self._scope is not None:
-                self._scope.local = None
-        elif inside and self._scope is not None:
-            self._scope.local = identity
+    def _change(self, state: _State, status: int, *, lasting: bool) -> None:
+        if status != STATUS_IDLE:
+            if self._scope is None:
+                self._scope = _Scope(self._state)
+            self._scope.lasting |= lasting
+        self._state = state
 
     def _lose(self, status: int) -> None:
         """What holds can't be told, nor what a rollback would give back."""
-        self._session = NOBODY
-        self._scope = None if status == STATUS_IDLE else _Scope(NOBODY)
+        self._state = _LOST
+        self._scope = None if status == STATUS_IDLE else _Scope(_LOST, lasting=True)
 
     def _completed(self, status: int, words: frozenset[bytes]) -> None:
         """A segment ended in that status; `words` are the command tags that end transactions."""
@@ -128,13 +158,17 @@ class Whose:
         if status == STATUS_OPEN:
             if b"ROLLBACK" in words:
                 # To a savepoint, or with a chain: which settings it took back can't be told.
-                scope.local = NOBODY
-                self._session = scope.session if self._session == scope.session else NOBODY
+                nobody = _Said("", NOBODY, local=True)
+                lasting = _LOST if scope.lasting else self._state.after_transaction()
+                self._state = _State((*lasting.said, nobody), lasting.lost)
             elif b"COMMIT" in words:
+                self._state = self._state.after_transaction()
                 self._scope = None
             return
         self._scope = None
         if words == {b"ROLLBACK"}:
-            self._session = scope.session
-        elif words != {b"COMMIT"} and self._session != scope.session:
-            self._session = NOBODY
+            self._state = scope.before
+        elif words == {b"COMMIT"} or not scope.lasting:
+            self._state = self._state.after_transaction()
+        else:
+            self._state = _LOST
