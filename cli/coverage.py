@@ -6,10 +6,12 @@ from pathlib import Path
 from scalple.cli import render
 from scalple.cli.answer import write_coverage
 from scalple.cli.options import (
+    as_of_option,
     command,
     config_option,
     configured,
     format_option,
+    moment,
     period,
     since_option,
     store_option,
@@ -25,12 +27,14 @@ from scalple.store.views import connect
 @since_option
 @until_option
 @format_option("table", "json")
+@as_of_option
 @config_option
 def coverage(
     store_dir: str | None,
     since: str | None,
     until: str | None,
     form: str,
+    as_of: str | None,
     config_path: Path | None,
 ) -> None:
     """Say how many statements have a name, how sure it is, and why the others have none.
@@ -39,7 +43,7 @@ def coverage(
     Example:
       scalple-ingest coverage --store ./store --since 2026-03-01 --until 2026-04-01
     """
-    con = connect(store_path(store_dir, configured(config_path)))
+    con = connect(store_path(store_dir, configured(config_path)), as_of=moment(as_of, "--as-of"))
     chosen = period(since, until)
     found = render.plain(questions.coverage(con, chosen))
     if form == "json":

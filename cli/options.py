@@ -110,6 +110,15 @@ def moment(text: str | None, option: str) -> dt.datetime | None:
     return when if when.tzinfo else when.replace(tzinfo=dt.UTC)
 
 
+def as_of_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--as-of: what was known at a time."""
+    return click.option(
+        "--as-of",
+        metavar="T",
+        help="What was known then: later commits and revisions are left out.",
+    )(command)
+
+
 def period(since: str | None, until: str | None) -> Period:
     """The time from --since to --until.
 

@@ -16,17 +16,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TypeVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.reading import RecordReader, Records
+from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.record import EVIDENCE
+from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
 from scalple.ingest import stderrlog
 from scalple.ingest.container import ReadOptions
@@ -60,6 +62,8 @@ class Plan:
     schema_sql: str | None
     objects: dict[str, bytes]
     """Declarations in force, recorded in the store with the rows they shaped."""
+    revise: bool = False
+    """Attribute once more what the store has read of these logs, also without late evidence."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
@@ -73,6 +77,7 @@ class Outcome:
     files_known: int = 0
     bytes_read: int = 0
     seconds: float = 0.0
+    logs_revised: int = 0
     late_events: int = 0
     """New events older than the newest statement that was in the store before."""
     warnings: list[str] = field(default_factory=list)
@@ -129,6 +134,7 @@ class Pipeline:
         writer: the open store.
         stored_evidence: evidence that earlier runs committed (columns of EVIDENCE).
         newest: log_time of the newest statement that earlier runs committed.
+        views: the store as it was before this run, for revisions.
         progress: called with (bytes read now, statements so far).
     """
 
@@ -138,12 +144,14 @@ class Pipeline:
         writer: StoreWriter,
         stored_evidence: pa.Table,
         newest: dt.datetime | None = None,
+        views: duckdb.DuckDBPyConnection | None = None,
         progress: Callable[[int, int], None] = lambda _bytes, _statements: None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._stored = stored_evidence
         self._newest = newest
+        self._views = views
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
         self._reader = RecordReader(Enricher(plan.rules, plan.schema_sql, plan.subject_key))
@@ -163,7 +171,7 @@ class Pipeline:
         sources = open_plan(plan, self._writer.positions)
         self.outcome.files_known = sources.known
         self.outcome.warnings += sources.warnings
-        if not sources.fresh:
+        if not sources.fresh and not plan.revise:
             return self.outcome
         with Committer(self._writer, plan.objects, self.outcome) as committer:
             begun = self._begin(sources.logs)
@@ -192,9 +200,12 @@ class Pipeline:
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored)
+            revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
+                if revise and log.file.end and self._views is not None:
+                    self._revise(log, warmup, committer)
                 if log in begun or has_news(log):
-                    if log not in begun:
+                    if log not in begun and not revise:
                         warmup.catch_up(log)
                     pieces = begun.get(log) or ahead(self._pieces(log))
                     self._read_log(log.file, pieces, builder, committer)
@@ -232,6 +243,24 @@ class Pipeline:
         if self._newest is not None and events.num_rows:
             late = pc.less_equal(events.column("ts"), pa.scalar(self._newest, TIME))
             self.outcome.late_events += pc.sum(late).as_py() or 0
+
+    def _revise(self, log: Opened, warmup: WarmUp, committer: Committer) -> None:
+        """Attribute what the store has of a log once more, with the evidence that came late."""
+        assert self._views is not None
+        reviser = Reviser(self._views, self._plan.origin, warmup)
+        names = Counter(Path(path).name for path in self._known_logs())
+        for table in reviser.revise(log, names):
+            revisions = self._numbers.give("revisions", table, REVISIONS)
+            committer.submit({"revisions": revisions}, [])
+        self.outcome.logs_revised += 1
+        for name in reviser.unknown:
+            self.outcome.warnings.append(
+                f"{name}: the store has read several files of that name, so their rows can't be told "
+                "apart and aren't revised"
+            )
+
+    def _known_logs(self) -> set[str]:
+        return {one.path for one in self._writer.positions if one.source == "postgres"}
 
     # -- statements ---------------------------------------------------------------------------
 

@@ -13,10 +13,12 @@ from scalple.cli.answer import write_answer
 from scalple.cli.declarations import check_subject_key, recorded
 from scalple.cli.disclosure import for_subject
 from scalple.cli.options import (
+    as_of_option,
     command,
     config_option,
     configured,
     format_option,
+    moment,
     period,
     since_option,
     store_option,
@@ -52,6 +54,7 @@ from scalple.store.views import connect_reader
 @format_option(*render.FORMATS)
 @click.option("--rows", "shown", type=click.IntRange(0), metavar="N", help="So many in a table.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of stdout.")
+@as_of_option
 @config_option
 def query(
     store_dir: str | None,
@@ -64,6 +67,7 @@ def query(
     form: str,
     shown: int | None,
     output: Path | None,
+    as_of: str | None,
     config_path: Path | None,
 ) -> None:
     """Answer who accessed a person's data, with evidence, grade and coverage.
@@ -100,7 +104,7 @@ def query(
         table=table,
         period=chosen,
     )
-    con = connect_reader(reader)
+    con = connect_reader(reader, moment(as_of, "--as-of"))
     answer: dict[str, Any] = {
         "direct": render.items(questions.direct(con, question)),
         "possible": render.items(questions.possible(con, question)),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import duckdb
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
@@ -53,6 +54,9 @@ _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | r
 @click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
 @click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
+@click.option(
+    "--revise", is_flag=True, help="Attribute once more what the store has read of these logs."
+)
 @click.option("--new-origin", is_flag=True, help="Add a further origin to a store that has one.")
 def reprocess(
     store_dir: str | None,
@@ -65,11 +69,14 @@ def reprocess(
     timezone: str | None,
     schema: tuple[str, ...],
     workers: int | None,
+    revise: bool,
     new_origin: bool,
 ) -> None:
     """Read logs that were written earlier, attribute every statement, and commit the result.
 
-    What the store has read already is recognised by its content and not read again.
+    What the store has read already is recognised by its content and not read again. If evidence
+    comes that is older than statements in the store, those of the logs that are given along are
+    attributed once more, and what has changed is appended as revisions.
 
     \b
     Example:
@@ -84,7 +91,7 @@ def reprocess(
         pa.set_cpu_count(workers)
     options = ReadOptions(timezone, log_line_prefix)
     todo = plan(config, name, postgres_log, pgbouncer_log, identity_events, options, schema)
-    report(run(todo, directory, config), directory)
+    report(run(replace(todo, revise=revise), directory, config), directory)
 
 
 def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
@@ -179,11 +186,11 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest = _stored(directory, todo.origin)
+        evidence, newest, views = _stored(directory, todo.origin)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
-        outcome = Pipeline(complete, writer, evidence, newest, advance).run()
+        outcome = Pipeline(complete, writer, evidence, newest, views, advance).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -221,15 +228,18 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
     return subject.secret, signing.private
 
 
-def _stored(directory: Path, origin: str) -> tuple[pa.Table, dt.datetime | None]:
-    """The evidence that earlier runs committed, and the time of their newest statement."""
+def _stored(
+    directory: Path, origin: str
+) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection]:
+    """The evidence that earlier runs committed, the time of their newest statement, and the views."""
     reader = StoreReader.open(directory, origin)
     parts = [
         from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
         for ref in reader.segments("evidence")
     ]
-    newest = newest_statement(connect_reader(reader))
-    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest
+    views = connect_reader(reader)
+    newest = newest_statement(views)
+    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views
 
 
 def _progress() -> Progress:
@@ -261,11 +271,12 @@ def report(outcome: Outcome, directory: Path) -> None:
         f"{outcome.bytes_read / 1e6:,.1f} MB in {outcome.seconds:,.1f} s",
         err=True,
     )
-    if outcome.late_events:
+    if outcome.late_events and not outcome.logs_revised:
         _warn(
             f"{outcome.late_events:,} new events are older than statements that were in the store "
             "before; rows committed earlier are not revised and keep their attribution",
-            "reprocess those logs into a new --store to attribute them with all evidence",
+            "give the server logs that they speak of along once more: what the store has read of "
+            "them isn't read twice, but revised",
         )
     unparsed = outcome.rows.get("unparsed", 0)
     if unparsed:

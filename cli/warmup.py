@@ -64,7 +64,15 @@ class WarmUp:
         self._pending.clear()
         for one, begin in reversed(parts):
             for block in self._blocks(one, begin):
-                self._feed(block.table.combine_chunks())
+                for _ in self._feed(block.table.combine_chunks()):
+                    pass  # what comes out is in the store
+
+    def again(self, opened: Opened) -> Iterator[tuple[pa.Array, pa.Table]]:
+        """All that the store has read of a file, attributed once more: (offsets, columns) of its
+        pgAudit records, block by block."""
+        self._pending.clear()
+        for block in self._blocks(opened, 0):
+            yield from self._feed(block.table.combine_chunks())
 
     def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
         """The records of [begin, file.end), from the first that begins there."""
@@ -79,8 +87,8 @@ class WarmUp:
         window.end = begin
         return (piece.block for piece in window.pieces(opened.parse))
 
-    def _feed(self, log: pa.Table) -> None:
-        """One block; cut where the numbers of the sessions' evidence jump."""
+    def _feed(self, log: pa.Table) -> Iterator[tuple[pa.Array, pa.Table]]:
+        """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump."""
         cuts, numbers = self._cuts(log)
         for begin, end, number in zip(cuts, [*cuts[1:], log.num_rows], numbers, strict=True):
             piece = log.slice(begin, end - begin).combine_chunks()
@@ -88,9 +96,9 @@ class WarmUp:
             marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
             lenient = where_in(piece.column("remark"), pa.array([NONSTANDARD]))[marked]
             payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)), lenient)
-            self._correlator.attribute(
-                piece, marked[np.asarray(ok)], payload.combine_chunks(), number
-            )
+            rows = marked[np.asarray(ok)]
+            done = self._correlator.attribute(piece, rows, payload.combine_chunks(), number)
+            yield piece.column("source_offset").take(pa.array(rows)).combine_chunks(), done.columns
 
     def _cuts(self, log: pa.Table) -> tuple[list[int], list[int]]:
         """Rows at which a piece begins, and the number of the first session in each piece."""

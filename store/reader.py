@@ -5,6 +5,7 @@ handed out. It answers nothing itself, and reads only what a signed head covers.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -100,8 +101,12 @@ class StoreReader:
         """The checked chain of one origin."""
         return self._chains[origin]
 
-    def segments(self, kind: str) -> list[SegmentRef]:
+    def segments(self, kind: str, until: datetime | None = None) -> list[SegmentRef]:
         """The segments of a kind in all opened origins, in order of seq.
+
+        Args:
+            kind: as in `record.KINDS`.
+            until: only what was committed by then, by the writer's clock.
 
         Raises:
             VerificationError: a file is missing or isn't what its manifest says.
@@ -109,6 +114,8 @@ class StoreReader:
         found = []
         for origin, chain in self._chains.items():
             for manifest in chain.manifests:
+                if until is not None and datetime.fromisoformat(manifest.committed_at) > until:
+                    break
                 for record in manifest.segments:
                     if record.kind == kind:
                         path = self._layouts[origin].segments / record.file

@@ -7,6 +7,7 @@ What a user's own SQL may do with the connection is `guard`'s; questions are `qu
 
 import os
 import tempfile
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 
@@ -51,20 +52,25 @@ _SQL_TYPES = {
 }
 
 
-def connect(store_dir: Path, origin: str | None = None) -> duckdb.DuckDBPyConnection:
+def connect(
+    store_dir: Path, origin: str | None = None, as_of: datetime | None = None
+) -> duckdb.DuckDBPyConnection:
     """A connection with the views over one origin of a store, or over all of them.
+
+    With `as_of`, what was known then: rows and revisions committed later are left out.
 
     Raises:
         ConfigError: there is no store, or no such origin in it.
         VerificationError: a head, a chain or a segment isn't intact.
     """
-    return connect_reader(StoreReader.open(store_dir, origin))
+    return connect_reader(StoreReader.open(store_dir, origin), as_of)
 
 
-def connect_reader(reader: StoreReader) -> duckdb.DuckDBPyConnection:
-    """A connection with the views over what a reader covers."""
+def connect_reader(reader: StoreReader, as_of: datetime | None = None) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over what a reader covers; `as_of` as in `connect`."""
     paths = {
-        kind: [str(segment.path.absolute()) for segment in reader.segments(kind)] for kind in KINDS
+        kind: [str(segment.path.absolute()) for segment in reader.segments(kind, as_of)]
+        for kind in KINDS
     }
     con = duckdb.connect(
         config={
