@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from scalple.cli.reading import Records
 from scalple.correlate.correlator import Attributed, Correlator
-from scalple.correlate.logbatch import Bools, dictionary_encoded, where_true
+from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_in, where_true
 from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import outcomes
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
@@ -21,6 +21,7 @@ from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Reject
 
+_PREVIOUS = pa.array([pgaudit.PREVIOUSLY_LOGGED], TEXT)
 _TELLING_STATES = ("42501", "42883")
 """Errors whose message names objects only; others may quote what the client wrote."""
 
@@ -77,7 +78,7 @@ class BatchBuilder:
         """The tables of one block; `file` is the file's name as it is recorded."""
         log, rows, payload = records.log, records.rows, records.payload
         attributed = self.correlator.attribute(
-            log, rows, payload, self.numbers.next_seq["evidence"]
+            log, rows, payload, self.numbers.next_seq["evidence"], self.numbers.next_seq["audit"]
         )
         return {
             "evidence": self.numbers.give(
@@ -90,12 +91,8 @@ class BatchBuilder:
         }
 
     def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
-        log, rows, payload, enriched = (
-            attributed.log,
-            records.rows,
-            records.payload,
-            records.enriched,
-        )
+        log, rows, payload = attributed.log, records.rows, records.payload
+        enriched = self._filled_in(records, attributed.repeats)
         said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
         address, port = _endpoint(said.column("connection_from"))
         success, sqlstate = outcomes(log, attributed.session, rows, payload)
@@ -136,9 +133,27 @@ class BatchBuilder:
             "success": success,
             "sqlstate": sqlstate,
             **{name: attributed.columns.column(name) for name in attributed.columns.column_names},
+            "repeat_of": self._log_ids(attributed.repeats),
             "source_file": constant(file, len(rows)),
         }
         return self.numbers.give("audit", pa.table(columns), AUDIT)
+
+    def _filled_in(self, records: Records, repeats: Ints) -> pa.Table:
+        """What was read from the texts; `<previously logged>` stands for an earlier record's."""
+        enriched = records.enriched
+        untold = where_in(records.payload.column("statement"), _PREVIOUS)
+        at = repeats - self.numbers.next_seq["audit"]
+        here = untold & (at >= 0) & (repeats >= 0)
+        if not here.any():
+            return enriched
+        return enriched.take(pa.array(np.where(here, at, np.arange(len(repeats)))))
+
+    def _log_ids(self, seqs: Ints) -> pa.Array:
+        """Numbers of audit rows as their log_ids; NULL for none."""
+        if not (seqs >= 0).any():
+            return pa.nulls(len(seqs), TEXT)
+        numbers = pa.array(seqs, pa.int64(), mask=seqs < 0).cast(TEXT)
+        return pc.binary_join_element_wise(pa.scalar(f"{self.numbers.origin}#"), numbers, "")
 
     def _denied(self, records: Records, log: pa.Table, file: str) -> pa.Table:
         refused = log.take(pa.array(records.refused)).combine_chunks()

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from scalple.cli import render
 from scalple.cli.answer import write_coverage
@@ -45,7 +46,7 @@ def coverage(
     """
     con = connect(store_path(store_dir, configured(config_path)), as_of=moment(as_of, "--as-of"))
     chosen = period(since, until)
-    found = render.plain(questions.coverage(con, chosen))
+    found = render.plain(questions.coverage_in_detail(con, chosen))
     if form == "json":
         render.write_json(found, sys.stdout)
         return
@@ -53,7 +54,24 @@ def coverage(
         rows = [{title: name, "count": count} for name, count in found[part].items()]
         if rows:
             render.write_table(rows, [title, "count"], sys.stdout)
+    for name in ("days", "poolers"):
+        if found[name]:
+            render.write_table(found[name], list(found[name][0]), sys.stdout)
     write_coverage(found, sys.stdout)
+    _write_unnamed(found)
+
+
+def _write_unnamed(found: dict[str, Any]) -> None:
+    """The sentence that is asked for: of how many it can't be said who, and why."""
+    people = found["statements"] - found["by_grade"].get("pooler", 0)
+    unnamed = sum(found["unnamed"].values())
+    if not people:
+        return
+    why = ", ".join(f"{count:,} {reason}" for reason, count in found["unnamed"].items())
+    sys.stdout.write(
+        f"For {unnamed:,} of {people:,} statements ({unnamed / people:.2%}) it can't be said who ran "
+        f"them{': ' + why if why else ''}\n"
+    )
 
 
 _PARTS = {
@@ -62,4 +80,6 @@ _PARTS = {
     "reason": "by_reason",
     "finding": "findings",
     "gap": "gaps",
+    "actor": "by_actor",
+    "database": "by_database",
 }

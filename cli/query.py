@@ -114,15 +114,15 @@ def query(
         tokens = {token for _, token in question.tokens}
         for part in ("direct", "possible"):
             answer[part] = [for_subject(row, tokens, key) for row in answer[part]]
-    if not answer["direct"]:
-        for what in questions.unknown(con, question):
-            click.echo(f"note: {what}", err=True)
     if output is None:
         write_answer(answer, form, bool(subject), shown, sys.stdout)
     else:
         text = io.StringIO()
         write_answer(answer, form, bool(subject), shown, text)
         _save(text.getvalue(), output)
+    if not answer["direct"]:
+        for what in questions.unknown(con, question):
+            click.echo(f"note: {what}", err=True)
 
 
 def _save(text: str, path: Path) -> None:

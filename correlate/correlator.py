@@ -33,6 +33,7 @@ from scalple.correlate.logbatch import (
 )
 from scalple.correlate.outcome import is_error
 from scalple.correlate.processes import ENDED, Processes
+from scalple.correlate.repeats import Repeats
 from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Records, RunCutter, Runs
@@ -58,6 +59,7 @@ AUTH_QUERIES = frozenset(
     }
 )
 UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
+UNNUMBERED = -(1 << 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Attributed:
     """The batch's records, with role, database and endpoint where only their session told them."""
     session: Ints
     """A code per session, for each record."""
+    repeats: Ints
+    """Per pgAudit record the number of the one that it repeats, or -1."""
 
 
 class Correlator:
@@ -98,13 +102,19 @@ class Correlator:
         self._claims = Claims(rules, self._claimants)
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
+        self._repeats = Repeats()
         self._linked = Linked(evidence, self._served)
         self._answers = Answers(
             origin, rules, evidence, self._served, self._sessions, self._claimants
         )
 
     def attribute(
-        self, log: pa.Table, audit_rows: Ints, payload: pa.Table, next_evidence_seq: int
+        self,
+        log: pa.Table,
+        audit_rows: Ints,
+        payload: pa.Table,
+        next_evidence_seq: int,
+        next_audit_seq: int = UNNUMBERED,
     ) -> Attributed:
         """Attribute one batch.
 
@@ -113,6 +123,8 @@ class Correlator:
             audit_rows: positions in `log` of the pgAudit records.
             payload: PAYLOAD_SCHEMA, one row per element of `audit_rows`.
             next_evidence_seq: number of the next row of evidence in the store.
+            next_audit_seq: number of the batch's first pgAudit record in the store; without it
+                nothing is said to repeat the batch's records.
         """
         batch = LogBatch(log, audit_rows, payload)
         # A forged line's id says nothing about what is missing.
@@ -189,8 +201,10 @@ class Correlator:
         columns = self._answers.columns(
             batch, served_as, known, client, decided, runs, claimed, links
         )
+        repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
+        self._repeats.forget(session_of, ended)
         self._sessions.forget(session_of, ended)
-        return Attributed(columns, gaps, new_evidence, log, session_of)
+        return Attributed(columns, gaps, new_evidence, log, session_of, repeats)
 
     def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
         """Which workers' own names are another client's than their leader's run."""

@@ -112,6 +112,31 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     }
 
 
+def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
+    """`coverage`, and the same by day, by actor and by database; why the unnamed have no name; which
+    poolers the evidence tells of."""
+    where, values = _filters(Question(period=period))
+    clause = " AND ".join(where) or "true"
+    found = coverage(con, period)
+    nobody = "session_user_id IS NULL AND attribution_grade <> 'pooler'"
+    unnamed = _counts(
+        con,
+        f"SELECT coalesce(attribution_reason, 'unknown') AS name FROM audit WHERE {clause} AND {nobody}",
+        values,
+    )
+    return found | {
+        "unnamed": unnamed,
+        "by_actor": _counts(
+            con,
+            f"SELECT session_user_id AS name FROM audit WHERE {clause} AND session_user_id IS NOT NULL",
+            values,
+        ),
+        "by_database": _counts(con, f"SELECT database AS name FROM audit WHERE {clause}", values),
+        "days": _table(con, _sql("coverage_days.sql").format(clause=clause), values).to_pylist(),
+        "poolers": _table(con, _sql("coverage_poolers.sql"), {}).to_pylist(),
+    }
+
+
 def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
     """Which of the question's names no statement of the store has, whatever the period."""
     found = []

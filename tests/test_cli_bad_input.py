@@ -317,7 +317,7 @@ def test_declarations_that_were_changed_are_not_used(verb: str, store: Path) -> 
 
 
 def test_what_nobody_foresaw_is_one_line(intact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr("scalple.cli.sql.connect", fail)

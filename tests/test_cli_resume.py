@@ -15,6 +15,8 @@ IDENTITIES = 'identities = { jmueller = "employee_id_2291", awagner = "employee_
 EVERYTHING = "SELECT * FROM audit ORDER BY seq"
 # Kept outside: they name the file that the record was read from, or are the key's doing.
 ELSEWHERE = {"source_file", "source_offset", "subjects", "query", "parameters"}
+# Nor is it known what a record repeats that an earlier run has read.
+ELSEWHERE |= {"repeat_of"}
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +259,9 @@ def test_an_empty_file_beside_others_is_said_and_passed_over(tmp_path: Path, sam
     assert "empty.csv: is empty" in said.err
 
 
-def test_evidence_that_comes_late_is_said_to_revise_nothing(tmp_path: Path, samples: Path) -> None:
+def test_evidence_that_comes_late_revises_what_was_read_before(
+    tmp_path: Path, samples: Path
+) -> None:
     store = tmp_path / "s"
     events = (samples / "identity.jsonl").read_bytes()
     (samples / "identity.jsonl").write_bytes(events[: events.index(b"\n") + 1])
@@ -266,6 +270,5 @@ def test_evidence_that_comes_late_is_said_to_revise_nothing(tmp_path: Path, samp
     before = known(store)
     (samples / "identity.jsonl").write_bytes(events)
     said = read(store, samples)
-    assert "rows committed earlier are not revised" in said.err
-    assert "new --store" in said.err
-    assert known(store) == before
+    assert "revisions" in said.err
+    assert known(store) != before

@@ -80,7 +80,7 @@ def wrongs(done: Attributed, cast: tuple[str, ...]) -> list[dict[str, object]]:
     ]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SETTINGS, st.integers(0, 2**32))
 def test_nobody_is_named_wrongly(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
@@ -91,7 +91,7 @@ def test_nobody_is_named_wrongly(
     assert {row["session_user_id"] for row in forged} <= {None}
 
 
-@settings(max_examples=20, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=12, deadline=None, phases=WITHOUT_SHRINKING)
 @given(SETTINGS, st.integers(0, 2**32), st.sampled_from([700, 3000, 20_000]))
 def test_the_size_of_batches_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, block_bytes: int
@@ -131,7 +131,7 @@ def test_no_single_line_makes_a_wrong_name_by_being_lost(
             verbose=verbose,
             version=version,
             add_host=add_host,
-            statements=25 if STATEMENTS else 9,
+            statements=25 if STATEMENTS else 7,
             clients=5,
             backends=2,
         )
