@@ -4,6 +4,8 @@ Enters: the records of a block, read. Leaves: tables of the kinds that have rows
 attribution, enrichment and outcome; decides nothing itself.
 """
 
+import datetime as dt
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.reading import Records
+from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.correlator import Attributed, Correlator
 from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_in, where_true
 from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import outcomes
-from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, TEXTS, UNPARSED
+from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, REVISIONS, TEXTS, UNPARSED
+from scalple.correlate.rollbacks import TakenBack
 from scalple.correlate.sharing import shared
 from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
@@ -88,7 +92,23 @@ class BatchBuilder:
             "denied": self._denied(records, attributed.log, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
             "unparsed": reject_rows(self.numbers, records.rejects, file),
+            "revisions": self._revisions(attributed.taken_back),
         }
+
+    def _revisions(self, taken_back: TakenBack) -> pa.Table:
+        """Earlier records whose transaction has only now turned out to be rolled back."""
+        now = dt.datetime.now(dt.UTC)
+        rows = [
+            {
+                "audit_seq": seq,
+                "changes": json.dumps({"findings": [*(found or ()), ROLLED_BACK]}),
+                "reason": ROLLED_BACK,
+                "revised_at": now,
+            }
+            for seq, found in sorted(taken_back.items())
+        ]
+        schema = pa.schema([REVISIONS.field(name) for name in REVISIONS.names[2:]])
+        return self.numbers.give("revisions", pa.Table.from_pylist(rows, schema=schema), REVISIONS)
 
     def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
         log, rows, payload = attributed.log, records.rows, records.payload

@@ -199,7 +199,7 @@ class Pipeline:
                 )
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
-            warmup = WarmUp(correlator, self._stored)
+            warmup = WarmUp(correlator, self._stored, self._seq_of)
             revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
                 if revise and log.file.end and self._views is not None:
@@ -258,6 +258,17 @@ class Pipeline:
                 f"{name}: the store has read several files of that name, so their rows can't be told "
                 "apart and aren't revised"
             )
+
+    def _seq_of(self, name: str, offset: int) -> int | None:
+        """Number of the audit row that was read there; None if that can't be told."""
+        if self._views is None:
+            return None
+        found = self._views.execute(
+            "SELECT seq FROM audit WHERE origin = $origin AND source_file = $name "
+            "AND source_offset = $offset LIMIT 2",
+            {"origin": self._plan.origin, "name": name, "offset": offset},
+        ).fetchall()
+        return int(found[0][0]) if len(found) == 1 else None
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}

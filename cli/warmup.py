@@ -6,14 +6,14 @@ record lies further back than `BYTES_MAX` has lost its run, and its statements a
 `candidates` until the pooler's next replay.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.sources import Opened
-from scalple.correlate.correlator import Correlator
+from scalple.correlate.correlator import UNNUMBERED, Correlator
 from scalple.correlate.logbatch import where_in
 from scalple.ingest import pgaudit
 from scalple.ingest.container import RECORD_BYTES_MAX
@@ -31,10 +31,17 @@ class WarmUp:
     Args:
         correlator: whose open sessions are to be as they were.
         stored: evidence of earlier runs (columns of EVIDENCE): the numbers that sessions have.
+        seq_of: number of the audit row that was read from that file name and offset, if it is known.
     """
 
-    def __init__(self, correlator: Correlator, stored: pa.Table) -> None:
+    def __init__(
+        self,
+        correlator: Correlator,
+        stored: pa.Table,
+        seq_of: Callable[[str, int], int | None] = lambda _name, _offset: None,
+    ) -> None:
         self._correlator = correlator
+        self._seq_of = seq_of
         self._pending: list[Opened] = []
         of_sessions = stored.filter(pc.equal(stored.column("source"), "postgresql"))
         self._numbers: dict[tuple[str, int], int] = {
@@ -64,7 +71,7 @@ class WarmUp:
         self._pending.clear()
         for one, begin in reversed(parts):
             for block in self._blocks(one, begin):
-                for _ in self._feed(block.table.combine_chunks()):
+                for _ in self._feed(block.table.combine_chunks(), one.file.path.name):
                     pass  # what comes out is in the store
 
     def again(self, opened: Opened) -> Iterator[tuple[pa.Array, pa.Table]]:
@@ -72,7 +79,7 @@ class WarmUp:
         pgAudit records, block by block."""
         self._pending.clear()
         for block in self._blocks(opened, 0):
-            yield from self._feed(block.table.combine_chunks())
+            yield from self._feed(block.table.combine_chunks(), opened.file.path.name)
 
     def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
         """The records of [begin, file.end), from the first that begins there."""
@@ -87,7 +94,7 @@ class WarmUp:
         window.end = begin
         return (piece.block for piece in window.pieces(opened.parse))
 
-    def _feed(self, log: pa.Table) -> Iterator[tuple[pa.Array, pa.Table]]:
+    def _feed(self, log: pa.Table, name: str) -> Iterator[tuple[pa.Array, pa.Table]]:
         """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump."""
         cuts, numbers = self._cuts(log)
         for begin, end, number in zip(cuts, [*cuts[1:], log.num_rows], numbers, strict=True):
@@ -97,8 +104,20 @@ class WarmUp:
             lenient = where_in(piece.column("remark"), pa.array([NONSTANDARD]))[marked]
             payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)), lenient)
             rows = marked[np.asarray(ok)]
-            done = self._correlator.attribute(piece, rows, payload.combine_chunks(), number)
-            yield piece.column("source_offset").take(pa.array(rows)).combine_chunks(), done.columns
+            offsets = piece.column("source_offset").take(pa.array(rows)).combine_chunks()
+            done = self._correlator.attribute(
+                piece, rows, payload.combine_chunks(), number, self._first_seq(name, offsets)
+            )
+            yield offsets, done.columns
+
+    def _first_seq(self, name: str, offsets: pa.Array) -> int:
+        """Number of the first of these rows; UNNUMBERED unless the others follow it."""
+        if not len(offsets):
+            return UNNUMBERED
+        first = self._seq_of(name, offsets[0].as_py())
+        last = self._seq_of(name, offsets[-1].as_py())
+        follows = first is not None and last == first + len(offsets) - 1
+        return first if follows and first is not None else UNNUMBERED
 
     def _cuts(self, log: pa.Table) -> tuple[list[int], list[int]]:
         """Rows at which a piece begins, and the number of the first session in each piece."""

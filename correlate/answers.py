@@ -16,7 +16,7 @@ from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.linked import Links
-from scalple.correlate.logbatch import Ints, LogBatch, dictionary_encoded, words
+from scalple.correlate.logbatch import Bools, Ints, LogBatch, dictionary_encoded, words
 from scalple.correlate.record import TEXTS
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Runs
@@ -24,6 +24,9 @@ from scalple.correlate.served import Served, evidence_id
 from scalple.correlate.sessionbook import SessionBook
 from scalple.correlate.sharing import shared
 from scalple.ingest.records import TEXT
+
+ROLLED_BACK = "rolled-back"
+"""Finding: the statement's transaction was taken back."""
 
 
 class Answers:
@@ -67,6 +70,7 @@ class Answers:
         runs: Runs,
         claimed: Claimed,
         links: Links,
+        rolled_back: Bools,
     ) -> pa.Table:
         n = len(client)
         named = np.where(decided.by_link, known.linked, client)
@@ -85,7 +89,7 @@ class Answers:
         if decided.by_link.any():
             ids, cited = self._add_links(decided, links, ids, cited)
         texts["email"] = self._emails(texts["actor"], texts["email"])
-        findings = self._findings(batch, known, decided, runs, claimed)
+        findings = self._findings(batch, known, decided, runs, claimed, rolled_back)
         return pa.table(
             {
                 "session_user_id": texts["actor"],
@@ -274,6 +278,7 @@ class Answers:
         decided: Attribution,
         runs: Runs,
         claimed: Claimed,
+        rolled_back: Bools,
     ) -> pa.Array:
         on_tagged = np.isin(known.pool, self._tagged_pools)
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
@@ -293,6 +298,7 @@ class Answers:
             & ~known.claim_agrees,
             "unannounced-client": on_tagged & (known.pool_open == rules_of.UNANNOUNCED_CLIENT),
             "drifted-client": on_tagged & (known.pool_open == rules_of.DRIFTED_CLIENT),
+            ROLLED_BACK: rolled_back,  # the last one: it may be added later
         }
         code = sum(mark.astype(np.int64) << bit for bit, mark in enumerate(marks.values()))
         lists = [

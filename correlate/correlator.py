@@ -5,10 +5,12 @@ attribution columns of AUDIT for the pgAudit records, and the holes in the sessi
 Touches no file, socket, clock or environment; between batches it remembers open sessions only.
 """
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import Answers
@@ -29,12 +31,14 @@ from scalple.correlate.logbatch import (
     numbers,
     take,
     transactions,
+    where_in,
     where_true,
 )
 from scalple.correlate.outcome import is_error
 from scalple.correlate.processes import ENDED, Processes
 from scalple.correlate.repeats import Repeats
 from scalple.correlate.resets import PoolDoubts
+from scalple.correlate.rollbacks import Rollbacks, TakenBack
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Records, RunCutter, Runs
 from scalple.correlate.served import Served
@@ -58,6 +62,12 @@ AUTH_QUERIES = frozenset(
         ),
     }
 )
+_AUDITING = (
+    r"(?i)\b(?:pgaudit\.\w+|log_min_messages|log_min_error_statement|log_connections"
+    r"|log_disconnections|log_line_prefix|log_destination|shared_preload_libraries)\b"
+)
+"""Settings that decide what is logged."""
+_SETS = pa.array(["SET", "RESET", "ALTER SYSTEM", "ALTER ROLE", "ALTER DATABASE"], TEXT)
 UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
 UNNUMBERED = -(1 << 60)
 
@@ -78,6 +88,14 @@ class Attributed:
     """A code per session, for each record."""
     repeats: Ints
     """Per pgAudit record the number of the one that it repeats, or -1."""
+    taken_back: TakenBack
+    """Records of earlier batches whose transaction turned out to be rolled back."""
+
+
+def _setting(message: str) -> str | None:
+    """The first setting that the message names, of those that decide what is logged."""
+    found = re.search(_AUDITING, message)
+    return found[0].lower() if found else None
 
 
 class Correlator:
@@ -103,6 +121,7 @@ class Correlator:
         self._sessions = SessionBook(evidence, rules)
         self._served = Served(origin, evidence)
         self._repeats = Repeats()
+        self._rollbacks = Rollbacks()
         self._linked = Linked(evidence, self._served)
         self._answers = Answers(
             origin, rules, evidence, self._served, self._sessions, self._claimants
@@ -186,25 +205,30 @@ class Correlator:
         )
         self._linked.forget(session_of, ended)
         self._note_links(known, client, links)
+        failed = where_true(is_error(log))
         in_force = self._claims.settings.find(
             batch,
             *settings,
             session_of,
             transaction,
             self._clients(batch, session_of, known, runs),
-            where_true(is_error(log)),
+            failed,
         )
         claimed = self._claims.find(batch, in_force)
         self._claims.settings.forget(session_of, ended)
         self._compare(batch, served_as, known, client, claimed)
         decided = attribute(known)
-        columns = self._answers.columns(
-            batch, served_as, known, client, decided, runs, claimed, links
+        rolled_back, taken_back = self._rollbacks.find(
+            batch, session_of, transaction, failed, ended, next_audit_seq
         )
+        columns = self._answers.columns(
+            batch, served_as, known, client, decided, runs, claimed, links, rolled_back
+        )
+        self._rollbacks.remember(columns.column("findings").combine_chunks(), next_audit_seq)
         repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
         self._repeats.forget(session_of, ended)
         self._sessions.forget(session_of, ended)
-        return Attributed(columns, gaps, new_evidence, log, session_of, repeats)
+        return Attributed(columns, gaps, new_evidence, log, session_of, repeats, taken_back)
 
     def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
         """Which workers' own names are another client's than their leader's run."""
@@ -486,22 +510,39 @@ class Correlator:
             method[behind & is_one_of(frozenset({"DISCARD ALL"}))] = rules_of.RESET_QUERY
         return method
 
+    def _changes_of_auditing(self, batch: LogBatch) -> Bools:
+        """Records of a setting's change that decides what is logged: `SIGHUP`s, and SETs."""
+        named = pc.match_substring_regex(batch.message, _AUDITING)
+        said = where_true(named)
+        by_server = batch.begins('parameter "') & said
+        settings = np.zeros(batch.log.num_rows, bool)
+        commands = where_in(batch.payload.column("command"), _SETS) & ~batch.forged
+        settings[batch.audit_rows] = commands
+        return by_server | (settings & said)
+
     def _gaps(self, batch: LogBatch, runs: Runs) -> pa.Table:
-        """Holes in the numbering of sessions, and sessions whose beginning isn't here."""
-        at = np.flatnonzero((runs.missing > 0) | runs.begins_unseen)
+        """Holes in the numbering of sessions, sessions whose beginning isn't here, and changes of
+        what is logged at all."""
+        changed = self._changes_of_auditing(batch)
+        hole = (runs.missing > 0) | runs.begins_unseen
+        at = np.flatnonzero(hole | changed)
         where = pa.array(at)
         unseen = runs.begins_unseen[at]
+        reason = np.where(unseen, "session-begins-before-log", "hole-in-session")
+        reason = np.where(hole[at], reason, "auditing-changed")
         return pa.table(
             {
                 "log_time": batch.log.column("log_time").take(where).combine_chunks(),
-                "reason": pa.array(
-                    np.where(unseen, "session-begins-before-log", "hole-in-session"), TEXT
-                ),
+                "reason": pa.array(reason, TEXT),
                 "session_id": batch.log.column("session_id")
                 .take(where)
                 .cast(TEXT)
                 .combine_chunks(),
-                "missing": pa.array(runs.missing[at], pa.int64(), mask=unseen),
+                "missing": pa.array(runs.missing[at], pa.int64(), mask=unseen | ~hole[at]),
+                "detail": pa.array(
+                    [_setting(batch.message[row].as_py()) if changed[row] else None for row in at],
+                    TEXT,
+                ),
                 "source_offset": batch.log.column("source_offset").take(where).combine_chunks(),
             }
         )

@@ -1,0 +1,167 @@
+"""Transactions that were taken back: their statements ran, and nothing of them remained.
+
+Enters: a batch's records by session and virtual transaction. Leaves: which pgAudit records belong to a
+transaction that is known to have been rolled back, and the numbers of records of earlier batches that
+turn out to. pgAudit logs ROLLBACK as a command, but nothing in a transaction that has failed: there the
+error is the last word. A transaction whose client left is taken back as well.
+
+What a ROLLBACK TO a savepoint takes back isn't told. State of open transactions carries over.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from scalple.correlate.logbatch import Bools, Ints, LogBatch, codes_of, dictionary_encoded
+
+_OTHER, _COMMITS, _TAKES_BACK, _FAILS = range(4)
+_WORDS = {
+    "COMMIT": _COMMITS,
+    "END": _COMMITS,
+    "PREPARE TRANSACTION": _COMMITS,
+    "ROLLBACK": _TAKES_BACK,
+    "ABORT": _TAKES_BACK,
+}
+_BEGINS = frozenset({"BEGIN", "START TRANSACTION"})
+
+
+@dataclass(slots=True)
+class _Open:
+    """A transaction that goes on."""
+
+    transaction: int
+    last: int
+    is_block: bool
+    seqs: list[int]
+    findings: dict[int, list[str] | None] = field(default_factory=dict)
+    """What was found of each of them."""
+
+
+TakenBack = dict[int, list[str] | None]
+"""Numbers of records, and what was found of each when it was attributed."""
+
+
+@dataclass(slots=True)
+class Rollbacks:
+    """Remembers, per open session, its open transaction."""
+
+    _open: dict[int, _Open] = field(default_factory=dict)
+
+    def find(
+        self,
+        batch: LogBatch,
+        session_of: Ints,
+        transaction: Ints,
+        failed: Bools,
+        ended: Bools,
+        first_seq: int,
+    ) -> tuple[Bools, TakenBack]:
+        """(which pgAudit records were taken back, earlier ones that turn out to be).
+
+        Args:
+            batch: the records.
+            session_of: a code per session, for each record.
+            transaction: number of the virtual transaction, for each record; -1 outside any.
+            failed: which records report an error.
+            ended: which records end their session.
+            first_seq: number of the batch's first pgAudit record in the store.
+        """
+        n = batch.log.num_rows
+        back = np.zeros(len(batch.audit_rows), bool)
+        earlier: TakenBack = {}
+        if not n:
+            return back, earlier
+        kind, begins, audited = self._kinds(batch, failed)
+        place = np.full(n, -1)
+        place[batch.audit_rows] = np.arange(len(batch.audit_rows))
+        order = np.argsort(session_of, kind="stable")
+        inside = order[(transaction[order] >= 0) & ((kind[order] != _OTHER) | audited[order])]
+        session, number = session_of[inside], transaction[inside]
+        new = np.ones(len(inside), bool)
+        new[1:] = (session[1:] != session[:-1]) | (number[1:] != number[:-1])
+        starts = np.flatnonzero(new)
+        ends = np.append(starts[1:], len(inside))
+        gone = set(np.unique(session_of[ended]).tolist())
+        is_block = np.logical_or.reduceat(begins[inside], starts) if len(starts) else new
+        last = kind[inside[ends - 1]] if len(starts) else kind[:0]
+        follows = (
+            np.append(session[starts[1:]] == session[starts[:-1]], False) if len(starts) else new
+        )
+        first = np.append(True, session[starts[1:]] != session[starts[:-1]]) if len(starts) else new
+        over = follows | np.isin(session[starts], list(gone)) if len(starts) else new
+        lengths = ends - starts
+        counts = (
+            np.add.reduceat(audited[inside].astype(np.int64), starts) if len(starts) else starts
+        )
+        several = counts > 1
+        for at in np.flatnonzero(first).tolist():
+            known = self._open.get(int(session[starts[at]]))
+            if known is not None and known.transaction == int(number[starts[at]]):
+                is_block[at] |= known.is_block
+                several[at] |= len(known.seqs) + int(counts[at]) > 1
+        # A statement that failed alone is told by its outcome.
+        taken = (last == _TAKES_BACK) | ((last == _FAILS) & (is_block | several))
+        taken |= is_block & ~follows & (last != _COMMITS)
+        taken &= over
+        spread = np.repeat(taken, lengths)
+        here = place[inside]
+        back[here[spread & (here >= 0)]] = True
+        edge = np.flatnonzero(first | ~over)
+        for at in edge.tolist():
+            code = int(session[starts[at]])
+            known = self._open.pop(code, None)
+            block = bool(is_block[at])
+            seqs: list[int] = []
+            if known is not None:
+                if known.transaction == int(number[starts[at]]):
+                    block, seqs = block or known.is_block, known.seqs
+                    if not taken[at] and over[at]:
+                        lost = code in gone and not follows[at] and block and last[at] != _COMMITS
+                        self._mark(lost, at, starts, ends, here, back)
+                        earlier |= known.findings if lost else {}
+                    elif taken[at]:
+                        earlier |= known.findings
+                elif known.last in (_TAKES_BACK, _FAILS):
+                    earlier |= known.findings
+            if not over[at]:
+                part = here[starts[at] : ends[at]]
+                seqs = [*seqs, *(first_seq + part[part >= 0]).tolist()]
+                goes_on = _Open(int(number[starts[at]]), int(last[at]), block, seqs)
+                if known is not None and known.transaction == goes_on.transaction:
+                    goes_on.findings = known.findings
+                self._open[code] = goes_on
+        for code in gone:
+            known = self._open.pop(code, None)
+            if known is not None and (
+                known.last in (_TAKES_BACK, _FAILS) or (known.is_block and known.last != _COMMITS)
+            ):
+                earlier |= known.findings
+        return back, {seq: found for seq, found in earlier.items() if seq >= 0}
+
+    def remember(self, findings: pa.Array, first_seq: int) -> None:
+        """What was found of the batch's records, for those whose transaction goes on."""
+        for one in self._open.values():
+            for seq in one.seqs:
+                if seq >= first_seq and seq not in one.findings:
+                    one.findings[seq] = findings[seq - first_seq].as_py()
+
+    def _mark(self, lost: bool, at: int, starts: Ints, ends: Ints, here: Ints, back: Bools) -> None:
+        part = here[starts[at] : ends[at]]
+        back[part[part >= 0]] |= lost
+
+    def _kinds(self, batch: LogBatch, failed: Bools) -> tuple[Ints, Bools, Bools]:
+        """(what each record does to its transaction, whether it begins a block, is pgAudit's)."""
+        n = batch.log.num_rows
+        kind, begins, audited = np.full(n, _OTHER), np.zeros(n, bool), np.zeros(n, bool)
+        commands = dictionary_encoded(batch.payload.column("command"))
+        words = [*commands.dictionary.to_pylist(), None]
+        index = codes_of(commands, null=len(words) - 1)
+        real = ~batch.forged
+        kind[batch.audit_rows] = np.where(
+            real, np.array([_WORDS.get(one or "", _OTHER) for one in words])[index], _OTHER
+        )
+        begins[batch.audit_rows] = np.array([one in _BEGINS for one in words])[index] & real
+        audited[batch.audit_rows] = real
+        kind[failed] = _FAILS
+        return kind, begins, audited
