@@ -163,6 +163,8 @@ class _Batches:
         self.sessions: list[dict[str, object]] = []
         self.bad_payloads = 0
         self.next_evidence = 1_000_000
+        self.count = 0
+        self.taken_back: dict[int, list[str] | None] = {}
 
     def add(self, block: Block) -> None:
         """One batch, as the pipeline's builder hands it on."""
@@ -175,7 +177,11 @@ class _Batches:
         audit = marked[good]
         self.rejects += block.rejects
         self.bad_payloads += int((~good).sum())
-        done = self.correlator.attribute(log, audit, payload.combine_chunks(), self.next_evidence)
+        done = self.correlator.attribute(
+            log, audit, payload.combine_chunks(), self.next_evidence, self.count
+        )
+        self.count += len(audit)
+        self.taken_back |= done.taken_back
         self.next_evidence += done.sessions.num_rows
         self.sessions += done.sessions.to_pylist()
         self.gaps.append(done.gaps)
@@ -183,8 +189,16 @@ class _Batches:
 
     def result(self) -> Attributed:
         """Everything so far."""
+        rows = pa.concat_tables(self.rows) if self.rows else pa.table({})
+        if self.taken_back:
+            # As a revision would.
+            findings = rows.column("findings").to_pylist()
+            for at, found in self.taken_back.items():
+                findings[at] = [*(found or ()), "rolled-back"]
+            at = rows.schema.get_field_index("findings")
+            rows = rows.set_column(at, "findings", pa.array(findings, rows.schema.field(at).type))
         return Attributed(
-            pa.concat_tables(self.rows) if self.rows else pa.table({}),
+            rows,
             pa.concat_tables(self.gaps) if self.gaps else pa.table({}),
             self.rejects,
             self.bad_payloads,

@@ -321,7 +321,7 @@ def test_a_file_that_cannot_be_written_refuses_or_leaves_a_hole(
         assert sidecar.ready()
     numbers = [event["seq"] for event in sidecar.said()]
     holes = sum(b - a - 1 for a, b in itertools.pairwise(numbers))
-    assert holes == (policy == "pass")
+    assert (holes > 0) == (policy == "pass")
     assert [one["actor"] for one in sidecar.said("open")] == ["anna", "carl"]
 
 
