@@ -37,6 +37,12 @@ class _Open:
     findings: dict[int, list[str] | None] = field(default_factory=dict)
     """What was found of each of them."""
 
+    @property
+    def is_taken_back(self) -> bool:
+        """Its last word says so. A statement that failed alone is told by its outcome."""
+        alone = not self.is_block and len(self.seqs) <= 1
+        return self.last == _TAKES_BACK or (self.last == _FAILS and not alone)
+
 
 TakenBack = dict[int, list[str] | None]
 """Numbers of records, and what was found of each when it was attributed."""
@@ -122,7 +128,7 @@ class Rollbacks:
                         earlier |= known.findings if lost else {}
                     elif taken[at]:
                         earlier |= known.findings
-                elif known.last in (_TAKES_BACK, _FAILS):
+                elif known.is_taken_back:
                     earlier |= known.findings
             if not over[at]:
                 part = here[starts[at] : ends[at]]
@@ -134,7 +140,7 @@ class Rollbacks:
         for code in gone:
             known = self._open.pop(code, None)
             if known is not None and (
-                known.last in (_TAKES_BACK, _FAILS) or (known.is_block and known.last != _COMMITS)
+                known.is_taken_back or (known.is_block and known.last != _COMMITS)
             ):
                 earlier |= known.findings
         return back, {seq: found for seq, found in earlier.items() if seq >= 0}
