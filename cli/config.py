@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from scalple.cli.section import Section
+from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate.masking import RULES as MASKING_RULES
 from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Pooler, Rules
@@ -21,18 +21,7 @@ from scalple.ingest.errors import ConfigError
 ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
-def _with_actor(text: str) -> str:
-    try:
-        groups = re.compile(text).groupindex
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    if "actor" not in groups:
-        raise ValueError("has no group (?P<actor>…)")
-    return text
-
-
 CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
-Pattern = Annotated[str, AfterValidator(_with_actor)]
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
 
 

@@ -21,23 +21,10 @@ import pyarrow as pa
 from scalple.cli.sources import Opened
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.record import REVISIONS
+from scalple.store.views import REVISABLE
 
 REASON = "later-evidence"
-ATTRIBUTED = (
-    "session_user_id",
-    "session_email",
-    "actor_kind",
-    "on_behalf_of",
-    "peer_addr",
-    "peer_port",
-    "session_authn",
-    "attribution_grade",
-    "attribution_method",
-    "attribution_reason",
-    "attribution_evidence",
-    "attribution_candidates",
-    "findings",
-)
+ATTRIBUTED = tuple(one for one in REVISABLE if one not in ("success", "sqlstate", "subjects"))
 """Columns that evidence decides."""
 
 

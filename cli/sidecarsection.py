@@ -3,12 +3,11 @@
 Imports nothing of the sidecar itself: every verb reads the configuration, one runs the sidecar.
 """
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from scalple.cli.section import Section
+from scalple.cli.section import Pattern, Section
 
 Source = Literal["parameter", "options", "jwt", "mtls", "peercred", "application_name"]
 Claim = Literal["actor", "email", "kind", "groups", "on_behalf_of"]
@@ -61,7 +60,7 @@ class SidecarSection(Section):
     identity_file: str | None = None
     unlisted: Literal["refuse", "unidentified"] = "refuse"
     end_revoked: bool = False
-    application_name_pattern: str | None = None
+    application_name_pattern: Pattern | None = None
     strict: bool = False
     prepared_statements: Literal["shared", "private"] = "shared"
     on_event_failure: Literal["refuse", "pass"] = "refuse"
@@ -76,15 +75,3 @@ class SidecarSection(Section):
     jwt: JwtSection | None = None
     tls: TlsSection | None = None
     upstream_tls: UpstreamTlsSection | None = None
-
-    @field_validator("application_name_pattern")
-    @classmethod
-    def _names_a_group(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                groups = re.compile(pattern).groupindex
-            except re.error as error:
-                raise ValueError(f"no regular expression: {error}") from error
-            if "actor" not in groups:
-                raise ValueError("lacks the group (?P<actor>…)")
-        return pattern

@@ -41,8 +41,7 @@ WAITING_BYTES_HIGH: Final = 256 << 10
 Q, P, B, E, F, S, H = b"QPBEFSH"
 _DATA, _DONE, _FAIL, _PASSWORD = b"dcfp"
 _NEVER_WAIT = frozenset(b"dcfp")
-_READ_WHOLE = frozenset(b"QPF")
-_READ_IF_WATCHED = frozenset(b"BEC")
+_READ_WHOLE = frozenset(b"QPFBEC")
 # Messages of the server that mean something else there.
 _READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR = b"ZSGWKCE"
 _EMPTY, _SUSPENDED = b"Is"
@@ -245,9 +244,7 @@ class Exchange:
                     self._stop(data, at, first)
                     self._tag_anew()
                     return
-                if kind in _READ_WHOLE or (
-                    kind in _READ_IF_WATCHED and (self._reader.watches or self._segment.acts)
-                ):
+                if kind in _READ_WHOLE:
                     if end > size and self._wait_for_whole(length):
                         self._need = 1 + length
                         break

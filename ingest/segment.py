@@ -134,11 +134,6 @@ class Reader:
         self._blind = False
         """A message wasn't read, or there are too many names: any may be anything."""
 
-    @property
-    def watches(self) -> bool:
-        """Whether Bind, Execute and Close have to be read."""
-        return True
-
     def query(self, segment: Segment, text: bytes) -> None:
         """A simple query."""
         segment.formed |= Mark.FORM in _marks_of(text)

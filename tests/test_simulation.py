@@ -34,7 +34,7 @@ CASTS = {
 MALICIOUS = ("thieves", "burglars")
 MODES = ("transaction", "session", "statement")
 VERSIONS = ("1.12", "1.18", "1.21", "1.25")
-FAULTS = tuple(one for one in (*HAPPENINGS, *DAMAGES) if one != "pooler-clock")
+FAULTS = (*HAPPENINGS, *DAMAGES)
 STATEMENTS = int(os.environ.get("SIMULATED_STATEMENTS", "0"))
 """So many in all; 0 plays the short version only."""
 
