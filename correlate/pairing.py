@@ -214,9 +214,8 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     stretch = server.stretch[np.maximum(only, 0)]
     broken = inside & (only >= 0) & ~_is_own(server, np.maximum(only, 0), records)
     witness = (only >= 0) & inside & ~records.several & ~broken
-    last, offset, holds, known = _offsets(
-        records.transaction, witness, own, stretch, barrier, broken, chain
-    )
+    fixed = _Fixed(witness, own, stretch, barrier)
+    last, offset, holds, known = _offsets(records.transaction, fixed, broken, chain)
     number = records.transaction - offset
     place = np.clip(number, 0, max(total - 1, 0))
     known &= inside & (server.stretch[place] == holds)
@@ -231,7 +230,7 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     # Several transactions in one message: they are all the client's whose time alone fits.
     alone = (found < 0) & (only >= 0) & records.several & ~broken
     found = np.where(alone, only, found)
-    _carry(records.transaction, witness, own, stretch, barrier, broken, chain)
+    _carry(records.transaction, fixed, broken, chain)
     return found
 
 
@@ -284,25 +283,32 @@ def _only(server: ServerConnection, is_replay: Bools, like: Bools, lo: Ints, hi:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What single records say of the offset."""
+
+    witness: Bools
+    """Its time or text fixes it."""
+    own: Ints
+    """The offset that it fixes."""
+    stretch: Ints
+    barrier: Bools
+    """Beyond its transaction it may be another."""
+
+
 def _offsets(
-    transaction: Ints,
-    witness: Bools,
-    own: Ints,
-    stretch: Ints,
-    barrier: Bools,
-    broken: Bools,
-    chain: Chain,
+    transaction: Ints, fixed: "_Fixed", broken: Bools, chain: Chain
 ) -> tuple[Ints, Ints, Ints, Bools]:
-    """Per record the last one that fixed the offset, the offset, the stretch that it holds for, and
-    whether there is one."""
+    """Per record the last one that fixed the offset, the offset, the stretch that it holds for,
+    and whether there is one."""
     index = np.arange(len(transaction))
-    last = np.maximum.accumulate(np.where(witness & ~broken, index, -1))
-    offset = np.where(last >= 0, own[np.maximum(last, 0)], chain.offset or 0)
-    holds = np.where(last >= 0, stretch[np.maximum(last, 0)], chain.stretch)
+    last = np.maximum.accumulate(np.where(fixed.witness & ~broken, index, -1))
+    offset = np.where(last >= 0, fixed.own[np.maximum(last, 0)], chain.offset or 0)
+    holds = np.where(last >= 0, fixed.stretch[np.maximum(last, 0)], chain.stretch)
     known = (last >= 0) | (chain.offset is not None)
     known &= np.maximum.accumulate(np.where(broken, index, -1)) <= last
     # A barrier bars what comes after its own transaction.
-    beyond = np.maximum.accumulate(np.concatenate([[-1], np.where(barrier, transaction, -1)]))
+    beyond = np.maximum.accumulate(np.concatenate([[-1], np.where(fixed.barrier, transaction, -1)]))
     new = np.concatenate([[True], transaction[1:] != transaction[:-1]])
     begun = np.maximum.accumulate(np.where(new, index, 0))
     since = np.where(last >= 0, transaction[np.maximum(last, 0)], -1)
@@ -313,26 +319,18 @@ def _offsets(
     return last, offset, holds, known & ~(blocked & (last != index))
 
 
-def _carry(
-    transaction: Ints,
-    witness: Bools,
-    own: Ints,
-    stretch: Ints,
-    barrier: Bools,
-    broken: Bools,
-    chain: Chain,
-) -> None:
+def _carry(transaction: Ints, fixed: "_Fixed", broken: Bools, chain: Chain) -> None:
     """What the next batch has to know."""
-    places = np.flatnonzero(witness & ~broken)
+    places = np.flatnonzero(fixed.witness & ~broken)
     breaks = np.flatnonzero(broken)
     since = -1
     if len(places):
-        chain.offset = int(own[places[-1]])
-        chain.stretch = int(stretch[places[-1]])
+        chain.offset = int(fixed.own[places[-1]])
+        chain.stretch = int(fixed.stretch[places[-1]])
         since = int(transaction[places[-1]])
     if len(breaks) and (not len(places) or breaks[-1] > places[-1]):
         chain.offset = None
-    barred = {*transaction[barrier].tolist(), *chain.barriers}
+    barred = {*transaction[fixed.barrier].tolist(), *chain.barriers}
     chain.barriers = tuple(sorted(one for one in barred if one >= since)[-2:])
 
 
