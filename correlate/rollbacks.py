@@ -113,30 +113,18 @@ class Rollbacks:
         spread = np.repeat(taken, lengths)
         here = place[inside]
         back[here[spread & (here >= 0)]] = True
-        edge = np.flatnonzero(first | ~over)
-        for at in edge.tolist():
-            code = int(session[starts[at]])
+        for at in np.flatnonzero(first | ~over).tolist():
+            code, one = int(session[starts[at]]), int(number[starts[at]])
             known = self._open.pop(code, None)
-            block = bool(is_block[at])
-            seqs: list[int] = []
-            if known is not None:
-                if known.transaction == int(number[starts[at]]):
-                    block, seqs = block or known.is_block, known.seqs
-                    if not taken[at] and over[at]:
-                        lost = code in gone and not follows[at] and block and last[at] != _COMMITS
-                        self._mark(lost, at, starts, ends, here, back)
-                        earlier |= known.findings if lost else {}
-                    elif taken[at]:
-                        earlier |= known.findings
-                elif known.is_taken_back:
-                    earlier |= known.findings
+            goes_on = known is not None and known.transaction == one
+            if known is not None and (taken[at] if goes_on else known.is_taken_back):
+                earlier |= known.findings
             if not over[at]:
                 part = here[starts[at] : ends[at]]
-                seqs = [*seqs, *(first_seq + part[part >= 0]).tolist()]
-                goes_on = _Open(int(number[starts[at]]), int(last[at]), block, seqs)
-                if known is not None and known.transaction == goes_on.transaction:
-                    goes_on.findings = known.findings
-                self._open[code] = goes_on
+                self._open[code] = now = _Open(one, int(last[at]), bool(is_block[at]), [])
+                if known is not None and goes_on:
+                    now.seqs, now.findings = known.seqs, known.findings
+                now.seqs += (first_seq + part[part >= 0]).tolist()
         for code in gone:
             known = self._open.pop(code, None)
             if known is not None and (
@@ -151,10 +139,6 @@ class Rollbacks:
             for seq in one.seqs:
                 if seq >= first_seq and seq not in one.findings:
                     one.findings[seq] = findings[seq - first_seq].as_py()
-
-    def _mark(self, lost: bool, at: int, starts: Ints, ends: Ints, here: Ints, back: Bools) -> None:
-        part = here[starts[at] : ends[at]]
-        back[part[part >= 0]] |= lost
 
     def _kinds(self, batch: LogBatch, failed: Bools) -> tuple[Ints, Bools, Bools]:
         """(what each record does to its transaction, whether it begins a block, is pgAudit's)."""
