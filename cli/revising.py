@@ -56,11 +56,16 @@ class Reviser:
         comparable = names[name] == 1
         if not comparable:
             self.unknown.append(name)
-        stored = self._stored(name) if comparable else pa.table({"source_offset": []})
+        stored = self._stored(name) if comparable else pa.table({"source_offset": [], "seq": []})
         known = {
             offset: row for row, offset in enumerate(stored.column("source_offset").to_pylist())
         }
-        for piece, columns in self._warmup.again(log):
+        seqs = stored.column("seq")
+
+        def seq_of(offset: int) -> int | None:
+            return int(seqs[known[offset]].as_py()) if offset in known else None
+
+        for piece, columns in self._warmup.again(log, seq_of):
             if not comparable:
                 continue
             offsets = piece.to_pylist()

@@ -6,6 +6,7 @@ record lies further back than `BYTES_MAX` has lost its run, and its statements a
 `candidates` until the pooler's next replay.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -71,15 +72,18 @@ class WarmUp:
         self._pending.clear()
         for one, begin in reversed(parts):
             for block in self._blocks(one, begin):
-                for _ in self._feed(block.table.combine_chunks(), one.file.path.name):
+                seq_of = functools.partial(self._seq_of, one.file.path.name)
+                for _ in self._feed(block.table.combine_chunks(), seq_of):
                     pass  # what comes out is in the store
 
-    def again(self, opened: Opened) -> Iterator[tuple[pa.Array, pa.Table]]:
+    def again(
+        self, opened: Opened, seq_of: Callable[[int], int | None]
+    ) -> Iterator[tuple[pa.Array, pa.Table]]:
         """All that the store has read of a file, attributed once more: (offsets, columns) of its
-        pgAudit records, block by block."""
+        pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
         self._pending.clear()
         for block in self._blocks(opened, 0):
-            yield from self._feed(block.table.combine_chunks(), opened.file.path.name)
+            yield from self._feed(block.table.combine_chunks(), seq_of)
 
     def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
         """The records of [begin, file.end), from the first that begins there."""
@@ -94,7 +98,9 @@ class WarmUp:
         window.end = begin
         return (piece.block for piece in window.pieces(opened.parse))
 
-    def _feed(self, log: pa.Table, name: str) -> Iterator[tuple[pa.Array, pa.Table]]:
+    def _feed(
+        self, log: pa.Table, seq_of: Callable[[int], int | None]
+    ) -> Iterator[tuple[pa.Array, pa.Table]]:
         """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump."""
         cuts, numbers = self._cuts(log)
         for begin, end, number in zip(cuts, [*cuts[1:], log.num_rows], numbers, strict=True):
@@ -106,16 +112,15 @@ class WarmUp:
             rows = marked[np.asarray(ok)]
             offsets = piece.column("source_offset").take(pa.array(rows)).combine_chunks()
             done = self._correlator.attribute(
-                piece, rows, payload.combine_chunks(), number, self._first_seq(name, offsets)
+                piece, rows, payload.combine_chunks(), number, self._first_seq(seq_of, offsets)
             )
             yield offsets, done.columns
 
-    def _first_seq(self, name: str, offsets: pa.Array) -> int:
+    def _first_seq(self, seq_of: Callable[[int], int | None], offsets: pa.Array) -> int:
         """Number of the first of these rows; UNNUMBERED unless the others follow it."""
         if not len(offsets):
             return UNNUMBERED
-        first = self._seq_of(name, offsets[0].as_py())
-        last = self._seq_of(name, offsets[-1].as_py())
+        first, last = seq_of(offsets[0].as_py()), seq_of(offsets[-1].as_py())
         follows = first is not None and last == first + len(offsets) - 1
         return first if follows and first is not None else UNNUMBERED
 
