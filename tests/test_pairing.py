@@ -25,6 +25,7 @@ from scalple.correlate.rules import Pooler, Rules
 from scalple.ingest import pgbouncer
 from scalple.ingest.logtime import LogTimes
 from tests.attribute_logs import Attributed, attribute_files
+from tests.simulation import Setting, World
 from tests.stack import Stack, StackOptions
 from tests.test_attribution_stack import RULES
 from tests.workload import WorkloadOptions, run_workload
@@ -247,6 +248,22 @@ def test_links_pair_nearly_every_statement_where_names_tell_nothing(
 
 
 def test_a_name_that_the_poolers_own_log_contradicts_names_nobody(tmp_path: Path) -> None:
+    cast = ("relay", "burglar", "silent")
+    wrong: dict[bool, int] = {}
+    for verbose in (False, True):
+        setting = Setting(cast=cast, verbose=verbose, version="1.25", statements=1500)
+        files = World(setting, 3).play().write(tmp_path)
+        done = attribute_files([files[0]], [files[1]], [files[2]])
+        wrong[verbose] = len(done.wrong(["proven", "confirmed"]))
+        against = [row for row in done.dicts() if row["attribution_reason"] == "identity-conflict"]
+        assert {row["session_user_id"] for row in against} <= {None}
+        assert bool(against) is verbose
+    # Without the links a stolen name is believed.
+    assert wrong[False] > 0
+    assert wrong[True] == 0
+
+
+def test_where_names_and_links_say_the_same_nothing_is_a_conflict(tmp_path: Path) -> None:
     done, _ = play(tmp_path, "transaction", True, 300)
     rows = [row for row in done.dicts() if row["attribution_method"] == "link"]
     assert len(rows) > 200
