@@ -42,6 +42,8 @@ Q, P, B, E, F, S, H = b"QPBEFSH"
 _DATA, _DONE, _FAIL, _PASSWORD = b"dcfp"
 _NEVER_WAIT = frozenset(b"dcfp")
 _READ_WHOLE = frozenset(b"QPFBEC")
+_PLAIN = frozenset(b"BE")
+"""Nearly all of these are of the unnamed statement that stands before them."""
 # Messages of the server that mean something else there.
 _READY, _STATUS, _COPY_IN, _COPY_BOTH, _KEY, _COMPLETE, _ERROR = b"ZSGWKCE"
 _EMPTY, _SUSPENDED = b"Is"
@@ -244,7 +246,11 @@ class Exchange:
                     self._stop(data, at, first)
                     self._tag_anew()
                     return
-                if kind in _READ_WHOLE:
+                if kind in _READ_WHOLE and not (
+                    kind in _PLAIN
+                    and not self._segment.acts
+                    and self._reader.does_nothing(kind, data, at + 5)
+                ):
                     if end > size and self._wait_for_whole(length):
                         self._need = 1 + length
                         break

@@ -33,6 +33,7 @@ _LATER = (b"fetch", b"move", b"execute", b"commit", b"end", b"close")
 """Statements that may run what an earlier one has only declared."""
 _SET_CONFIG = (2078).to_bytes(4)
 """pg_proc: set_config(text, text, boolean)."""
+_EXECUTE = ord("E")
 _ANYTHING = Effect(alone=False, unclear=True, ends=True)
 
 
@@ -134,6 +135,16 @@ class Reader:
         self._blind = False
         """A message wasn't read, or there are too many names: any may be anything."""
 
+    def does_nothing(self, kind: int, data: bytes, at: int) -> bool:
+        """Whether a Bind or Execute, whose body begins there, is known without being read to change
+        nothing: it is of the unnamed statement and portal, and these are harmless."""
+        if self._blind or b"" in self._portals:
+            return False
+        if kind == _EXECUTE:
+            return data[at : at + 1] == b"\0" and b"" not in self._portal_marks
+        plain = b"" in self._known and b"" not in self._marks and b"" not in self._effects
+        return plain and data[at : at + 2] == b"\0\0"
+
     def query(self, segment: Segment, text: bytes) -> None:
         """A simple query."""
         segment.formed |= Mark.FORM in _marks_of(text)
@@ -183,12 +194,13 @@ class Reader:
 
     def bind(self, body: bytes) -> None:
         """A Bind message."""
-        bind = read_bind(body)
-        if bind is None:
-            return
         if self._blind:
             return
-        portal, name = bind.portal[:NAME_BYTES_MAX], bind.statement[:NAME_BYTES_MAX]
+        # Nearly all bind what does nothing to variables: then their values needn't be read.
+        names = body.split(b"\0", 2)
+        if len(names) < 3:
+            return  # malformed: the server will say so
+        portal, name = names[0][:NAME_BYTES_MAX], names[1][:NAME_BYTES_MAX]
         # What another client has prepared there may be anything.
         foreign = name not in self._known
         marks = _EVERY if foreign else self._marks.get(name, _NO)
@@ -201,7 +213,8 @@ class Reader:
         effect = self._effects.get(name)
         # A portal with a name can be fetched from by SQL, whenever.
         self._deferred |= bool(portal) and (effect is not None or foreign)
-        if effect is not None:
+        bind = read_bind(body) if effect is not None else None
+        if effect is not None and bind is not None:
             self._portals[portal] = bound(effect, bind, self.variables)
         elif foreign or (name and Mark.SETS in marks):
             # It once set a variable, and still does if the server refused what came after.
