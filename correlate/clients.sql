@@ -37,10 +37,10 @@ WITH named AS (
   JOIN identities i
     ON i.client_addr = c.client_addr AND i.client_port = c.client_port
    AND i.since <= c.until AND c.since <= coalesce(i.pooled_until, c.since)
-   -- `open` is written before the pooler sees the connection. One that is older than another
-   -- login of this endpoint spoke of that one; so may one of the same millisecond.
+   -- `open` is written before the pooler sees the connection. One that is older than what the pooler
+   -- said last of another at this endpoint spoke of that one; so may one of the same millisecond.
    AND date_trunc('millisecond', i.opened) <= c.since
-   AND (c.previous_login IS NULL OR c.previous_login < date_trunc('millisecond', i.opened))
+   AND (c.taken_until IS NULL OR c.taken_until < date_trunc('millisecond', i.opened))
    AND coalesce(i.database = c.database, true) AND coalesce(i.db_role = c.db_role, true)
   WHERE NOT c.failed AND NOT (i.tag IS NOT NULL AND c.client_addr LIKE 'unix%')
 ), all_clients AS (

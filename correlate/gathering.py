@@ -119,6 +119,8 @@ class Gatherer:
             client[found] = last
         at = np.maximum(client, 0)
         served = client >= 0
+        # A tag that no event tells of: the connection is the run's, but who is behind it since isn't said.
+        renewed = labelled & by_tag & self._labels.unknown_tags()[name_of[rows]]
         pooler_method = self._pooler_method(batch, runs, unpooled, pool)
         # A statement without any name is a nameless client's, whenever it dropped its name.
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
@@ -167,7 +169,7 @@ class Gatherer:
             pool_open=self._why_open(batch, unplaced, pool, since, ends, begun),
             matches=matches,
             client=client,
-            client_named=served & take(self._served.named, at),
+            client_named=served & take(self._served.named, at) & ~renewed,
             client_by_role=served & take(self._served.by_role, at),
             client_contradicted=served & take(self._served.contradicted, at),
             doubtful=runs.doubtful[rows] | (taken & labelled),

@@ -149,17 +149,55 @@ WITH logins AS (
 ), closes AS (
   SELECT ts, sidecar AS process, connection AS pointer, client_addr, client_port, detail
   FROM events WHERE source = 'pgbouncer' AND event = 'client-close'
+), mentions AS (
+  SELECT seq, event, sidecar AS process, connection AS pointer, client_addr, client_port, ts,
+         lag((sidecar, connection)) OVER endpoint AS before_here,
+         lag(ts) OVER endpoint AS before_here_at,
+         lag((client_addr, client_port)) OVER pointer AS before_there,
+         lag(ts) OVER pointer AS before_there_at
+  FROM events
+  WHERE source = 'pgbouncer' AND event IN ('client-login', 'client-close', 'link', 'served')
+  WINDOW endpoint AS (PARTITION BY client_addr, client_port ORDER BY ts, seq),
+         pointer AS (PARTITION BY sidecar, connection ORDER BY ts, seq)
+), stays AS (
+  SELECT *, first_value(CASE WHEN event = 'client-login' THEN ts END)
+              OVER (PARTITION BY client_addr, client_port, stay ORDER BY ts, seq) AS login
+  FROM (SELECT *, count(*) FILTER (event = 'client-login' OR before_here <> (process, pointer))
+                    OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS stay
+        FROM mentions)
+), taken AS (
+  -- Until when an endpoint can have been another's who was spoken of: his login at least, if the log has
+  -- it; his last line, if it doesn't.
+  SELECT seq, lag(coalesce(login, ts)) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS taken_until
+  FROM stays
+), replaced AS (
+  -- Another pointer at the endpoint, or another endpoint of the pointer, and no login between them: that
+  -- line is missing, and whoever was there before is sure for no longer than his own last line.
+  SELECT before_here[1] AS process, before_here[2] AS pointer, client_addr, client_port,
+         before_here_at AS last_seen
+  FROM mentions
+  WHERE event <> 'client-login' AND before_here <> (process, pointer) AND client_addr NOT LIKE 'unix%'
+  UNION ALL
+  SELECT process, pointer, before_there[1], before_there[2], before_there_at
+  FROM mentions
+  WHERE event <> 'client-login' AND before_there <> (client_addr, client_port)
 ), ended AS (
-  SELECT l.*, c.ts AS closed, c.detail AS ending,
+  SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until,
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up
   FROM logins l
   ASOF LEFT JOIN closes c
     ON l.process = c.process AND l.pointer = c.pointer AND l.client_addr = c.client_addr
    AND l.client_port = c.client_port AND l.ts <= c.ts
+  ASOF LEFT JOIN replaced r
+    ON l.process = r.process AND l.pointer = r.pointer AND l.client_addr = r.client_addr
+   AND l.client_port = r.client_port AND l.ts <= r.last_seen
+  JOIN taken t ON t.seq = l.seq
 )
-SELECT seq, process, client_addr, client_port, database, db_role, previous_login,
+SELECT seq, process, client_addr, client_port, database, db_role,
+       -- Until when the endpoint was somebody else's, as far as the log says.
+       CASE WHEN client_addr LIKE 'unix%' THEN previous_login ELSE taken_until END AS taken_until,
        ts AS since,
-       least(closed, next_login, next_at_endpoint, pooler_up, (SELECT until FROM coverage)) AS until,
+       least(closed, next_login, next_at_endpoint, last_seen, pooler_up, (SELECT until FROM coverage)) AS until,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
          'authentication failed|login rejected|no such (user|database)|not allowed|^bad '),

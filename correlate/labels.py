@@ -27,6 +27,7 @@ from scalple.correlate.poolertext import (
     suffix_endpoint,
 )
 from scalple.ingest.records import TEXT
+from scalple.ingest.tags import begins_with_tag
 
 _SETTING_COMMANDS = pa.array(["SET", "RESET", "DISCARD", "DISCARD ALL"])
 _SLACK_US = 60_000_000
@@ -86,6 +87,7 @@ class Labels:
         self._evidence = evidence
         self._names: dict[str, int] = {}
         self._keys: list[int] = []
+        self._unknown_tags: list[bool] = []
         self._announced: set[int] = set()
         """Names under a later tag whose first SET, the sidecar's own, has been seen."""
         self._forms: dict[int, tuple[int, ...]] = {}
@@ -107,6 +109,7 @@ class Labels:
         if code is None:
             code = self._names[text] = len(self._names)
             tag = self._evidence.tags.get(text.partition(" ")[0])
+            self._unknown_tags.append(tag is None and begins_with_tag(text))
             if tag is not None:
                 self._keys.append(self._tagged(tag, text))
                 return code
@@ -130,6 +133,10 @@ class Labels:
     def keys(self) -> Ints:
         """Key per name code; -1 where there is none, or the server may have cut it off."""
         return np.array(self._keys, np.int64)
+
+    def unknown_tags(self) -> Bools:
+        """Per name code whether it begins with a tag of which no event tells."""
+        return np.array(self._unknown_tags, bool)
 
     def connections(self) -> Ints:
         """Per name code the connection whose tag it begins with, or -1."""

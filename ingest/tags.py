@@ -21,12 +21,18 @@ NAME_BYTES_MAX: Final = 63
 _UNIX_SUFFIX = 40
 """` - unix(pid@host):port`; the host's name isn't known here, and what is cut is its end."""
 _UNSAFE = re.compile(r"[^ !#-&(-\[\]-~]")
+_TAGGED = re.compile(rf"[{TAG_ALPHABET}]{{{TAG_LENGTH}}}(?: |\Z)")
 _ENDPOINT = re.compile(r"(:)(?=\d{1,5}\Z)")
 
 
 def new_tag() -> str:
     """A tag that nobody has."""
     return "".join(secrets.choice(TAG_ALPHABET) for _ in range(TAG_LENGTH))
+
+
+def begins_with_tag(name: str) -> bool:
+    """Whether a name begins with something of a tag's form, whoever made it."""
+    return _TAGGED.match(name) is not None
 
 
 def suffix_room(address: str) -> int:

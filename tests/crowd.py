@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import psycopg
 
 Connection = psycopg.Connection[tuple[object, ...]]
+Visit = Callable[[Connection, str, random.Random], int]
+"""One person's next transaction on a connection; how many statements it was."""
 
 
 @dataclass
@@ -21,6 +23,8 @@ class Crowd:
 
     statements: int
     seconds: float = 240.0
+    visits: Callable[[str], Visit] = lambda name: visit
+    """What each person does."""
     done: int = 0
     lost: int = 0
     """Connections that ended before they were to."""
@@ -47,13 +51,14 @@ class Crowd:
 
     def _person(self, name: str, dsn: str) -> None:
         dice = random.Random(name)
+        does = self.visits(name)
         while not self._stop.is_set():
             try:
                 with psycopg.connect(dsn, autocommit=True, prepare_threshold=None) as connection:
                     for _ in range(dice.randint(20, 200)):
                         if self._stop.is_set():
                             return
-                        ran = visit(connection, name, dice)
+                        ran = does(connection, name, dice)
                         with self._lock:
                             self.done += ran
             except psycopg.OperationalError:

@@ -189,6 +189,10 @@ class Stack:
         """Stops PgBouncer at once."""
         self._end("pgbouncer", signal.SIGTERM)
 
+    def crash_pooler(self) -> None:
+        """Ends PgBouncer without a word."""
+        self._end("pgbouncer", signal.SIGKILL)
+
     def pids(self) -> dict[str, int]:
         """The processes that run now, by the server's name."""
         return {name: process.pid for name, process in self._processes.items()}
