@@ -1,5 +1,5 @@
 -- Who was behind which client of which pool, and behind which direct connection, and when.
--- Reads: identities, drifts, pooler_clients, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
+-- Reads: identities, drifts, pooler_clients, strangers, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
 -- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
 
 -- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
@@ -18,6 +18,7 @@ CREATE OR REPLACE TEMP TABLE served_by AS
 SELECT w.database, w.db_role, p.pool
 FROM (SELECT database, db_role FROM pooler_clients
       UNION SELECT database, db_role FROM identities
+      UNION SELECT database, db_role FROM strangers WHERE database IS NOT NULL
       UNION SELECT database, db_role FROM drifts) w
 JOIN pools p
   ON p.database = w.database
@@ -107,6 +108,17 @@ FROM identities i
 WHERE NOT EXISTS (SELECT 1 FROM pooler_clients c
                   WHERE c.client_addr = i.client_addr AND c.client_port = i.client_port
                     AND c.since <= i.until AND c.until >= i.since)
+  AND NOT EXISTS (SELECT 1 FROM strangers c
+                  WHERE c.client_addr = i.client_addr AND c.client_port = i.client_port
+                    AND c.since <= i.until AND c.until >= i.since)
+UNION ALL BY NAME
+SELECT p.pool, s.seq AS pooler_seq, s.client_addr, s.client_port, s.database, s.db_role,
+       s.since AS connected, s.since, s.until, false AS contradicted, false AS by_role
+FROM strangers s
+-- Where its lines don't say of which pool it is, it may be of any.
+JOIN (SELECT pool, database, db_role FROM served_by
+      UNION ALL SELECT pool, NULL, NULL FROM pools) p
+  ON p.database IS NOT DISTINCT FROM s.database AND p.db_role IS NOT DISTINCT FROM s.db_role
 )
 SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
 FROM everyone;

@@ -1,5 +1,5 @@
 -- Events of connections -> intervals during which an endpoint belonged to somebody.
--- Reads: events (columns of EVIDENCE). Writes: identities, drifts, pooler_clients, server_links,
+-- Reads: events (columns of EVIDENCE). Writes: identities, drifts, pooler_clients, strangers, server_links,
 -- coverage.
 -- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
 
@@ -133,50 +133,55 @@ FROM ended d
 JOIN identity_events o
   ON o.event = 'open' AND o.sidecar = d.sidecar AND o.life = d.life AND o.connection = d.connection;
 
+-- What the pooler says of its clients, in order. Connections of one process over a unix socket have one
+-- endpoint at the same time: there the pointer tells them apart.
+CREATE OR REPLACE TEMP TABLE mentions AS
+WITH places AS (
+  SELECT seq, event, ts, sidecar AS process, connection AS pointer, client_addr, client_port,
+         database, db_role, detail,
+         CASE WHEN client_addr LIKE 'unix%' THEN sidecar || ' ' || connection ELSE '' END AS socket
+  FROM events
+  WHERE source = 'pgbouncer' AND event IN ('client-login', 'client-close', 'link', 'served')
+), before AS (
+  SELECT *,
+         lag((process, pointer)) OVER place AS before_here, lag(ts) OVER place AS before_here_at,
+         lag((client_addr, client_port)) OVER thing AS before_there, lag(ts) OVER thing AS before_there_at
+  FROM places
+  WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY ts, seq),
+         thing AS (PARTITION BY process, pointer ORDER BY ts, seq)
+), stays AS (
+  SELECT *, count(*) FILTER (event = 'client-login' OR before_here <> (process, pointer)) OVER place AS stay
+  FROM before
+  WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY ts, seq)
+)
+SELECT *, first_value(CASE WHEN event = 'client-login' THEN ts END)
+            OVER (PARTITION BY client_addr, client_port, socket, stay ORDER BY ts, seq) AS login
+FROM stays;
+
 -- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
 -- (process, pointer, endpoint) from its login to its close. No close is logged in a crash.
 CREATE OR REPLACE TEMP TABLE pooler_clients AS
 WITH logins AS (
-  SELECT seq, ts, sidecar AS process, connection AS pointer, client_addr, client_port,
-         database, db_role,
-         lead(ts) OVER (PARTITION BY sidecar, connection ORDER BY ts, seq) AS next_login,
-         -- Nor can two TCP connections have one endpoint; unix clients of one process do.
+  SELECT seq, ts, process, pointer, client_addr, client_port, database, db_role,
+         lead(ts) OVER (PARTITION BY process, pointer ORDER BY ts, seq) AS next_login,
+         -- Nor can two TCP connections have one endpoint.
          CASE WHEN client_addr NOT LIKE 'unix%' THEN
            lead(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq)
-         END AS next_at_endpoint,
-         lag(ts) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS previous_login
-  FROM events WHERE source = 'pgbouncer' AND event = 'client-login'
-), closes AS (
-  SELECT ts, sidecar AS process, connection AS pointer, client_addr, client_port, detail
-  FROM events WHERE source = 'pgbouncer' AND event = 'client-close'
-), mentions AS (
-  SELECT seq, event, sidecar AS process, connection AS pointer, client_addr, client_port, ts,
-         lag((sidecar, connection)) OVER endpoint AS before_here,
-         lag(ts) OVER endpoint AS before_here_at,
-         lag((client_addr, client_port)) OVER pointer AS before_there,
-         lag(ts) OVER pointer AS before_there_at
-  FROM events
-  WHERE source = 'pgbouncer' AND event IN ('client-login', 'client-close', 'link', 'served')
-  WINDOW endpoint AS (PARTITION BY client_addr, client_port ORDER BY ts, seq),
-         pointer AS (PARTITION BY sidecar, connection ORDER BY ts, seq)
-), stays AS (
-  SELECT *, first_value(CASE WHEN event = 'client-login' THEN ts END)
-              OVER (PARTITION BY client_addr, client_port, stay ORDER BY ts, seq) AS login
-  FROM (SELECT *, count(*) FILTER (event = 'client-login' OR before_here <> (process, pointer))
-                    OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS stay
-        FROM mentions)
+         END AS next_at_endpoint
+  FROM mentions WHERE event = 'client-login'
 ), taken AS (
   -- Until when an endpoint can have been another's who was spoken of: his login at least, if the log has
   -- it; his last line, if it doesn't.
-  SELECT seq, lag(coalesce(login, ts)) OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS taken_until
-  FROM stays
+  SELECT seq, lag(CASE WHEN client_addr LIKE 'unix%' THEN login ELSE coalesce(login, ts) END)
+                OVER (PARTITION BY client_addr, client_port ORDER BY ts, seq) AS taken_until
+  FROM mentions
 ), replaced AS (
   -- Another pointer at the endpoint, or another endpoint of the pointer, and no login between them: that
   -- line is missing, and whoever was there before is sure for no longer than his own last line.
   SELECT before_here[1] AS process, before_here[2] AS pointer, client_addr, client_port,
          before_here_at AS last_seen
   FROM mentions
-  WHERE event <> 'client-login' AND before_here <> (process, pointer) AND client_addr NOT LIKE 'unix%'
+  WHERE event <> 'client-login' AND before_here <> (process, pointer)
   UNION ALL
   SELECT process, pointer, before_there[1], before_there[2], before_there_at
   FROM mentions
@@ -185,7 +190,7 @@ WITH logins AS (
   SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until,
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up
   FROM logins l
-  ASOF LEFT JOIN closes c
+  ASOF LEFT JOIN (FROM mentions WHERE event = 'client-close') c
     ON l.process = c.process AND l.pointer = c.pointer AND l.client_addr = c.client_addr
    AND l.client_port = c.client_port AND l.ts <= c.ts
   ASOF LEFT JOIN replaced r
@@ -193,10 +198,7 @@ WITH logins AS (
    AND l.client_port = r.client_port AND l.ts <= r.last_seen
   JOIN taken t ON t.seq = l.seq
 )
-SELECT seq, process, client_addr, client_port, database, db_role,
-       -- Until when the endpoint was somebody else's, as far as the log says.
-       CASE WHEN client_addr LIKE 'unix%' THEN previous_login ELSE taken_until END AS taken_until,
-       ts AS since,
+SELECT seq, process, client_addr, client_port, database, db_role, taken_until, ts AS since,
        least(closed, next_login, next_at_endpoint, last_seen, pooler_up, (SELECT until FROM coverage)) AS until,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
@@ -204,6 +206,31 @@ SELECT seq, process, client_addr, client_port, database, db_role,
          false) AS failed
 FROM ended
 WHERE database IS NOT NULL;  -- (nodb) is mock authentication: nobody got in
+
+-- Clients of whom the log tells, but not how they came: nobody knows who they are. They may have come at
+-- any time since somebody else was at their endpoint.
+CREATE OR REPLACE TEMP TABLE strangers AS
+WITH stays AS (
+  SELECT client_addr, client_port, socket, stay, min(seq) AS seq, max(database) AS database,
+         max(db_role) AS db_role, min(ts) AS first_seen, max(ts) AS last_seen,
+         bool_or(event = 'client-close') AS closed,
+         -- Closed before it logged in: a check whether the port is open, or a request to cancel.
+         bool_or(event = 'client-close' AND database IS NULL AND db_role IS NOT NULL) AS never_in,
+         any_value(login) AS login
+  FROM mentions GROUP BY client_addr, client_port, socket, stay
+), bounded AS (
+  SELECT *, lag(last_seen) OVER place AS before, lead(first_seen) OVER place AS following
+  FROM stays
+  WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY stay)
+)
+SELECT seq, client_addr, client_port, database, db_role,
+       greatest(coalesce(before, (SELECT since FROM coverage)),
+                (SELECT max(u.ts) FROM process_ups u WHERE u.ts <= first_seen)) AS since,
+       CASE WHEN closed THEN last_seen
+            ELSE least(following, (SELECT min(u.ts) FROM process_ups u WHERE u.ts > last_seen),
+                       (SELECT until FROM coverage)) END AS until
+FROM bounded
+WHERE login IS NULL AND NOT never_in;
 
 CREATE OR REPLACE TEMP TABLE server_links AS
 SELECT seq, ts, client_addr, client_port, database, db_role

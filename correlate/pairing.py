@@ -235,12 +235,13 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
 
 
 def _ends(server: ServerConnection) -> Bools:
-    """Transactions after which a client's may be missing: the next one is another stretch's."""
+    """Transactions after which a client's may be missing: the next one is another stretch's, or isn't
+    there."""
     total = len(server.stretch)
     later = np.where(server.is_client, np.arange(total), total)
     following = np.minimum.accumulate(later[::-1])[::-1]
     following = np.append(following[1:], total)
-    stretch = np.append(server.stretch, server.stretch[-1:])
+    stretch = np.append(server.stretch, -1)
     return np.asarray(stretch[following] != server.stretch)
 
 

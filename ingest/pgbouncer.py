@@ -256,12 +256,12 @@ def _readings(kind: str, rest: str) -> Iterator[dict[str, Any]]:
     sockets = [socket for left in lefts if (socket := _socket(left))]
     for socket in sockets:
         reason = rest[rest.index(" closing because: ") + len(" closing because: ") :]
-        yield {
-            "event": "client-close" if kind == "C" else "server-close",
-            "client_addr": socket.addr if kind == "C" else None,
-            "client_port": socket.port if kind == "C" else None,
-            "detail": _clean(reason.rsplit(" (age=", 1)[0]),
-        }
+        closed = {"detail": _clean(reason.rsplit(" (age=", 1)[0])}
+        if kind == "S":
+            yield {"event": "server-close"} | closed
+            continue
+        endpoint = {"client_addr": socket.addr, "client_port": socket.port}
+        yield {"event": "client-close"} | endpoint | login_names(socket.names) | closed
 
 
 def _logins(rest: str) -> Iterator[dict[str, Any]]:
@@ -291,6 +291,17 @@ def _logins(rest: str) -> Iterator[dict[str, Any]]:
                     "db_role": _clean(user),
                     "detail": end,
                 }
+
+
+def login_names(names: str) -> dict[str, Any]:
+    """Database and role of a client, as the prefix of its lines has them; neither if that can't be said.
+
+    One that hasn't logged in has no database.
+    """
+    database, slash, role = names.partition("/")
+    if not slash or "/" in role:
+        return {"database": None, "db_role": None}
+    return {"database": None if database == "(nodb)" else _clean(database), "db_role": _clean(role)}
 
 
 def _server_connects(socket: _Socket, local: str | None) -> Iterator[dict[str, Any]]:

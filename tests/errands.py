@@ -136,9 +136,7 @@ def honest(connection: Connection, author: str, dice: random.Random, *, blocks: 
 def signing(connection: Connection, author: str, dice: random.Random, *, blocks: bool) -> int:
     """The same, by a client that says in a comment who it is."""
     errand = dice.choice((*SINGLE, *BLOCKS) if blocks else SINGLE)
-    return errand(
-        connection, f"/* truth:{author} *//*user='{author}'*/", dice.randint(1, 50)
-    )
+    return errand(connection, f"/* truth:{author} *//*user='{author}'*/", dice.randint(1, 50))
 
 
 def hostile(connection: Connection, author: str, dice: random.Random, *, blocks: bool) -> int:

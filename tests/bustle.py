@@ -1,0 +1,135 @@
+"""Everything at once on real servers: all kinds of clients, all kinds of statements, and disturbance.
+
+Enters: a pooling mode, how many statements, how many liars. Leaves: the logs of a PostgreSQL and of a
+PgBouncer at `verbose=2`, and the events of a sidecar, which tags its clients, and of a relay, which only
+announces them; some clients nobody announces. Does not: read or judge the logs.
+"""
+
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+
+from tests.crowd import Crowd
+from tests.errands import honest, hostile, signing
+from tests.relay import Actor, Relay
+from tests.sidecars import SidecarProcess, before_pooler
+from tests.stack import Stack, StackOptions
+
+Mode = Literal["transaction", "session", "statement"]
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What a run left."""
+
+    stack: Stack
+    """Stopped; its directory lives as long as it does."""
+    events: list[Path]
+    statements: int
+    """So many were run."""
+
+
+def everybody(
+    stack: Stack, sidecar: SidecarProcess, relay: Relay, announced: int
+) -> dict[str, str]:
+    """Connection strings, by who is behind them; so many of each announced kind."""
+    people = {}
+    for n in range(announced):
+        people[f"tagged_{n}"] = sidecar.dsn(stack, f"tagged_{n}")
+        port = relay.listen(Actor(f"relayed_{n}"))
+        people[f"relayed_{n}"] = stack.dsn_pooler(port=port, application_name="crm")
+    people["silent_named"] = stack.dsn_pooler(application_name="reporting")
+    people["silent_nameless"] = stack.dsn_pooler()
+    people["silent_long"] = stack.dsn_pooler(application_name="L" * 130)
+    people["signing"] = stack.dsn_pooler(application_name="dash")
+    return people
+
+
+def disturbance(stack: Stack, sidecar: SidecarProcess, statements: int) -> Callable[[Crowd], None]:
+    """What happens to the processes meanwhile, one thing after the other."""
+
+    def said(command: str) -> None:
+        dsn = stack.dsn_pooler(dbname="pgbouncer", user="postgres")
+        with psycopg.connect(dsn, autocommit=True) as admin:
+            admin.execute(command.encode())
+
+    def restart_sidecar() -> None:
+        sidecar.kill()
+        sidecar.start()
+
+    def restart_pooler() -> None:
+        stack.stop_pooler()
+        stack.start_pooler()
+
+    def kill_database() -> None:
+        # After KILL, PgBouncer 1.18 may crash by itself, or run in circles; psql can be told to give up.
+        dsn = stack.dsn_pooler(dbname="pgbouncer", user="postgres")
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(
+                ["psql", "-X", "-c", "KILL app", dsn], timeout=2, capture_output=True, check=False
+            )
+        stack.crash_pooler()
+        stack.start_pooler()
+
+    acts: list[Callable[[], object]] = [
+        partial(said, "RELOAD"),
+        partial(said, "RECONNECT"),
+        restart_sidecar,
+        restart_pooler,
+        partial(said, "RECONNECT"),
+        kill_database,
+    ]
+    steps = list(enumerate(acts, start=1))
+
+    def meanwhile(crowd: Crowd) -> None:
+        if steps and crowd.done > statements * steps[0][0] / (len(acts) + 1):
+            steps.pop(0)[1]()
+        # Nobody stops before everything has happened.
+        crowd.statements = max(statements, crowd.done + 1) if steps else statements
+
+    return meanwhile
+
+
+def play(
+    directory: Path,
+    mode: Mode,
+    statements: int,
+    *,
+    announced: int = 6,
+    liars: int = 0,
+    disturbed: bool = True,
+) -> Logs:
+    """Run a crowd, with so many of each announced kind and so many liars."""
+    options = StackOptions(
+        pool_mode=mode,
+        pool_size=4 if mode != "session" else 40,
+        pgbouncer_conf=("verbose = 2", "server_login_retry = 1"),
+        users=200,
+        eu_users=50,
+    )
+
+    def visits(name: str) -> Any:
+        kinds = {"mallory": hostile, "signing": signing}
+        does = kinds.get(name.partition("_")[0], honest)
+        return partial(does, blocks=mode != "statement")
+
+    with (
+        Stack(options) as stack,
+        before_pooler(stack, directory) as sidecar,
+        Relay(stack.pooler_port, directory / "relay.jsonl") as relay,
+    ):
+        people = everybody(stack, sidecar, relay, announced)
+        for n in range(liars):
+            name = f"mallory_{n}"
+            ways = (sidecar.dsn(stack, name), stack.dsn_pooler(application_name="crm"))
+            people[name] = ways[n % 2]
+        crowd = Crowd(statements, seconds=1800.0, visits=visits)
+        crowd.run(people, disturbance(stack, sidecar, statements) if disturbed else None)
+    assert crowd.done >= statements
+    return Logs(stack, [sidecar.events, directory / "relay.jsonl"], crowd.done)
