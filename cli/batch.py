@@ -82,14 +82,19 @@ class BatchBuilder:
         """The tables of one block; `file` is the file's name as it is recorded."""
         log, rows, payload = records.log, records.rows, records.payload
         attributed = self.correlator.attribute(
-            log, rows, payload, self.numbers.next_seq["evidence"], self.numbers.next_seq["audit"]
+            log,
+            rows,
+            payload,
+            self.numbers.next_seq["evidence"],
+            self.numbers.next_seq["audit"],
+            records.refused,
         )
         return {
             "evidence": self.numbers.give(
                 "evidence", _with_file(attributed.sessions, file), EVIDENCE
             ),
             "audit": self._audit(records, attributed, file),
-            "denied": self._denied(records, attributed.log, file),
+            "denied": self._denied(records, attributed, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
             "unparsed": reject_rows(self.numbers, records.rejects, file),
             "revisions": self._revisions(attributed.taken_back),
@@ -175,8 +180,8 @@ class BatchBuilder:
         numbers = pa.array(seqs, pa.int64(), mask=seqs < 0).cast(TEXT)
         return pc.binary_join_element_wise(pa.scalar(f"{self.numbers.origin}#"), numbers, "")
 
-    def _denied(self, records: Records, log: pa.Table, file: str) -> pa.Table:
-        refused = log.take(pa.array(records.refused)).combine_chunks()
+    def _denied(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
+        refused = attributed.log.take(pa.array(records.refused)).combine_chunks()
         address, port = _endpoint(refused.column("connection_from"))
         state = refused.column("sql_state_code").cast(TEXT)
         telling = pc.is_in(state, pa.array(_TELLING_STATES))
@@ -195,6 +200,10 @@ class BatchBuilder:
                 "sqlstate": refused.column("sql_state_code"),
                 "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
                 "query": records.refused_queries,
+                **{
+                    name: attributed.refused.column(name)
+                    for name in attributed.refused.column_names
+                },
                 "source_file": constant(file, refused.num_rows),
                 "source_offset": refused.column("source_offset"),
             }

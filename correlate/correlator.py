@@ -31,7 +31,7 @@ from scalple.correlate.logbatch import (
     transactions,
     where_true,
 )
-from scalple.correlate.outcome import is_error
+from scalple.correlate.outcome import is_error, refused_statements
 from scalple.correlate.processes import ENDED, Processes
 from scalple.correlate.repeats import Repeats
 from scalple.correlate.rollbacks import Rollbacks, TakenBack
@@ -45,6 +45,7 @@ from scalple.ingest.records import Lacks
 
 UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
 UNNUMBERED = -(1 << 60)
+NOTHING: Ints = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Attributed:
 
     columns: pa.Table
     """Attribution columns of AUDIT, one row per pgAudit record, in order."""
+    refused: pa.Table
+    """The same columns, one row per record of a refused statement; a login that was refused is nobody's."""
     gaps: pa.Table
     """log_time, session_id, missing, reason, source_offset."""
     sessions: pa.Table
@@ -101,6 +104,7 @@ class Correlator:
         payload: pa.Table,
         next_evidence_seq: int,
         next_audit_seq: int = UNNUMBERED,
+        denied: Ints = NOTHING,
     ) -> Attributed:
         """Attribute one batch.
 
@@ -111,6 +115,7 @@ class Correlator:
             next_evidence_seq: number of the next row of evidence in the store.
             next_audit_seq: number of the batch's first pgAudit record in the store; without it
                 nothing is said to repeat the batch's records.
+            denied: positions in `log` of the records that report a refused statement.
         """
         batch = LogBatch(log, audit_rows, payload)
         # A forged line's id says nothing about what is missing.
@@ -160,44 +165,58 @@ class Correlator:
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
         unsure |= self._contradicted(served_as != session_of, name_of, runs)
         borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
+        # Refused statements are attributed among the others: what they share goes on in one order.
+        refused = refused_statements(log, denied)
+        every = batch.joined_by(refused)
         known, client = self._gatherer.known(
-            batch, served_as, name_of, borne, runs, empties, unsure
+            every, served_as, name_of, borne, runs, empties, unsure
         )
         links = self._linked.find(
-            batch,
+            every,
             session_of,
             self._sessions.open,
             transaction,
             runs.replay,
             known.pool,
-            self._labels.keys()[name_of[batch.audit_rows]],
+            self._labels.keys()[name_of[every.audit_rows]],
         )
         self._linked.forget(session_of, ended)
         self._note_links(known, client, links)
         failed = where_true(is_error(log))
         in_force = self._claims.settings.find(
-            batch,
+            every,
             *settings,
             session_of,
             transaction,
-            self._clients(batch, session_of, known, runs),
+            self._clients(every, session_of, known, runs),
             failed,
         )
-        claimed = self._claims.find(batch, in_force)
+        claimed = self._claims.find(every, in_force)
         self._claims.settings.forget(session_of, ended)
-        self._compare(batch, served_as, known, client, claimed)
+        self._compare(every, served_as, known, client, claimed)
         decided = attribute(known)
         rolled_back, taken_back = self._rollbacks.find(
             batch, session_of, transaction, failed, ended, next_audit_seq
         )
-        columns = self._answers.columns(
-            batch, served_as, known, client, decided, runs, claimed, links, rolled_back
+        answers = self._answers.columns(
+            every,
+            served_as,
+            known,
+            client,
+            decided,
+            runs,
+            claimed,
+            links,
+            batch.spread(rolled_back.astype(np.int64), 0)[every.audit_rows] > 0,
         )
+        columns, of_refused = _split(answers, every.audit_rows, audit_rows, denied)
         self._rollbacks.remember(columns.column("findings").combine_chunks(), next_audit_seq)
         repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
         self._repeats.forget(session_of, ended)
         self._sessions.forget(session_of, ended)
-        return Attributed(columns, missing, new_evidence, log, session_of, repeats, taken_back)
+        return Attributed(
+            columns, of_refused, missing, new_evidence, log, session_of, repeats, taken_back
+        )
 
     def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
         """Which workers' own names are another client's than their leader's run."""
@@ -248,3 +267,20 @@ class Correlator:
         of_session = np.array(self._claimants.codes_of(actors))[position]
         named = np.where(client >= 0, of_client[client], of_session)
         known.claim_agrees = (claimed.who >= 0) & (named == claimed.who)
+
+
+def _split(
+    answers: pa.Table, rows: Ints, audit_rows: Ints, denied: Ints
+) -> tuple[pa.Table, pa.Table]:
+    """The answers for pgAudit's records, and those for the denied ones, NULL where there is none."""
+    if len(rows) == len(audit_rows):
+        return answers, answers.take(
+            pa.array(np.full(len(denied), -1), mask=np.ones(len(denied), bool))
+        )
+    place = np.full(int(max(rows.max(), denied.max(initial=0))) + 1, -1)
+    place[rows] = np.arange(len(rows))
+    of_denied = place[denied]
+    return (
+        answers.take(pa.array(place[audit_rows])),
+        answers.take(pa.array(of_denied, mask=of_denied < 0)),
+    )

@@ -47,6 +47,27 @@ class LogBatch:
         """Which records don't say that, because their container doesn't."""
         return np.asarray((self.lacks & int(field)) > 0)
 
+    def joined_by(self, rows: Ints) -> "LogBatch":
+        """The same batch with more statements among the pgAudit records: those that `rows` report.
+
+        They have no payload but their text, and it is the server that quotes it.
+        """
+        if not len(rows):
+            return self
+        texts = self.payload.schema.field("statement").type
+        more = {
+            name: pa.nulls(len(rows), self.payload.schema.field(name).type)
+            for name in self.payload.column_names
+        }
+        more["statement"] = _as(self.log.column("query").take(pa.array(rows)), texts)
+        everything = pa.concat_tables([self.payload, pa.table(more, self.payload.schema)])
+        places = np.concatenate([self.audit_rows, rows])
+        order = np.argsort(places, kind="stable")
+        payload = everything.unify_dictionaries().combine_chunks().take(pa.array(order))
+        wide = LogBatch(self.log, places[order], payload)
+        wide.forged &= ~np.isin(wide.audit_rows, rows)
+        return wide
+
     def begins(self, text: str) -> Bools:
         """Which records are the server's own message that begins with `text`."""
         return where_true(pc.starts_with(self.message, text)) & ~self.raised & self.is_log
@@ -56,6 +77,13 @@ class LogBatch:
         everywhere = np.full(self.log.num_rows, missing, np.int64)
         everywhere[self.audit_rows] = values
         return everywhere
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """The texts in that type."""
+    if pa.types.is_dictionary(kind):
+        return column.cast(kind.value_type).dictionary_encode().cast(kind)
+    return column.cast(kind)
 
 
 def is_log(log: pa.Table) -> Bools:

@@ -70,6 +70,17 @@ def denied_rows(log: pa.Table) -> Ints:
     return np.flatnonzero(np.asarray(rows.to_numpy()))
 
 
+def refused_statements(log: pa.Table, denied: Ints) -> Ints:
+    """Those of the records of `denied_rows` that report a statement of a session that was let in.
+
+    The server quotes no statement where it refuses a login.
+    """
+    quoted = np.asarray(pc.is_valid(log.column("query")).to_numpy(), bool)
+    inside = np.asarray(pc.is_valid(log.column("virtual_transaction_id")).to_numpy(), bool)
+    found: Ints = denied[(quoted & inside)[denied]]
+    return found
+
+
 def is_error(log: pa.Table) -> pa.ChunkedArray:
     """By sqlstate, because the words of severity are translated; by the word without one."""
     state = log.column("sql_state_code").cast("string")

@@ -19,6 +19,22 @@ SUBJECT = pa.struct(
     ]
 )
 
+ATTRIBUTION = [
+    ("session_user_id", TEXT),
+    ("session_email", TEXT),
+    ("actor_kind", TEXT),
+    ("on_behalf_of", TEXT),
+    ("peer_addr", TEXT),
+    ("peer_port", pa.int32()),
+    ("session_authn", TEXT),
+    ("attribution_grade", TEXT),
+    ("attribution_method", TEXT),
+    ("attribution_reason", TEXT),
+    ("attribution_evidence", TEXTS),
+    ("attribution_candidates", TEXTS),
+]
+"""Who it was, how sure that is, and why."""
+
 AUDIT = pa.schema(
     [
         ("seq", pa.uint64()),
@@ -46,18 +62,7 @@ AUDIT = pa.schema(
         ("rows_returned", pa.int64()),
         ("success", pa.bool_()),
         ("sqlstate", TEXT),
-        ("session_user_id", TEXT),
-        ("session_email", TEXT),
-        ("actor_kind", TEXT),
-        ("on_behalf_of", TEXT),
-        ("peer_addr", TEXT),
-        ("peer_port", pa.int32()),
-        ("session_authn", TEXT),
-        ("attribution_grade", TEXT),
-        ("attribution_method", TEXT),
-        ("attribution_reason", TEXT),
-        ("attribution_evidence", TEXTS),
-        ("attribution_candidates", TEXTS),
+        *ATTRIBUTION,
         ("affected_tables", TEXTS),
         ("columns_accessed", TEXTS),
         ("columns_basis", TEXT),
@@ -91,6 +96,8 @@ DENIED = pa.schema(
         ("sqlstate", TEXT),
         ("message", TEXT),
         ("query", TEXT),
+        *ATTRIBUTION,
+        ("findings", TEXTS),
         ("source_file", TEXT),
         ("source_offset", pa.uint64()),
     ]

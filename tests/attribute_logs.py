@@ -18,6 +18,7 @@ import pytest
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.logbatch import where_in
+from scalple.correlate.outcome import denied_rows
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
 from scalple.ingest import identity, pgaudit, pgbouncer, sourcefile
@@ -43,6 +44,8 @@ class Attributed:
     rejects: list[Reject] = field(default_factory=list)
     bad_payloads: int = 0
     sessions: list[dict[str, object]] = field(default_factory=list)
+    refused: list[dict[str, object]] = field(default_factory=list)
+    """Rows of refused statements, with their true author."""
 
     def dicts(self) -> list[dict[str, object]]:
         """The rows, one dictionary each."""
@@ -165,6 +168,7 @@ class _Batches:
         self.next_evidence = 1_000_000
         self.count = 0
         self.taken_back: dict[int, list[str] | None] = {}
+        self.refused: list[dict[str, object]] = []
 
     def add(self, block: Block) -> None:
         """One batch, as the pipeline's builder hands it on."""
@@ -178,8 +182,20 @@ class _Batches:
         self.rejects += block.rejects
         self.bad_payloads += int((~good).sum())
         done = self.correlator.attribute(
-            log, audit, payload.combine_chunks(), self.next_evidence, self.count
+            log,
+            audit,
+            payload.combine_chunks(),
+            self.next_evidence,
+            self.count,
+            denied := denied_rows(log),
         )
+        for text, row in zip(
+            log.column("query").take(pa.array(denied)).to_pylist(),
+            done.refused.to_pylist(),
+            strict=True,
+        ):
+            found = TRUTH.search(text or "")
+            self.refused.append({"truth": found[1] if found else None, "query": text, **row})
         self.count += len(audit)
         self.taken_back |= done.taken_back
         self.next_evidence += done.sessions.num_rows
@@ -203,6 +219,7 @@ class _Batches:
             self.rejects,
             self.bad_payloads,
             self.sessions,
+            self.refused,
         )
 
 

@@ -65,6 +65,9 @@ def kinds(done: Attributed) -> list[tuple[str, object, object]]:
 def test_honest_clients_of_all_kinds_are_never_taken_for_others(tmp_path: Path, mode: Mode) -> None:
     done, logs = run(tmp_path, mode)
     assert done.wrong(["proven", "confirmed", "claimed"]) == [], Counter(kinds(done))
+    refused = [row for row in done.refused if row["truth"] is not None]
+    assert [row for row in refused if row["session_user_id"] not in (None, row["truth"])] == []
+    assert len([row for row in refused if row["session_user_id"]]) > 0.3 * len(refused) > 10
     rows = [row for row in done.dicts() if row["truth"] is not None]
     assert len(rows) >= 0.9 * logs.statements
     for kind in ("tagged", "relayed"):
@@ -79,6 +82,8 @@ def test_hostile_clients_of_all_kinds_are_never_proven_to_be_others(
 ) -> None:
     done, _ = run(tmp_path, mode, liars=4)
     assert done.wrong(["proven"]) == [], Counter(kinds(done))
+    taken = [row for row in done.refused if row["session_user_id"] not in (None, row["truth"])]
+    assert "proven" not in {row["attribution_grade"] for row in taken if row["truth"] is not None}
     forged = [row for row in done.dicts() if row["truth"] == "nobody"]
     assert len(forged) > 5
     assert {row["session_user_id"] for row in forged} == {None}
