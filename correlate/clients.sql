@@ -1,5 +1,5 @@
 -- Who was behind which client of which pool, and behind which direct connection, and when.
--- Reads: identities, drifts, pooler_clients, strangers, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
+-- Reads: identities, drifts, pooler_clients, strangers, unheard, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
 -- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
 
 -- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
@@ -119,6 +119,9 @@ FROM strangers s
 JOIN (SELECT pool, database, db_role FROM served_by
       UNION ALL SELECT pool, NULL, NULL FROM pools) p
   ON p.database IS NOT DISTINCT FROM s.database AND p.db_role IS NOT DISTINCT FROM s.db_role
+UNION ALL BY NAME
+SELECT p.pool, u.since AS connected, u.since, u.until, false AS contradicted, false AS by_role
+FROM unheard u, pools p
 )
 SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
 FROM everyone;

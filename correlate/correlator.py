@@ -15,6 +15,7 @@ from scalple.correlate.answers import Answers
 from scalple.correlate.attribution import Known, attribute
 from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed, Claims
+from scalple.correlate.endings import Endings
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.gaps import gaps
 from scalple.correlate.gathering import Gatherer
@@ -91,6 +92,7 @@ class Correlator:
         self._served = Served(origin, evidence)
         self._repeats = Repeats()
         self._rollbacks = Rollbacks()
+        self._endings = Endings()
         self._linked = Linked(evidence, self._served)
         self._gatherer = Gatherer(rules, evidence, self._labels, self._served, self._sessions)
         self._answers = Answers(
@@ -157,7 +159,8 @@ class Correlator:
         ended = batch.begins(ENDED) | whole.alone
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
-        missing = gaps(batch, runs)
+        unfinished = self._endings.find(batch, session_of, ended, self._sessions.open)
+        missing = gaps(batch, runs, unfinished)
         texts = dictionary_encoded(payload.column("statement"))
         logged = np.array([one not in UNTOLD for one in texts.dictionary.to_pylist()] or [False])
         text = codes_of(texts)

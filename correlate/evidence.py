@@ -34,6 +34,11 @@ def read_sql(name: str) -> str:
     return resources.files("scalple.correlate").joinpath(name).read_text("utf-8")
 
 
+def silences_sql(events: str) -> str:
+    """A SELECT of when sources fell silent, over a relation with the columns of EVIDENCE."""
+    return read_sql("silences.sql").format(events=events)
+
+
 class Evidence:
     """Clients, pools and server links, derived from all events known so far.
 
@@ -56,6 +61,7 @@ class Evidence:
                 }
             ),
         )
+        con.execute(f"CREATE TEMP TABLE silences AS {silences_sql('events')}")
         con.execute(read_sql("intervals.sql"))
         con.execute(read_sql("clients.sql"))
         self.clients: pa.Table = con.sql("FROM clients ORDER BY client").to_arrow_table()

@@ -1,7 +1,7 @@
 """What is missing from a log, as far as the log itself tells: rows of `gaps`.
 
 Enters: a batch's records and their runs. Leaves: holes in the numbering of sessions, sessions whose
-beginning isn't here, and changes of the settings that decide what is logged at all.
+beginning or end isn't here, and changes of the settings that decide what is logged at all.
 """
 
 import re
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from scalple.correlate.logbatch import Bools, LogBatch, where_in, where_true
 from scalple.correlate.runs import Runs
+from scalple.correlate.sessions import Session
 from scalple.ingest.records import TEXT
 
 _AUDITING = (
@@ -22,9 +23,35 @@ _AUDITING = (
 _SETS = pa.array(["SET", "RESET", "ALTER SYSTEM", "ALTER ROLE", "ALTER DATABASE"], TEXT)
 
 
-def gaps(batch: LogBatch, runs: Runs) -> pa.Table:
-    """Holes in the numbering of sessions, sessions whose beginning isn't here, and changes of
-    what is logged at all."""
+def gaps(batch: LogBatch, runs: Runs, unfinished: list[tuple[int, Session]]) -> pa.Table:
+    """Holes in the numbering of sessions, sessions whose beginning or end isn't here, and changes of
+    what is logged at all.
+
+    Args:
+        batch: the records.
+        runs: of all of them.
+        unfinished: (record, session): there it shows that the session is over, which nothing said.
+    """
+    found = pa.concat_tables([_in_records(batch, runs), _without_end(batch, unfinished)])
+    return found.sort_by("source_offset") if unfinished else found
+
+
+def _without_end(batch: LogBatch, unfinished: list[tuple[int, Session]]) -> pa.Table:
+    at = pa.array([row for row, _ in unfinished], pa.int64())
+    n = len(unfinished)
+    return pa.table(
+        {
+            "log_time": batch.log.column("log_time").take(at),
+            "reason": pa.array(["session-ends-unseen"] * n, TEXT),
+            "session_id": pa.array([session.session_id for _, session in unfinished], TEXT),
+            "missing": pa.nulls(n, pa.int64()),
+            "detail": pa.nulls(n, TEXT),
+            "source_offset": batch.log.column("source_offset").take(at),
+        }
+    )
+
+
+def _in_records(batch: LogBatch, runs: Runs) -> pa.Table:
     changed = _changes_of_auditing(batch)
     hole = (runs.missing > 0) | runs.begins_unseen
     at = np.flatnonzero(hole | changed)

@@ -1,6 +1,6 @@
 -- Events of connections -> intervals during which an endpoint belonged to somebody.
--- Reads: events (columns of EVIDENCE). Writes: identities, drifts, pooler_clients, strangers, server_links,
--- coverage.
+-- Reads: events (columns of EVIDENCE), silences. Writes: identities, drifts, pooler_clients, strangers,
+-- unheard, server_links, coverage.
 -- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
 
 -- The same event may arrive twice (at-least-once shipping): one of them counts.
@@ -133,6 +133,13 @@ FROM ended d
 JOIN identity_events o
   ON o.event = 'open' AND o.sidecar = d.sidecar AND o.life = d.life AND o.connection = d.connection;
 
+-- From when on a process may have clients of whom its log doesn't tell, because a part of it is missing.
+CREATE OR REPLACE TEMP TABLE unheard AS
+SELECT s.source AS process, s.since, s.until AS heard_again,
+       least((SELECT min(u.ts) FROM process_ups u WHERE u.ts > s.since),
+             (SELECT until FROM coverage)) AS until
+FROM silences s WHERE s.reason = 'pooler-log-silent';
+
 -- What the pooler says of its clients, in order. Connections of one process over a unix socket have one
 -- endpoint at the same time: there the pointer tells them apart.
 CREATE OR REPLACE TEMP TABLE mentions AS
@@ -188,6 +195,9 @@ WITH logins AS (
   WHERE event <> 'client-login' AND before_there <> (client_addr, client_port)
 ), ended AS (
   SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until,
+         -- What was missed then may be its end, and another's beginning.
+         (SELECT min(greatest(u.since, l.ts)) FROM unheard u
+          WHERE u.process = l.process AND u.heard_again > l.ts) AS heard,
          (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up
   FROM logins l
   ASOF LEFT JOIN (FROM mentions WHERE event = 'client-close') c
@@ -199,7 +209,7 @@ WITH logins AS (
   JOIN taken t ON t.seq = l.seq
 )
 SELECT seq, process, client_addr, client_port, database, db_role, taken_until, ts AS since,
-       least(closed, next_login, next_at_endpoint, last_seen, pooler_up, (SELECT until FROM coverage)) AS until,
+       least(closed, next_login, next_at_endpoint, last_seen, heard, pooler_up, (SELECT until FROM coverage)) AS until,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
          'authentication failed|login rejected|no such (user|database)|not allowed|^bad '),

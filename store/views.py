@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from scalple.correlate.evidence import silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.reader import StoreReader
@@ -85,8 +86,9 @@ def connect_reader(reader: StoreReader, as_of: datetime | None = None) -> duckdb
     con.execute(f"SET allowed_paths = {_list([p for found in paths.values() for p in found])}")
     con.execute("SET enable_external_access = false")
     for kind in KINDS:
-        if kind != "audit":
+        if kind not in ("audit", "gaps"):
             con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
+    con.execute(f"CREATE VIEW gaps AS {_gaps(_rows('gaps', 'id', '/gaps#', paths['gaps']))}")
     audit = _rows("audit", "log_id", "#", paths["audit"])
     if paths["revisions"]:
         audit = _revised(audit)
@@ -103,6 +105,19 @@ def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
     columns = ", ".join(f'"{field.name}"' for field in KINDS[kind])
     row_id = f"origin || '{between}' || seq AS {id_name}"
     return f"SELECT {row_id}, {columns} FROM read_parquet({_list(paths)})"
+
+
+def _gaps(committed: str) -> str:
+    """What is missing: what the server's log shows, and what the evidence does, as far as it is known."""
+    columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
+    return f"""SELECT * FROM ({committed})
+    UNION ALL
+    SELECT origin || '/evidence#' || seq AS id, {columns} FROM (
+      SELECT seq, origin, since AS log_time, reason, NULL AS session_id, missing,
+             source || ' until ' || strftime("until", '%Y-%m-%dT%H:%M:%SZ') AS detail,
+             NULL AS source_file, NULL AS source_offset
+      FROM ({silences_sql("evidence")})
+    )"""
 
 
 def _revised(audit: str) -> str:

@@ -1,5 +1,6 @@
 """What isn't known is said: holes with their session and count, and changes of what is logged."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,110 @@ def test_a_whole_log_has_no_gaps(tmp_path: Path) -> None:
     )
     assert said.code == 0, said.err
     assert rows(store, "SELECT count(*) AS n FROM gaps") == [{"n": 0}]
+
+
+def test_a_session_without_its_end_is_a_gap_once_it_must_be_over(tmp_path: Path) -> None:
+    world = World(Setting(statements=120, backends=3, faults=("pooler-restarts",)), 2).play()
+    server, pooler, events = world.write(tmp_path)
+    lines = server.read_text().splitlines(keepends=True)
+    ends = [at for at, line in enumerate(lines) if "disconnection: " in line]
+    first, last = ends[0], ends[-1]
+    lost = lines[last].split(",")[5]
+    restart = (
+        "2026-03-14 13:00:00.000 UTC,,,1,,69b00000.1,9,,2026-03-14 10:00:00 UTC,,0,LOG,00000,"
+        '"database system is ready to accept connections",,,,,,,,,"","postmaster",,0\n'
+    )
+    assert first < last
+    server.write_text("".join([*lines[:last], *lines[last + 1 :], restart, restart]))
+    store = tmp_path / "store"
+    arguments = ("--postgres-log", server, "--pgbouncer-log", pooler, "--identity-events", events)
+    assert scalple("reprocess", "--store", store, *arguments).code == 0
+    found = rows(store, "SELECT session_id FROM gaps WHERE reason = 'session-ends-unseen'")
+    assert lost in [row["session_id"] for row in found]
+    # Each once, and only those that didn't end.
+    assert len(found) == len({row["session_id"] for row in found})
+    ended = {lines[at].split(",")[5] for at in ends[:-1]}
+    assert not ended & {str(row["session_id"]) for row in found}
+
+
+def test_a_pooler_s_log_that_lacks_hours_is_a_gap_and_names_nobody_by_what_it_said_before(
+    tmp_path: Path,
+) -> None:
+    def stamp(minute: int) -> str:
+        return f"2026-03-14 {11 + minute // 60}:{minute % 60:02}:00.000 UTC [900] LOG"
+
+    stats = "stats: 1 xacts/s, 1 queries/s, in 1 B/s, out 1 B/s, xact 1 us, query 1 us, wait 1 us"
+    client = "C-0xc000: app/app_user@127.0.0.1:40001"
+    server = "S-0xa000: app/app_user@127.0.0.1:5432"
+    lines = [
+        f"{stamp(0)} process up: PgBouncer 1.18.0, libevent 2.1.12",
+        f"{stamp(0)} {server} new connection to server (from 127.0.0.1:30001)",
+        f"{stamp(1)} {client} login attempt: db=app user=app_user tls=no",
+        *(f"{stamp(minute)} {stats}" for minute in range(1, 180)),
+    ]
+    opened = {
+        "v": 1,
+        "event": "open",
+        "ts": "2026-03-14T11:00:59.9Z",
+        "sidecar": "side",
+        "seq": 0,
+        "connection": "c1",
+        "client_addr": "127.0.0.1",
+        "client_port": 40001,
+        "actor": "alice",
+        "authn": "asserted",
+    }
+    beats = [
+        opened
+        | {"event": "heartbeat", "seq": n, "ts": f"2026-03-14T{11 + n // 60}:{n % 60:02}:30Z"}
+        for n in range(1, 175)
+    ]
+    start = opened | {
+        "event": "start",
+        "seq": -1,
+        "ts": "2026-03-14T11:00:00Z",
+        "heartbeat_s": 3600,
+    }
+    # `seq` counts from 1.
+    events = [one | {"seq": int(str(one["seq"])) + 2} for one in (start, opened, *beats)]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    world = World(Setting(), 1)
+    (tmp_path / "postgresql.csv").write_text(_pooled_statements(world))
+    said = {}
+    for name, kept in (("whole", lines), ("holed", [*lines[:33], *lines[123:]])):
+        log = tmp_path / f"{name}.log"
+        log.write_text("\n".join(kept) + "\n")
+        store = tmp_path / name
+        done = scalple(
+            *("reprocess", "--store", store, "--postgres-log", tmp_path / "postgresql.csv"),
+            *("--pgbouncer-log", log, "--identity-events", tmp_path / "events.jsonl"),
+        )
+        assert done.code == 0, done.err
+        said[name] = rows(
+            store, "SELECT session_user_id AS who FROM audit WHERE class = 'READ' ORDER BY seq"
+        )
+        gaps = rows(store, "SELECT reason, detail FROM gaps")
+        assert gaps == (
+            []
+            if name == "whole"
+            else [{"reason": "pooler-log-silent", "detail": "900 until 2026-03-14T13:01:00Z"}]
+        )
+    assert said["whole"] == [{"who": "alice"}, {"who": "alice"}]
+    assert said["holed"] == [{"who": "alice"}, {"who": None}]
+
+
+def _pooled_statements(world: World) -> str:
+    """Two statements of one client, before and after the hole."""
+    one = world.connect()
+    one.pointer, one.port, one.line = "0xa000", 30001, 0
+    world.postgres.clear()
+    world.record(one, "connection received: host=127.0.0.1 port=30001", transaction=False, role=",")
+    world.record(one, "connection authorized: user=app_user database=app", tag="auth")
+    for minute in (10, 170):
+        world.now = minute * 60_000_000
+        one.transaction += 1
+        one.name = "crm - 127.0.0.1:40001"
+        world.audit(one, "SET", f"SET application_name='{one.name}';")
+        one.transaction += 1
+        world.audit(one, "SELECT", "SELECT 1")
+    return "\n".join(world.postgres) + "\n"

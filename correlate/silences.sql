@@ -1,0 +1,30 @@
+-- When sources fell silent: a SELECT over events (columns of EVIDENCE).
+-- A running PgBouncer writes its statistics every `stats_period` (60 s unless it says otherwise, as its
+-- own lines show), so that longer silence means that lines are missing. With `log_stats = 0` nothing
+-- tells. A sidecar numbers its events.
+WITH alive AS (
+  SELECT origin, seq, sidecar AS process, event, ts,
+         lag(ts) OVER (PARTITION BY origin, sidecar ORDER BY ts, seq) AS before
+  FROM {events}
+  WHERE source = 'pgbouncer' AND event IN ('alive', 'process-up')
+), usual AS (
+  SELECT origin, process, CASE WHEN count(before) >= 3 THEN median(epoch_us(ts) - epoch_us(before))
+                       ELSE 60e6 END AS period_us
+  FROM alive GROUP BY origin, process
+), told AS (
+  SELECT origin, seq, sidecar, ts, sidecar_seq,
+         count(*) FILTER (event = 'start') OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
+           AS life
+  FROM {events} WHERE source = 'identity'
+), numbered AS (
+  SELECT *, lag(ts) OVER w AS before, lag(sidecar_seq) OVER w AS last_seq
+  FROM told
+  WINDOW w AS (PARTITION BY origin, sidecar ORDER BY life, sidecar_seq, ts)
+)
+SELECT origin, seq, 'pooler-log-silent' AS reason, process AS source, before AS since, ts AS until,
+       NULL::BIGINT AS missing
+FROM alive JOIN usual USING (origin, process)
+WHERE event = 'alive' AND epoch_us(ts) - epoch_us(before) > 1.5 * period_us + 5e6
+UNION ALL
+SELECT origin, seq, 'identity-events-missing', sidecar, before, ts, sidecar_seq - last_seq - 1
+FROM numbered WHERE sidecar_seq - last_seq > 1
