@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Debian releases whose PgBouncers are proven as well, and where they are unpacked.
+LATER ?= trixie forky
+POOLERS ?= /tmp/scalple-poolers
 
 .PHONY: demo test lint types fmt bench prove drivers record clean
 
@@ -28,8 +31,15 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
 
-prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 100,000 real ones, a gigabyte of COPY
+prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
+	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
+	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py
+	for release in $(LATER); do \
+	    sh tests/install_later_pooler.sh $$release $(POOLERS)/$$release && \
+	    STACK_PGBOUNCER=$(POOLERS)/$$release/pgbouncer STACK_STATEMENTS=40000 \
+	        $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py || exit 1; \
+	done
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 
 drivers: $(STAMP) servers  ## node-postgres and JDBC through the sidecar

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate.masking import RULES as MASKING_RULES
-from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Pooler, Rules
+from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError
 
 ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
@@ -68,6 +68,12 @@ class ClaimsSection(Section):
     name_patterns: tuple[Pattern, ...] = ()
 
 
+class ClocksSection(Section):
+    """How well the clocks of the hosts agree that write the logs."""
+
+    skew_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+
+
 class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
@@ -86,6 +92,7 @@ class Config(Section):
     personal_data: dict[str, str] = Field(default={})
     actors: ActorsSection = ActorsSection()
     claims: ClaimsSection = ClaimsSection()
+    clocks: ClocksSection = ClocksSection()
     sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
 
@@ -97,6 +104,7 @@ class Config(Section):
             actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
+            clocks=Clocks(self.clocks.skew_ms),
         )
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from scalple.correlate.rules import Actors, Claims, Pooler, Rules
+from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
@@ -40,6 +40,7 @@ def rules_from_bytes(data: bytes) -> Rules:
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
             claims=_claims(value),
+            clocks=Clocks(**value.get("clocks", {})),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded rules can't be read: {error}") from error

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Self, TypeVar
 
 import duckdb
@@ -90,6 +91,10 @@ class Outcome:
             self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
         if "unparsed" in tables:
             self.unparsed.update(tables["unparsed"].column("reason").to_pylist())
+
+
+CLOCK_SIGNS_MIN = 3
+"""So many are no accident."""
 
 
 class Committer:
@@ -211,7 +216,23 @@ class Pipeline:
                     self._read_log(log.file, pieces, builder, committer)
                 else:
                     warmup.note(log)
+            self._report_clocks(evidence)
         return self.outcome
+
+    def _report_clocks(self, evidence: Evidence) -> None:
+        """What the logs show of clocks that differ, beyond what is declared."""
+        declared = self._plan.rules.clocks.skew_ms
+        for what, found in (
+            ("identity events come after the pooler's login", evidence.opens_late_ms),
+            ("sessions begin before the pooler opened them", evidence.sessions_early_ms),
+        ):
+            beyond = [ms for ms in found if ms > declared + 1]
+            if len(beyond) >= CLOCK_SIGNS_MIN:
+                self.outcome.warnings.append(
+                    f"clocks differ: {what}, {len(beyond):,} times, by {median(beyond):,.0f} ms "
+                    f"(median) and up to {max(beyond):,.0f} ms; {declared:,} ms are declared. Say by "
+                    "how much they may differ: skew_ms under [clocks]"
+                )
 
     # -- evidence -----------------------------------------------------------------------------
 

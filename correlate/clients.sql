@@ -1,5 +1,5 @@
 -- Who was behind which client of which pool, and behind which direct connection, and when.
--- Reads: identities, drifts, pooler_clients, strangers, unheard, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
+-- Reads: clocks (one row: by how much they may differ), identities, drifts, pooler_clients, strangers, unheard, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
 -- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
 
 -- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
@@ -34,14 +34,17 @@ WITH named AS (
          greatest(c.since, i.since) AS since, least(c.until, i.pooled_until) AS until,
          i.actor, i.email, i.actor_kind, i.on_behalf_of, i.peer_addr, i.peer_port, i.authn,
          i.tag, i.open_seq
-  FROM pooler_clients c
+  FROM clocks CROSS JOIN pooler_clients c
   JOIN identities i
     ON i.client_addr = c.client_addr AND i.client_port = c.client_port
-   AND i.since <= c.until AND c.since <= coalesce(i.pooled_until, c.since)
+   AND i.since <= c.until + skew AND c.since <= coalesce(i.pooled_until + skew, c.since)
    -- `open` is written before the pooler sees the connection. One that is older than what the pooler
    -- said last of another at this endpoint spoke of that one; so may one of the same millisecond.
-   AND date_trunc('millisecond', i.opened) <= c.since
-   AND (c.taken_until IS NULL OR c.taken_until < date_trunc('millisecond', i.opened))
+   AND date_trunc('millisecond', i.opened) <= c.since + skew
+   AND (c.taken_until IS NULL OR c.taken_until < date_trunc('millisecond', i.opened) - skew)
+   -- Where clocks differ it may have spoken of one who came after this one; a minute after it, of none.
+   AND (c.next_taken IS NULL OR c.next_taken > i.opened + skew + INTERVAL 1 MINUTE
+        OR skew = INTERVAL 0 SECONDS)
    AND coalesce(i.database = c.database, true) AND coalesce(i.db_role = c.db_role, true)
   WHERE NOT c.failed AND NOT (i.tag IS NOT NULL AND c.client_addr LIKE 'unix%')
 ), all_clients AS (
@@ -123,8 +126,15 @@ UNION ALL BY NAME
 SELECT p.pool, u.since AS connected, u.since, u.until, false AS contradicted, false AS by_role
 FROM unheard u, pools p
 )
-SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client, *
-FROM everyone;
+-- The clocks of those who wrote this and of the server may differ.
+SELECT row_number() OVER (ORDER BY since, pooler_seq, identity_seq, pool) - 1 AS client,
+       * EXCLUDE (skew) REPLACE (since - skew AS since, until + skew AS until,
+                                 connected - skew AS connected, opened - skew AS opened)
+FROM (SELECT e.*, t.since AS there_since, t.until AS there_until
+      FROM everyone e
+      LEFT JOIN (SELECT seq, since, until FROM pooler_clients
+                 UNION ALL SELECT seq, since, until FROM strangers) t ON t.seq = e.pooler_seq)
+CROSS JOIN clocks;
 
 -- When a pool wasn't closed: it had a client that no sidecar tags, or one whose name wasn't the
 -- sidecar's.
@@ -132,5 +142,5 @@ CREATE OR REPLACE TEMP TABLE unannounced AS
 SELECT pool, since, until FROM clients WHERE pool IS NOT NULL AND tag IS NULL;
 
 CREATE OR REPLACE TEMP TABLE drifted AS
-SELECT p.pool, d.since, d.until, d.tail
-FROM drifts d JOIN served_by p ON p.database = d.database AND p.db_role = d.db_role;
+SELECT p.pool, d.since - skew AS since, d.until + skew AS until, d.tail + skew AS tail
+FROM clocks CROSS JOIN drifts d JOIN served_by p ON p.database = d.database AND p.db_role = d.db_role;

@@ -22,8 +22,7 @@ from scalple.correlate.rules import Rules
 Endpoint = tuple[str, int]
 
 LINK_SLACK_US = 5_000_000
-"""How far the pooler's and the server's note of one connection may lie apart; the server's
-session id counts whole seconds."""
+"""By so much without a difference of clocks: the server's session id counts whole seconds."""
 
 _LAST_FIXED = (1, 22)
 """First PgBouncer that replays an empty name (commit 9d20ec50), so that a reset leaks nothing."""
@@ -61,6 +60,10 @@ class Evidence:
                 }
             ),
         )
+        skew = rules.clocks.skew_ms
+        con.execute(f"CREATE TEMP TABLE clocks AS SELECT to_milliseconds({int(skew)}) AS skew")
+        self.link_slack_us = LINK_SLACK_US + 1000 * skew
+        """How far the pooler's and the server's note of one connection may lie apart."""
         con.execute(f"CREATE TEMP TABLE silences AS {silences_sql('events')}")
         con.execute(read_sql("intervals.sql"))
         con.execute(read_sql("clients.sql"))
@@ -83,6 +86,12 @@ class Evidence:
             "HAVING min(sidecar_seq) > 1 AND arg_min(event, sidecar_seq) <> 'start' ORDER BY 1"
         ).fetchall()
         """Sidecars whose first events aren't here, and the number of the first that is."""
+        self.opens_late_ms: list[float] = [
+            row[0] for row in con.sql(read_sql("late_opens.sql")).fetchall()
+        ]
+        """By how much `open` events come after the pooler's logins, where they do: clocks differ."""
+        self.sessions_early_ms: list[float] = []
+        """By how much sessions begin before the pooler says that it opened them: the same."""
         self._read_coverage(con)
         self._number_keys()
         con.execute(read_sql("pairing.sql"))
@@ -163,6 +172,9 @@ class Evidence:
         self.client_connected_us = _ints(self.clients, "connected", -(2**62))
         """When each one's connection to the pooler began."""
         self.client_until_us = _ints(self.clients, "until", 2**62)
+        self.client_there_since_us = _ints(self.clients, "there_since", -(2**62))
+        """By the pooler's own clock, whoever it was."""
+        self.client_there_until_us = _ints(self.clients, "there_until", 2**62)
         self.client_opened_us = _ints(self.clients, "opened", -1)
         self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()
 
@@ -191,7 +203,10 @@ class Evidence:
     def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:
         """The pool whose server connection this is: the pooler noted its end of it."""
         for ts_us, pool in self._links.get(endpoint, ()):
-            if abs(ts_us - started_us) <= LINK_SLACK_US:
+            if abs(ts_us - started_us) <= self.link_slack_us:
+                # What is known by its id alone began at some time of a whole second.
+                if started_us % 1_000_000 and ts_us - started_us > 1000:
+                    self.sessions_early_ms.append((ts_us - started_us) / 1000)
                 return pool
         return None
 

@@ -165,6 +165,23 @@ SELECT *, first_value(CASE WHEN event = 'client-login' THEN ts END)
             OVER (PARTITION BY client_addr, client_port, socket, stay ORDER BY ts, seq) AS login
 FROM stays;
 
+-- One client's stay at its endpoint, as far as its lines tell.
+CREATE OR REPLACE TEMP TABLE stays AS
+WITH stay_of AS (
+  SELECT client_addr, client_port, socket, stay, min(seq) AS seq, max(database) AS database,
+         max(db_role) AS db_role, any_value(login) AS login, min(ts) AS first_seen, max(ts) AS last_seen,
+         bool_or(event = 'client-close') AS closed,
+         -- Closed before it logged in: a check whether the port is open, or a request to cancel.
+         bool_or(event = 'client-close' AND database IS NULL AND db_role IS NOT NULL) AS never_in
+  FROM mentions GROUP BY client_addr, client_port, socket, stay
+)
+SELECT *, lag(last_seen) OVER place AS before, lead(first_seen) OVER place AS following,
+       -- The earliest that the next one can have come, who may have come unseen.
+       coalesce(lead(login) OVER place, CASE WHEN lead(seq) OVER place IS NOT NULL THEN last_seen END)
+         AS next_taken
+FROM stay_of
+WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY stay);
+
 -- The pooler's client connections. A socket's pointer is reused at once, so that a connection is
 -- (process, pointer, endpoint) from its login to its close. No close is logged in a crash.
 CREATE OR REPLACE TEMP TABLE pooler_clients AS
@@ -194,7 +211,7 @@ WITH logins AS (
   FROM mentions
   WHERE event <> 'client-login' AND before_there <> (client_addr, client_port)
 ), ended AS (
-  SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until,
+  SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until, y.next_taken,
          -- What was missed then may be its end, and another's beginning.
          (SELECT min(greatest(u.since, l.ts)) FROM unheard u
           WHERE u.process = l.process AND u.heard_again > l.ts) AS heard,
@@ -207,8 +224,9 @@ WITH logins AS (
     ON l.process = r.process AND l.pointer = r.pointer AND l.client_addr = r.client_addr
    AND l.client_port = r.client_port AND l.ts <= r.last_seen
   JOIN taken t ON t.seq = l.seq
+  LEFT JOIN stays y ON y.seq = l.seq
 )
-SELECT seq, process, client_addr, client_port, database, db_role, taken_until, ts AS since,
+SELECT seq, process, client_addr, client_port, database, db_role, taken_until, next_taken, ts AS since,
        least(closed, next_login, next_at_endpoint, last_seen, heard, pooler_up, (SELECT until FROM coverage)) AS until,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
@@ -220,26 +238,13 @@ WHERE database IS NOT NULL;  -- (nodb) is mock authentication: nobody got in
 -- Clients of whom the log tells, but not how they came: nobody knows who they are. They may have come at
 -- any time since somebody else was at their endpoint.
 CREATE OR REPLACE TEMP TABLE strangers AS
-WITH stays AS (
-  SELECT client_addr, client_port, socket, stay, min(seq) AS seq, max(database) AS database,
-         max(db_role) AS db_role, min(ts) AS first_seen, max(ts) AS last_seen,
-         bool_or(event = 'client-close') AS closed,
-         -- Closed before it logged in: a check whether the port is open, or a request to cancel.
-         bool_or(event = 'client-close' AND database IS NULL AND db_role IS NOT NULL) AS never_in,
-         any_value(login) AS login
-  FROM mentions GROUP BY client_addr, client_port, socket, stay
-), bounded AS (
-  SELECT *, lag(last_seen) OVER place AS before, lead(first_seen) OVER place AS following
-  FROM stays
-  WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY stay)
-)
 SELECT seq, client_addr, client_port, database, db_role,
        greatest(coalesce(before, (SELECT since FROM coverage)),
                 (SELECT max(u.ts) FROM process_ups u WHERE u.ts <= first_seen)) AS since,
        CASE WHEN closed THEN last_seen
             ELSE least(following, (SELECT min(u.ts) FROM process_ups u WHERE u.ts > last_seen),
                        (SELECT until FROM coverage)) END AS until
-FROM bounded
+FROM stays
 WHERE login IS NULL AND NOT never_in;
 
 CREATE OR REPLACE TEMP TABLE server_links AS

@@ -79,7 +79,7 @@ class Linked:
         if not self.evidence.pairing:
             return Links(nothing, nothing, np.zeros(n, bool), np.zeros(n, bool))
         key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
-        until = np.full(n, 2**62)
+        until, at_us = np.full(n, 2**62), nothing.copy()
         self._begin(batch, session_of, transaction)
         place = np.full(batch.log.num_rows, -1)
         place[rows] = np.arange(n)
@@ -106,38 +106,41 @@ class Linked:
             key[at[joined]] = connection.key[found[joined]]
             seq[at[joined]] = connection.seq[found[joined]]
             until[at[joined]] = connection.until_us[found[joined]]
+            at_us[at[joined]] = connection.noted_us[found[joined]]
             before = connection.held_since_us[found] + records.slack_us < records.time_us
             after = records.time_end_us + records.slack_us < connection.held_until_us[found]
             held[at[joined]] = (before & after)[joined]
         # A statement may be logged after its client was seen to leave.
         times = np.minimum(batch.time_us[rows], until)
         ends = np.minimum(batch.time_end_us[rows], until)
-        client, matches = self.served.join(key, pool, times, ends)
+        client, matches = self.served.join(key, pool, times, ends, at_us)
         found = np.where(matches >= 1, client, -1)
-        person = self._by_tag(found, matches, pool, times, ends, name_key)
+        person = self._by_tag(key, found, matches, pool, times, ends, name_key)
         joined = found >= 0
         return Links(found, np.where(joined, seq, -1), held & joined, person)
 
     def _by_tag(
-        self, client: Ints, matches: Ints, pool: Ints, times: Ints, ends: Ints, name_key: Ints
+        self,
+        key: Ints,
+        client: Ints,
+        matches: Ints,
+        pool: Ints,
+        times: Ints,
+        ends: Ints,
+        name_key: Ints,
     ) -> Bools:
         """Whether it is known who was behind each client; a tagged one is found by its tag.
 
         Times only tell the connection: the person may have changed in that very millisecond, or the
-        event that says so may be missing. The name that the record bears tells the person.
+        event that says so may be missing. The name that the record bears tells the person, if it is a
+        tag of that endpoint.
         """
         evidence = self.evidence
-        person: Bools = (client >= 0) & (matches == 1)
-        tagged = np.flatnonzero(
-            (client >= 0) & take(evidence.client_tag >= 0, np.maximum(client, 0))
-        )
-        if not len(tagged):
-            return person
-        person[tagged] = False
-        own = evidence.connection_of[evidence.client_tag[client[tagged]]]
-        borne = name_key[tagged]
-        same = (borne >= 0) & (evidence.connection_of[np.maximum(borne, 0)] == own)
-        rows = tagged[same]
+        tagged = take(evidence.client_tag >= 0, np.maximum(client, 0))
+        person: Bools = (client >= 0) & (matches == 1) & ~tagged
+        at = np.maximum(name_key, 0)
+        same = (client >= 0) & (name_key >= 0) & take(evidence.connection_of >= 0, at)
+        rows = np.flatnonzero(same & (evidence.endpoint_of[at] == key))
         found, count = self.served.join(name_key[rows], pool[rows], times[rows], ends[rows])
         sure = count == 1
         client[rows[sure]], person[rows[sure]] = found[sure], True

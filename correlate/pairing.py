@@ -42,6 +42,8 @@ class ServerConnection:
     """Key of the client's endpoint, or -1."""
     seq: Ints
     """Number of the event in the view `evidence`."""
+    noted_us: Ints
+    """When the pooler said so: then its client was there."""
     stretch: Ints
     """Changes where a line of the pooler's log must be missing."""
     applied: list[str | None]
@@ -96,7 +98,7 @@ class Pairing:
             self._lives.setdefault((address, port), []).append((ts_us, server))
         table = con.sql(
             "SELECT server, kind = 'client' AS is_client, stretch, seq, client_addr, client_port, applied, "
-            "epoch_us(since) AS since, coalesce(epoch_us(until), 1::BIGINT << 62) AS until "
+            "epoch_us(noted) AS noted, epoch_us(since) AS since, coalesce(epoch_us(until), 1::BIGINT << 62) AS until "
             "FROM transactions ORDER BY server, ordinal"
         ).to_arrow_table()
         if not table.num_rows:
@@ -125,6 +127,7 @@ class Pairing:
                 np.asarray(part.column("is_client").to_numpy(), bool),
                 key[begin:end],
                 part.column("seq").to_numpy().astype(np.int64),
+                part.column("noted").to_numpy(),
                 part.column("stretch").to_numpy().astype(np.int64),
                 part.column("applied").to_pylist(),
                 *_held(key[begin:end], since, until),
@@ -145,14 +148,14 @@ class Pairing:
         ]
         return fits[0] if len(fits) == 1 else -1
 
-    def slack_us(self, server: int, begun_us: int, begun_until_us: int) -> int:
-        """By how much two clocks differ, seen at the beginning of a session."""
+    def slack_us(self, server: int, begun_us: int, begun_until_us: int, skew_us: int) -> int:
+        """By how much two clocks may differ: what is declared, or what a session's beginning shows."""
         if server < 0:
             return 0
         if begun_us != begun_until_us:
-            return UNSEEN_SLACK_US
+            return UNSEEN_SLACK_US + skew_us
         late = begun_us - self._connections[server].connected_us
-        return 0 if 0 <= late <= SOON_US else abs(late) + 1000
+        return max(0 if 0 <= late <= SOON_US else abs(late) + 1000, skew_us)
 
     def of(self, server: int) -> ServerConnection:
         """That connection's transactions."""

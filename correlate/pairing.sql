@@ -1,6 +1,6 @@
 -- Pairing events of the pooler's log -> the transactions of each server connection, in order.
 -- Reads: events (columns of EVIDENCE). Writes: transactions (server, ordinal, kind, stretch, seq, since,
--- until, client_addr, client_port, applied) and server_lives (server, client_addr, client_port, ts).
+-- until, client_addr, client_port, applied, noted: when the pooler said so) and server_lives (server, client_addr, client_port, ts).
 -- Where a line must be missing, a new stretch begins: what the numbers say of one holds for it alone.
 -- A server connection is (process, pointer) from its connect to the next one of that pointer. What the
 -- pooler did stands in the order of its log (`seq`), which milliseconds don't tell.
@@ -53,7 +53,7 @@ WITH numbered AS (
 )
 SELECT server, row_number() OVER (PARTITION BY server ORDER BY seq) - 1 AS ordinal,
        CASE event WHEN 'served' THEN 'client' WHEN 'link' THEN 'client' ELSE 'pooler' END AS kind,
-       stretch, seq, client_addr, client_port, applied,
+       stretch, seq, client_addr, client_port, applied, ts AS noted,
        CASE WHEN event = 'served' THEN coalesce(before, ts) ELSE ts END AS since,
        CASE WHEN event = 'served' THEN ts
             ELSE lead(ts) OVER (PARTITION BY server ORDER BY seq) END AS until

@@ -56,6 +56,14 @@ class Claims:
 
 
 @dataclass(frozen=True, slots=True)
+class Clocks:
+    """How well the clocks of the hosts agree that write the logs."""
+
+    skew_ms: int = 0
+    """By how much any two of them may differ at most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
     """The declarations that shape a row; recorded in the store with the rows they shaped."""
 
@@ -66,3 +74,4 @@ class Rules:
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
     claims: Claims = field(default_factory=Claims)
+    clocks: Clocks = field(default_factory=Clocks)

@@ -46,6 +46,8 @@ class Served:
                 "pool": evidence.client_pool[client],
                 "since": evidence.client_since_us[client],
                 "until": evidence.client_until_us[client],
+                "there_since": evidence.client_there_since_us[client],
+                "there_until": evidence.client_there_until_us[client],
             }
         )
         clients = evidence.clients
@@ -74,8 +76,18 @@ class Served:
             TEXTS,
         )
 
-    def join(self, key: Ints, pool: Ints, time_us: Ints, time_end_us: Ints) -> tuple[Ints, Ints]:
-        """(client, how many) of each statement's key, pool and time: from … to at most."""
+    def join(
+        self,
+        key: Ints,
+        pool: Ints,
+        time_us: Ints,
+        time_end_us: Ints,
+        seen_us: Ints | None = None,
+    ) -> tuple[Ints, Ints]:
+        """(the latest such client, how many) of each statement's key, pool and time: from … to at most.
+
+        With `seen_us`, of those whom the pooler had at that moment by its own clock.
+        """
         n = len(key)
         client = np.full(n, -1, np.int64)
         wanted = np.flatnonzero(key >= 0)
@@ -90,13 +102,16 @@ class Served:
                     "pool": pool[wanted],
                     "log_time": time_us[wanted],
                     "log_time_end": time_end_us[wanted],
+                    "seen": pa.nulls(len(wanted), pa.int64())
+                    if seen_us is None
+                    else pa.array(seen_us[wanted]),
                 }
             ),
         )
         self._con.register("served", self._table)
         found = self._con.sql(self._sql).to_arrow_table()
         rows = found.column("row").to_numpy()
-        client[rows] = found.column("client").to_numpy()
+        np.maximum.at(client, rows, found.column("client").to_numpy())
         return client, np.bincount(rows, minlength=n)
 
     def last_gone(self, rows: Ints, key: Ints, pool: Ints, time_us: Ints) -> tuple[Ints, Ints]:

@@ -8,7 +8,7 @@ the operator's map. One Python call per session, never per statement.
 import re
 from dataclasses import dataclass
 
-from scalple.correlate.evidence import LINK_SLACK_US, Endpoint, Evidence
+from scalple.correlate.evidence import Endpoint, Evidence
 from scalple.correlate.rules import Rules
 
 # identity is free text that may imitate the rest, so the line is read from its right end
@@ -106,10 +106,13 @@ def place(session: Session, evidence: Evidence, rules: Rules) -> None:
         if pool is not None:
             session.pool = pool
             session.server = evidence.pairing.connection(
-                session.endpoint, session.begun_us, LINK_SLACK_US
+                session.endpoint, session.begun_us, evidence.link_slack_us
             )
             session.slack_us = evidence.pairing.slack_us(
-                session.server, session.begun_us, session.begun_until_us
+                session.server,
+                session.begun_us,
+                session.begun_until_us,
+                1000 * rules.clocks.skew_ms,
             )
         elif evidence.covers(session.begun_us):
             session.pool = UNPOOLED

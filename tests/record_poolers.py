@@ -1,6 +1,6 @@
 """Records small runs behind the PgBouncers of several Debian releases, for test_recordings.py.
 
-Enters: the directories of later PgBouncers, as install_later_pooler.sh made them. Leaves: per version
+Enters: the directories of later PgBouncers, as install_later_pooler.sh makes them. Leaves: per version
 a folder in tests/data with the server's csvlog, the pooler's log at `verbose=2` and the events.
 Run it as `python -m tests.record_poolers`; nothing else does.
 """

@@ -41,6 +41,9 @@ class Setting:
     """See `World.fault`."""
     logs_settings: bool = True
     """pgaudit.log includes misc."""
+    pooler_ahead_us: int = 0
+    """By so much the pooler's clock differs from the server's."""
+    sidecar_ahead_us: int = 0
 
 
 @dataclass
@@ -136,14 +139,17 @@ class World:
         return self.now
 
     def log_pooler(self, level: str, text: str) -> None:
-        self.pooler.append(f"{self.stamp(self.now)} UTC [{self.pooler_pid}] {level} {text}")
+        self.pooler.append(
+            f"{self.stamp(self.now + self.setting.pooler_ahead_us)} UTC [{self.pooler_pid}] {level} {text}"
+        )
 
     def stamp(self, us: int) -> str:
         return f"{EPOCH + timedelta(microseconds=us):%Y-%m-%d %H:%M:%S.%f}"[:-3]
 
     def say(self, event: str, **fields: object) -> None:
         """One identity event."""
-        when = f"{EPOCH + timedelta(microseconds=self.now):%Y-%m-%dT%H:%M:%S.%fZ}"
+        now = self.now + self.setting.sidecar_ahead_us
+        when = f"{EPOCH + timedelta(microseconds=now):%Y-%m-%dT%H:%M:%S.%fZ}"
         head = {"v": 1, "event": event, "ts": when, "sidecar": "side", "seq": self.seq}
         self.seq += 1
         if self.hears:

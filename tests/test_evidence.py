@@ -3,13 +3,15 @@
 import datetime as dt
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scalple.correlate.closedpool import UNANNOUNCED
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.rules import Rules
+from scalple.correlate.rules import Clocks, Rules
 from scalple.correlate.sessions import Session
 from scalple.ingest.records import EVENT_SCHEMA
 from tests.attribute_logs import numbered
@@ -331,3 +333,84 @@ def test_one_port_used_again_and_again(
     for known in (evidence(*events), evidence(*shuffled)):
         for actor, begin, end in spans:
             assert named(known, (begin + end) / 2, pooled=True) == [actor]
+
+
+# -- lines of the pooler's log that are missing ---------------------------------------------------
+
+
+def link(seconds: float, port: int = ALICE, pointer: str = "0x1") -> Event:
+    """A line at `verbose=2` that says whom the pooler serves."""
+    return pooler("link", seconds, port, connection=pointer, detail="0x9")
+
+
+def test_another_pointer_at_an_endpoint_ends_the_client_whose_end_is_missing() -> None:
+    """Alice's closing line and the next one's login are both lost; the next one is still served."""
+    known = evidence(
+        START_EVENT, opened(5, 2), login(5.1), link(6), link(9, pointer="0x2"), closed(30)
+    )
+    assert named(known, 5.9, pooled=True) == ["alice"]
+    # Somewhere after her last line another one came.
+    assert set(named(known, 7, pooled=True)) == {None}
+    assert set(named(known, 9, pooled=True)) == {None}
+
+
+def test_an_endpoint_s_pointer_at_another_endpoint_ends_the_client_whose_end_is_missing() -> None:
+    known = evidence(START_EVENT, opened(5, 2), login(5.1), link(6), link(9, port=50))
+    assert named(known, 7, pooled=True) == []
+    assert named(known, 9, 50, pooled=True) == [None]
+
+
+def test_a_stale_open_never_names_one_who_came_after_somebody_whose_login_is_missing() -> None:
+    known = evidence(
+        START_EVENT, opened(5, 2), link(6), closed(7), login(9, pointer="0x2"), closed(30)
+    )
+    assert named(known, 10, pooled=True) == [None]
+
+
+@pytest.mark.parametrize("line", [link(9), closed(9)])
+def test_a_client_whose_login_is_missing_is_a_stranger(line: Event) -> None:
+    up = pooler("process-up", 0.5, detail="1.18.0")
+    others = [up, login(1, port=50, pointer="0x3"), closed(2, port=50, pointer="0x3")]
+    known = evidence(START_EVENT, *others, line)
+    assert named(known, 8.9, pooled=True) == [None]
+    assert known.closed.why_open(*(np.array([n]) for n in (0, *[_us(8.9)] * 3))) == [UNANNOUNCED]
+
+
+def test_a_port_check_and_a_cancel_request_are_no_strangers() -> None:
+    check = pooler("client-close", 9, ALICE, connection="0x1", db_role="(nouser)", detail="x")
+    known = evidence(START_EVENT, login(1, port=50, pointer="0x3"), check)
+    assert named(known, 8.9, pooled=True) == []
+
+
+def _us(seconds: float) -> int:
+    return int(at(seconds).timestamp() * 1_000_000)
+
+
+# -- clocks that differ --------------------------------------------------------------------------
+
+
+def skewed(skew_ms: int, *events: Event) -> Evidence:
+    """What follows where clocks may differ by so much."""
+    table = numbered([pa.Table.from_pylist(counted(events), schema=EVENT_SCHEMA)])
+    return Evidence(table, Rules(clocks=Clocks(skew_ms)))
+
+
+def test_a_sidecar_whose_clock_is_ahead_is_understood_once_that_is_declared() -> None:
+    events = (START_EVENT, opened(6, 2), login(5.1), closed(60))
+    assert named(skewed(0, *events), 10, pooled=True) == [None]
+    assert "alice" in named(skewed(1000, *events), 10, pooled=True)
+    assert skewed(0, *events).opens_late_ms == [pytest.approx(900)]
+
+
+def test_an_event_that_may_have_spoken_of_either_of_two_clients_names_nobody() -> None:
+    """The sidecar's clock is behind: it spoke of the second, and stands before the first."""
+    events = (
+        START_EVENT,
+        opened(5, 2),
+        login(5.5),
+        closed(5.6),
+        login(6.1, pointer="0x2"),
+        closed(60),
+    )
+    assert set(named(skewed(1500, *events), 5.5, pooled=True)) == {None}
+    assert set(named(skewed(1500, *events), 10, pooled=True)) == {None}

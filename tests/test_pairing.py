@@ -161,6 +161,7 @@ def test_no_statement_is_joined_with_anothers_transaction(
         np.array(is_client, bool),
         every,
         every,
+        np.array(until),
         np.zeros(len(every), np.int64),
         applied,
         np.array(since),

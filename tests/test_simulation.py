@@ -19,8 +19,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from scalple.correlate.rules import Pooler, Rules
+from scalple.correlate.rules import Clocks, Pooler, Rules
 from tests.attribute_logs import Attributed, attribute_files
+from tests.commandline import scalple
 from tests.simulation import DAMAGES, HAPPENINGS, Setting, World
 
 CASTS = {
@@ -35,6 +36,8 @@ MALICIOUS = ("thieves", "burglars")
 MODES = ("transaction", "session", "statement")
 VERSIONS = ("1.12", "1.18", "1.21", "1.25")
 FAULTS = (*HAPPENINGS, *DAMAGES)
+CLOCKS = (0, 0, 0, 0, 0, -900_000, 40_000, 2_500_000)
+"""By how much one is ahead, in µs; how far they are apart at most is declared."""
 STATEMENTS = int(os.environ.get("SIMULATED_STATEMENTS", "0"))
 """So many in all; 0 plays the short version only."""
 
@@ -51,19 +54,22 @@ SETTINGS = st.builds(
     statements=st.just(120),
     faults=st.lists(st.sampled_from(FAULTS), max_size=3, unique=True).map(tuple),
     logs_settings=st.sampled_from([True, True, True, False]),
+    pooler_ahead_us=st.sampled_from(CLOCKS),
+    sidecar_ahead_us=st.sampled_from(CLOCKS),
 )
 
 
 def attributed(world: World, directory: Path, block_bytes: int | None = None) -> Attributed:
     """What comes out of the world's logs."""
-    server, pooler, events = world.write(directory)
-    return of(server, pooler, events, world.setting.mode, block_bytes)
+    return of(*world.write(directory), world.setting, block_bytes)
 
 
 def of(
-    server: Path, pooler: Path, events: Path, mode: str, block_bytes: int | None = None
+    server: Path, pooler: Path, events: Path, setting: Setting, block_bytes: int | None = None
 ) -> Attributed:
-    rules = Rules(pooler=Pooler(mode=mode))
+    ahead = (0, setting.pooler_ahead_us, setting.sidecar_ahead_us)
+    skew_ms = -(-(max(ahead) - min(ahead)) // 1000)
+    rules = Rules(pooler=Pooler(mode=setting.mode), clocks=Clocks(skew_ms))
     return attribute_files([server], [pooler], [events], rules, block_bytes=block_bytes)
 
 
@@ -99,8 +105,8 @@ def test_the_size_of_batches_changes_nothing(
     world = World(setting, seed).play()
     directory = tmp_path_factory.mktemp("world")
     server, pooler, events = world.write(directory)
-    whole = of(server, pooler, events, setting.mode)
-    pieces = of(server, pooler, events, setting.mode, block_bytes)
+    whole = of(server, pooler, events, setting)
+    pieces = of(server, pooler, events, setting, block_bytes)
     assert whole.dicts() == pieces.dicts()
 
 
@@ -140,7 +146,7 @@ def test_no_single_line_makes_a_wrong_name_by_being_lost(
             lines = path.read_text("utf-8").splitlines(keepends=True)
             for at in range(len(lines)):
                 path.write_text("".join(lines[:at] + lines[at + 1 :]), "utf-8")
-                done = of(*files, setting.mode)
+                done = of(*files, setting)
                 assert wrongs(done, setting.cast) == [], (path.name, at, lines[at])
             path.write_text("".join(lines), "utf-8")
 
@@ -164,6 +170,8 @@ def settled(seed: int) -> tuple[str, Setting]:
         statements=chance.choice([300, 2000, 6000]),
         faults=faults,
         logs_settings=chance.random() < 0.9,
+        pooler_ahead_us=chance.choice(CLOCKS),
+        sidecar_ahead_us=chance.choice(CLOCKS),
     )
 
 
@@ -226,3 +234,16 @@ def test_a_shrunk_story_is_short() -> None:
     assert (one.postgres, one.pooler, one.events) == (two.postgres, two.pooler, two.events)
     longer = World(replace(setting, statements=40), 3).play()
     assert longer.postgres[: len(one.postgres) // 2] == one.postgres[: len(one.postgres) // 2]
+
+
+def test_clocks_that_differ_are_reported_and_declared(tmp_path: Path) -> None:
+    setting = Setting(cast=CASTS["relay"], sidecar_ahead_us=400_000, statements=600)
+    server, pooler, events = World(setting, 2).play().write(tmp_path)
+    logs = ("--postgres-log", server, "--pgbouncer-log", pooler, "--identity-events", events)
+    config = tmp_path / "config.toml"
+    config.write_text("[clocks]\nskew_ms = 400\n")
+    undeclared = scalple("reprocess", "--store", tmp_path / "one", *logs)
+    declared = scalple("reprocess", "--store", tmp_path / "two", *logs, "--config", config)
+    assert (undeclared.code, declared.code) == (0, 0)
+    assert "clocks differ: identity events come after the pooler's login" in undeclared.err
+    assert "clocks differ" not in declared.err
