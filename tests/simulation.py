@@ -294,15 +294,17 @@ class World:
     def leave(self, one: Client, why: str = "client close request") -> None:
         """A client disconnects."""
         self.tick()
-        if one.backend is not None:
-            held, one.backend = one.backend, None
-            held.client = None
-            if one.plan or self.setting.mode != "session":
-                why = "client unexpected eof"
-                self.disconnect(held, "client disconnect while server was not ready")
-            else:
-                self.reset(held)
+        held, one.backend = one.backend, None
+        clean = held is None or (self.setting.mode == "session" and not one.plan)
+        if not clean:
+            why = "client unexpected eof"
         self.log_pooler("LOG", f"{self.prefix(one)}closing because: {why} (age=1s)")
+        if held is not None:
+            held.client = None
+            if clean:
+                self.reset(held)
+            else:
+                self.disconnect(held, "client disconnect while server was not ready")
         self.tick()
         if one.is_tagged or one.kind == "relay":
             self.say("close", connection=one.connection)
@@ -344,8 +346,8 @@ class World:
             self.end(one)
         self.tick(10, self.random.choice([100, 100, 3000, 30_000]))
 
-    def begin(self, one: Client) -> bool:
-        """Decide on a transaction and get a server connection for it."""
+    def begin(self, one: Client, plan: list[str] | None = None) -> bool:
+        """Decide on a transaction, unless it is given, and get a server connection for it."""
         if one.backend is None:
             free = [x for x in self.backends if x.client is None]
             if not free and len(self.backends) >= self.setting.backends:
@@ -354,7 +356,7 @@ class World:
             self.link(one, max(free, key=lambda x: x.idle_since) if free else self.connect())
         held = one.backend
         assert held is not None
-        one.plan = list(self.plan(one))
+        one.plan = list(self.plan(one)) if plan is None else list(plan)
         held.transaction += 1
         return True
 
@@ -448,7 +450,8 @@ class World:
                 text = f"SELECT 1 {mark} /*user='{one.author}'*/"
             self.audit(held, "SELECT", text)
         elif what == "fail":
-            self.audit(held, "SELECT", f"SELECT 1/0 {mark}")
+            # What can be computed beforehand fails before pgAudit sees it.
+            self.audit(held, "SELECT", f"SELECT 1 / (random() * 0)::int {mark}")
             self.record(held, "division by zero", severity="ERROR", state="22012")
         elif what in ("begin", "commit", "rollback"):
             self.audit(held, what.upper(), f"{what.upper()} {mark}")
