@@ -1,12 +1,16 @@
 """Evidence that comes late ends in the answer that it would have given in time; the earlier one stays."""
 
 import itertools
+import random
+import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.commandline import SAMPLE, rows, scalple
 
@@ -137,3 +141,51 @@ def test_files_of_one_name_are_told_apart_or_left_alone(tmp_path: Path, config: 
     assert said.code == 0, said.err
     assert "several files of that name" in said.err
     assert rows(store, "SELECT count(*) AS n FROM revisions") == [{"n": 0}]
+
+
+# -- any order of files -----------------------------------------------------------------------------
+
+WHO = (
+    "SELECT session_id, session_line_num, session_user_id, attribution_grade, attribution_method, "
+    "attribution_reason, attribution_candidates, findings, success, sqlstate "
+    "FROM audit ORDER BY session_id, session_line_num, statement_id, substatement_id"
+)
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
+    """The sample's logs, each cut between records into several files, with their options."""
+    directory = tmp_path_factory.mktemp("pieces")
+    found = []
+    for (option, path), begins in zip(
+        LOGS.values(),
+        (rb'\n(?=\d{4}-\d\d-\d\d [\d:.]+ UTC,(?:,|"))', rb"\n(?=\d{4}-)", rb"\n"),
+        strict=True,
+    ):
+        data = path.read_bytes()
+        places = [0, *(one.end() for one in re.finditer(begins, data)), len(data)]
+        bounds = [places[len(places) * n // 3] for n in range(3)] + [len(data)]
+        for n, (begin, end) in enumerate(itertools.pairwise(bounds)):
+            piece = directory / f"{n}-{path.name}"
+            piece.write_bytes(data[begin:end])
+            found.append((option, piece))
+    return found
+
+
+@settings(max_examples=8, deadline=None)
+@given(chance=st.randoms(use_true_random=False))
+def test_any_order_of_files_gives_the_same_attribution(
+    chance: random.Random,
+    pieces: list[tuple[str, Path]],
+    config: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    directory = tmp_path_factory.mktemp("shuffled")
+    whole = [one for pair in LOGS.values() for one in pair]
+    shuffled = list(pieces)
+    chance.shuffle(shuffled)
+    cut = [one for pair in shuffled for one in pair]
+    for name, arguments in (("whole", whole), ("cut", cut)):
+        said = scalple("reprocess", "--store", directory / name, "--config", config, *arguments)
+        assert said.code == 0, said.err
+    assert rows(directory / "cut", WHO) == rows(directory / "whole", WHO)
