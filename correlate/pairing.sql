@@ -5,63 +5,89 @@
 -- A server connection is (process, pointer) from its connect to the next one of that pointer. What the
 -- pooler did stands in the order of its log (`seq`), which milliseconds don't tell.
 
+-- A log may be read in several pieces (files, or one that has grown): at the beginning of each,
+-- `pairing-begins`, lines may be missing. Pieces of one process id follow each other in time; where they
+-- don't, they are several processes' (of several hosts), and none goes on in another.
+CREATE OR REPLACE TEMP TABLE pairing_events AS
+WITH pieces AS (
+  SELECT *, count(*) FILTER (event = 'pairing-begins') OVER (PARTITION BY source_file, sidecar ORDER BY seq)
+              AS piece
+  FROM events
+  WHERE source = 'pgbouncer' AND event IN ('link', 'served', 'replay', 'pooler-query', 'server-close',
+                                           'server-connect', 'unpaired', 'pairing-begins')
+), bounds AS (
+  SELECT sidecar, source_file, piece, min(ts) AS first_ts, max(ts) AS last_ts, min(seq) AS first_seq
+  FROM pieces GROUP BY ALL
+), placed AS (
+  SELECT *, row_number() OVER before AS place,
+         max(last_ts) OVER (before ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) > first_ts AS overlapping
+  FROM bounds
+  WINDOW before AS (PARTITION BY sidecar ORDER BY first_ts, first_seq)
+), apart AS (
+  SELECT *, bool_or(overlapping) OVER (PARTITION BY sidecar) AS several FROM placed
+)
+SELECT p.* EXCLUDE (piece), p.sidecar || CASE WHEN a.several THEN ' ' || a.place ELSE '' END AS process,
+       row_number() OVER (ORDER BY a.place, p.seq) AS step
+FROM pieces p JOIN apart a USING (sidecar, source_file, piece);
+
 CREATE OR REPLACE TEMP TABLE paired AS
 WITH links AS (
   SELECT *, last_value(CASE WHEN event = 'link' THEN detail END IGNORE NULLS) OVER (
-              PARTITION BY source_file, sidecar, connection ORDER BY seq) AS linked
-  FROM events WHERE source = 'pgbouncer' AND event IN ('link', 'served')
+              PARTITION BY process, connection ORDER BY step) AS linked
+  FROM pairing_events WHERE event IN ('link', 'served')
 ), told AS (
   -- Where the lines' order doesn't tell the server connection, the client's last link does.
   SELECT *, coalesce(detail, linked) AS pointer FROM links
 ), lost AS (
-  SELECT source_file, sidecar, seq, ts AS lost_at,
-         row_number() OVER (PARTITION BY source_file, sidecar ORDER BY seq) AS losses
-  FROM told WHERE pointer IS NULL
+  SELECT process, step, ts AS lost_at, row_number() OVER (PARTITION BY process ORDER BY step) AS losses
+  FROM (SELECT process, step, ts FROM told WHERE pointer IS NULL
+        UNION ALL SELECT process, step, ts FROM pairing_events WHERE event = 'pairing-begins')
 ), all_events AS (
-  SELECT seq, event, ts, source_file, sidecar, pointer, client_addr, client_port, NULL AS applied
+  SELECT seq, step, event, ts, process, pointer, client_addr, client_port, NULL AS applied
   FROM told WHERE pointer IS NOT NULL
   UNION ALL
-  SELECT seq, event, ts, source_file, sidecar, connection, NULL, NULL, detail
-  FROM events WHERE source = 'pgbouncer' AND event IN ('replay', 'pooler-query', 'server-close', 'unpaired')
+  SELECT seq, step, event, ts, process, connection, NULL, NULL, detail
+  FROM pairing_events WHERE event IN ('replay', 'pooler-query', 'server-close', 'unpaired')
   UNION ALL
-  SELECT seq, event, ts, source_file, sidecar, connection, client_addr, client_port, NULL
-  FROM events WHERE source = 'pgbouncer' AND event = 'server-connect'
+  SELECT seq, step, event, ts, process, connection, client_addr, client_port, NULL
+  FROM pairing_events WHERE event = 'server-connect'
 )
 SELECT e.*,
        count(*) FILTER (event = 'server-connect') OVER life AS life,
        count(*) FILTER (event = 'unpaired') OVER life + coalesce(l.losses, 0) AS stretch,
        -- What was lost may have been this connection's.
-       greatest(lag(ts) OVER life, l.lost_at) AS before
+       greatest(lag(ts) OVER life, l.lost_at) AS before,
+       max(ts) OVER (PARTITION BY e.process) AS last_ts
 FROM all_events e
-ASOF LEFT JOIN lost l
-  ON l.source_file = e.source_file AND l.sidecar = e.sidecar AND e.seq > l.seq
-WINDOW life AS (PARTITION BY e.source_file, e.sidecar, pointer ORDER BY e.seq);
+ASOF LEFT JOIN lost l ON l.process = e.process AND e.step > l.step
+WINDOW life AS (PARTITION BY e.process, pointer ORDER BY e.step);
 
 CREATE OR REPLACE TEMP TABLE server_lives AS
 SELECT row_number() OVER (ORDER BY seq) - 1 AS server, *,
-       lead(ts) OVER (PARTITION BY source_file, sidecar, pointer ORDER BY seq) AS next_connect
+       lead(ts) OVER (PARTITION BY process, pointer ORDER BY step) AS next_connect
 FROM paired WHERE event = 'server-connect';
 
 -- A link that no transaction ended: the client left in the middle, or the log ends there.
 CREATE OR REPLACE TEMP TABLE transactions AS
 WITH numbered AS (
-  SELECT p.*, s.server,
-         lead(p.event) OVER w AS next_event
+  SELECT p.* EXCLUDE (stretch), s.server, lead(p.event) OVER w AS next_event,
+         -- 0 from its connect on.
+         p.stretch - first_value(p.stretch) OVER w AS stretch
   FROM paired p
-  JOIN server_lives s USING (source_file, sidecar, pointer, life)
-  WINDOW w AS (PARTITION BY s.server ORDER BY p.seq)
+  JOIN server_lives s USING (process, pointer, life)
+  WINDOW w AS (PARTITION BY s.server ORDER BY p.step)
 )
-SELECT server, row_number() OVER (PARTITION BY server ORDER BY seq) - 1 AS ordinal,
+SELECT server, row_number() OVER (PARTITION BY server ORDER BY step) - 1 AS ordinal,
        CASE event WHEN 'served' THEN 'client' WHEN 'link' THEN 'client' ELSE 'pooler' END AS kind,
        stretch, seq, client_addr, client_port, applied, ts AS noted,
        CASE WHEN event = 'served' THEN coalesce(before, ts) ELSE ts END AS since,
        CASE WHEN event = 'served' THEN ts
-            ELSE lead(ts) OVER (PARTITION BY server ORDER BY seq) END AS until
+            ELSE coalesce(lead(ts) OVER (PARTITION BY server ORDER BY step), last_ts) END AS until
 FROM numbered
 WHERE event IN ('served', 'replay', 'pooler-query')
    OR (event = 'link' AND coalesce(next_event, 'server-close') IN ('link', 'replay', 'server-close'));
 
 CREATE OR REPLACE TEMP TABLE linking AS
 SELECT DISTINCT s.server
-FROM paired p JOIN server_lives s USING (source_file, sidecar, pointer, life)
+FROM paired p JOIN server_lives s USING (process, pointer, life)
 WHERE p.event = 'link';

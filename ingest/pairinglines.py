@@ -2,8 +2,8 @@
 
 Enters: lines, in order. Leaves: events, in the order in which the pooler did it: `link` (a client was
 given a server connection; 1.21 and later), `replay` (its settings are applied there), `served` (one of
-its transactions ended there), `pooler-query` (a query of the pooler's own), and `unpaired` where a line
-must be missing.
+its transactions ended there), `pooler-query` (a query of the pooler's own), `unpaired` where a line
+must be missing, and `pairing-begins` where reading begins: what was before isn't known.
 
 PgBouncer is one thread, so the ReadyForQuery that it read right before it notes the time of a client's
 transaction is that transaction's (src/server.c, handle_server_work(); src/objects.c, find_server()): the
@@ -110,14 +110,18 @@ class PairingLines:
         if len(sockets) > 1 and not applied:
             return AMBIGUOUS
         pid, pointer, time = frame["pid"], frame["pointer"], frame["time"].decode()
+        begins = pid not in self._processes
         process = self._processes.setdefault(pid, _Process())
         if is_client:
             event = self._client(process, (pid, pointer), socket, found)
         else:
             event = self._server(process, pointer, time, found)
         told = self._missing(process, pid, is_client, found) if process.open else []
+        of_process = {"source": "pgbouncer", "sidecar": pid.decode()}
+        if begins:
+            told.insert(0, (time, {"event": "pairing-begins"} | of_process))
         if event is not None:
-            told.append((time, {"source": "pgbouncer", "sidecar": pid.decode()} | event))
+            told.append((time, of_process | event))
         return told or None
 
     def _other(self, line: bytes) -> list[Told] | None:

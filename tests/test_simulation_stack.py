@@ -152,6 +152,8 @@ def said_by_pooler(log: Path) -> list[tuple[object, ...]]:
     for row in rows:
         if row["event"] in ("process-up", "process-down", "alive", "server-close"):
             continue
+        if row["event"] == "pairing-begins":
+            continue  # where reading begins
         if row["client_port"] in console:
             continue
         detail = row["detail"] or ""
