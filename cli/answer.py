@@ -1,6 +1,6 @@
 """The answer to a question, written as table, JSON, JSON Lines or CSV.
 
-Enters: `direct`, `possible` and `coverage`, as the JSON contract has them (docs/CLI_JSON.md). Leaves
+Enters: `direct`, `possible`, `refused` and `coverage`, as the JSON contract has them (docs/CLI_JSON.md). Leaves
 text. The table is for people: few columns, seconds, possible accesses grouped by template.
 """
 
@@ -30,6 +30,8 @@ def write_answer(
         return
     rows = [{"part": part, **row} for part in ("direct", "possible") for row in answer[part]]
     if form == "jsonl":
+        rows += [{"part": "refused", **row} for row in answer["refused"]]
+    if form == "jsonl":
         render.write_jsonl(rows, out)
         return
     if form == "csv":
@@ -42,9 +44,28 @@ def write_answer(
     render.write_table(lines, COLUMNS, out, title=title, empty="none", folding=["what"])
     if len(lines) < len(direct):
         out.write(f"… and {len(direct) - len(lines)} more; without --rows all of them\n")
+    if answer["refused"]:
+        _write_refused(answer["refused"], shown, out)
     if about_subject:
         _write_possible(possible, GROUPS_SHOWN if shown is None else shown, out)
     write_coverage(answer["coverage"], out)
+
+
+def _write_refused(rows: list[dict[str, Any]], shown: int | None, out: TextIO) -> None:
+    """What was asked for and not given."""
+    lines = [
+        {
+            "time": f"{row['log_time'][:10]}\n{row['log_time'][11:19]}Z",
+            "actor": _actor(row),
+            "grade": row["attribution_grade"],
+            "sqlstate": row["sqlstate"],
+            "what": " ".join((row["query"] or row["message"] or "").split())[:TEXT_SHOWN],
+            "id": row["id"],
+        }
+        for row in rows[:shown]
+    ]
+    columns = ("time", "actor", "grade", "sqlstate", "what", "id")
+    render.write_table(lines, columns, out, title=f"Refused ({len(rows)})", folding=["what"])
 
 
 def _line(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ _HIDDEN_FROM_SUBJECT = (
     "db_role",  # a personal login role is a name
     "query",  # comments and literals may name staff, and other people
     "parameters",
+    "message",
 )
 """The dates, the categories of data and a pseudonym for each actor stay."""
 
@@ -39,11 +40,15 @@ def for_subject(row: dict[str, Any], tokens: set[int], key: bytes) -> dict[str, 
     candidates = row["attribution_candidates"]
     return (
         row
-        | dict.fromkeys(_HIDDEN_FROM_SUBJECT)
+        | {name: None for name in _HIDDEN_FROM_SUBJECT if name in row}
         | {
             "session_user_id": pseudonym(row["session_user_id"]),
             "on_behalf_of": pseudonym(row["on_behalf_of"]),
             "attribution_candidates": candidates and [pseudonym(one) for one in candidates],
-            "subjects": [one for one in row["subjects"] or [] if one["token"] in tokens],
         }
+        | (
+            {"subjects": [one for one in row["subjects"] or [] if one["token"] in tokens]}
+            if "subjects" in row
+            else {}
+        )
     )

@@ -108,11 +108,12 @@ def query(
     answer: dict[str, Any] = {
         "direct": render.items(questions.direct(con, question)),
         "possible": render.items(questions.possible(con, question)),
+        "refused": render.items(questions.refused(con, question)),
         "coverage": render.plain(questions.coverage(con, question.period)),
     }
     if disclosure == "subject":
         tokens = {token for _, token in question.tokens}
-        for part in ("direct", "possible"):
+        for part in ("direct", "possible", "refused"):
             answer[part] = [for_subject(row, tokens, key) for row in answer[part]]
     if output is None:
         write_answer(answer, form, bool(subject), shown, sys.stdout)

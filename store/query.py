@@ -79,6 +79,15 @@ def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     return _rows(con, where, values)
 
 
+def refused(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+    """Rows of `denied`: what the actor asked for and didn't get. Only of an actor can that be asked."""
+    if question.actor is None or question.tokens or question.table is not None:
+        return _table(con, "SELECT * FROM denied WHERE false", {})
+    where, values = _filters(question)
+    sql = f"SELECT * FROM denied WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
+    return _table(con, sql, values)
+
+
 def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     """What is known of a period, and what isn't: to be printed beside every answer."""
     where, values = _filters(Question(period=period))

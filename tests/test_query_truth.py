@@ -194,6 +194,20 @@ def test_an_actor_is_asked_for_by_id_and_by_email(store: Path) -> None:
     assert direct(store, "--actor", "nobody@company.com") == []
 
 
+def test_what_was_refused_is_told_of_its_actor(store: Path) -> None:
+    named = rows(store, "FROM denied WHERE session_user_id IS NOT NULL")
+    assert named
+    for actor in {row["session_user_id"] for row in named}:
+        answer = ask(store, "--actor", actor).json()
+        expected = [row["id"] for row in named if row["session_user_id"] == actor]
+        assert sorted(row["id"] for row in answer["refused"]) == sorted(expected)
+        hidden = ask(store, "--actor", actor, disclosure="subject").json()["refused"][0]
+        assert (hidden["query"], hidden["message"], hidden["db_role"]) == (None, None, None)
+        assert hidden["session_user_id"] not in (None, actor)
+        # Of what it would have touched nothing is known.
+        assert ask(store, "--actor", actor, "--table", "users").json()["refused"] == []
+
+
 def test_a_table_is_asked_for_with_and_without_its_schema(store: Path) -> None:
     found = direct(store, "--table", "orders")
     assert found == direct(store, "--table", "public.orders")
@@ -275,7 +289,7 @@ def test_the_controller_learns_names(store: Path) -> None:
 def test_every_format_says_the_same(store: Path, tmp_path: Path) -> None:
     options = ("--subject", "customer_id=4711")
     answer = ask(store, *options).json()
-    assert list(answer) == ["direct", "possible", "coverage"]
+    assert list(answer) == ["direct", "possible", "refused", "coverage"]
     flat = [{"part": part, **row} for part in ("direct", "possible") for row in answer[part]]
     lines = ask(store, *options, form="jsonl").out.splitlines()
     assert [json.loads(line) for line in lines] == flat
