@@ -1,5 +1,6 @@
 """`query`: who touched this person's data, what did this actor run, who read this table."""
 
+import datetime as dt
 import io
 import os
 import sys
@@ -25,6 +26,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.report import Asked, page
 from scalple.correlate.rules import Rules
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
@@ -51,7 +53,7 @@ from scalple.store.views import connect_reader
     show_default=True,
     help="subject: pseudonymous actors, for the person asking; controller: names.",
 )
-@format_option(*render.FORMATS)
+@format_option(*render.FORMATS, "html")
 @click.option("--rows", "shown", type=click.IntRange(0), metavar="N", help="So many in a table.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of stdout.")
 @as_of_option
@@ -115,12 +117,36 @@ def query(
         tokens = {token for _, token in question.tokens}
         for part in ("direct", "possible", "refused"):
             answer[part] = [for_subject(row, tokens, key) for row in answer[part]]
-    if output is None:
+    text = io.StringIO()
+    if form == "html":
+        text.write(
+            page(
+                answer,
+                Asked(
+                    what=", ".join(
+                        [
+                            *(f"{name} = {value}" for name, value in identifiers),
+                            *([f"statements of {actor}"] if actor else []),
+                            *([f"table {table}"] if table else []),
+                        ]
+                    ),
+                    about_subject=bool(subject),
+                    for_subject=disclosure == "subject",
+                    since=chosen.since,
+                    until=chosen.until,
+                    as_of=moment(as_of, "--as-of"),
+                    now=dt.datetime.now(dt.UTC),
+                ),
+            )
+        )
+    elif output is None:
         write_answer(answer, form, bool(subject), shown, sys.stdout)
     else:
-        text = io.StringIO()
         write_answer(answer, form, bool(subject), shown, text)
+    if output is not None:
         _save(text.getvalue(), output)
+    else:
+        sys.stdout.write(text.getvalue())
     if not answer["direct"]:
         for what in questions.unknown(con, question):
             click.echo(f"note: {what}", err=True)
