@@ -132,5 +132,6 @@ def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:
     out.write(
         f"Coverage: {coverage['statements']:,} statements{period}; {text}\n"
         f"  {grades or 'no grades'}\n"
-        f"  {missing:,} gaps, {coverage['unparsed']:,} unparsed, {coverage['denied']:,} refused\n"
+        f"  {missing:,} gaps, {coverage['unparsed']:,} unparsed, "
+        f"{coverage['denied']:,} refused ({coverage['denied_named']:,} of them named)\n"
     )

@@ -71,7 +71,7 @@ class ClaimsSection(Section):
 class ClocksSection(Section):
     """How well the clocks of the hosts agree that write the logs."""
 
-    skew_ms: Annotated[int, Field(ge=0, le=60_000)] = 0
+    skew_ms: Annotated[int, Field(ge=0, le=60_000, strict=True)] = 0
 
 
 class Keys(Section):

@@ -192,15 +192,16 @@ class Pipeline:
                     f"the identity events of {sidecar} before its number {first:,} are missing: give "
                     "its older files as well (--identity-events 'events/*.jsonl*')"
                 )
-            if (
-                evidence.clients.num_rows
-                and not evidence.covered
-                and plan.rules.pooler.kind != "none"
-            ):
+            if not evidence.covered and plan.rules.pooler.kind != "none":
                 self.outcome.warnings.append(
-                    "there are identity events, but no pooler's log: whether a session is pooled "
-                    'isn\'t known, so nobody is named; give --pgbouncer-log, or kind = "none" under '
+                    "there is no pooler's log: whether a session is pooled "
+                    'isn\'t known, so nobody is more than `claimed`; give --pgbouncer-log, or kind = "none" under '
                     "[pooler] if clients connect straight to PostgreSQL"
+                )
+            if evidence.covered and not evidence.has_identities:
+                self.outcome.warnings.append(
+                    "there are no identity events: who is behind the pooler's clients isn't known, but "
+                    "for login names under [actors]; give --identity-events"
                 )
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)

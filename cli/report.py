@@ -46,6 +46,8 @@ GAPS = {
     "session-ends-unseen": "how a session ended isn't in the log",
     "auditing-changed": "a setting that decides what is logged was changed",
     "pooler-log-silent": "a part of the pooler's log is missing",
+    "pooler-log-missing": "the pooler's log for a time is missing",
+    "identity-events-silent": "whoever says who is connected fell silent",
     "identity-events-missing": "events that say who was connected are missing",
 }
 SHAPES = {

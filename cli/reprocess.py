@@ -265,6 +265,12 @@ def report(outcome: Outcome, directory: Path) -> None:
         _warn(warning)
     if outcome.files_known:
         click.echo(f"{outcome.files_known} file(s) hold nothing that isn't in the store", err=True)
+        if not outcome.files_read and not outcome.logs_revised:
+            click.echo(
+                "  a changed configuration, or evidence that came after its server logs, takes effect "
+                "with --revise",
+                err=True,
+            )
     rows = ", ".join(f"{count:,} {kind}" for kind, count in outcome.rows.items() if count)
     click.echo(
         f"{directory}: committed {rows or 'nothing new'}; {outcome.files_read} file(s), "
@@ -275,8 +281,8 @@ def report(outcome: Outcome, directory: Path) -> None:
         _warn(
             f"{outcome.late_events:,} new events are older than statements that were in the store "
             "before; rows committed earlier are not revised and keep their attribution",
-            "give the server logs that they speak of along once more: what the store has read of "
-            "them isn't read twice, but revised",
+            "run again with --revise and the server logs that they speak of: what the store has "
+            "read of them isn't read twice, but attributed once more",
         )
     unparsed = outcome.rows.get("unparsed", 0)
     if unparsed:

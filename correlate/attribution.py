@@ -246,6 +246,8 @@ def attribute(known: Known) -> Attribution:
     rule(direct & one_client, UNATTRIBUTED, reason=UNIDENTIFIED)
     rule(direct, UNATTRIBUTED, reason=NO_IDENTITY)
 
+    rule(known.pool < 0, UNATTRIBUTED, reason=POOLING_UNKNOWN)
+
     # Behind the pooler: what the replayed name says, unless anything casts doubt on it.
     run = known.labelled
     rule(run & known.doubtful, CANDIDATES, ALIVE, RENAMED)
@@ -269,8 +271,7 @@ def attribute(known: Known) -> Attribution:
     sure &= ~known.leaked & ~known.overlong & ~known.unnamed
     by_name |= rule(says & known.by_tag & sure, CONFIRMED, TAG, REPLAY_NOT_SEEN)
     by_name |= rule(says, CLAIMED, np.where(known.by_tag, TAG, SUFFIX), REPLAY_NOT_SEEN)
-    rule(known.pool >= 0, CANDIDATES, ALIVE, NO_NAME)
-    rule(np.ones(n, bool), UNATTRIBUTED, reason=POOLING_UNKNOWN)
+    rule(np.ones(n, bool), CANDIDATES, ALIVE, NO_NAME)
     by_link, against, nobody = _links(known, decision, by_name)
     conflict |= against
     by_client = (direct_client | by_name) & ~(by_link | against | nobody)

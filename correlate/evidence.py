@@ -81,6 +81,10 @@ class Evidence:
         """The pooler reaches PostgreSQL through a unix socket, at least at times."""
         self.identity_holes: int = con.sql("SELECT count(*) FROM identity_holes").fetchall()[0][0]
         """In how many places a sidecar's numbering shows that events are missing."""
+        self.has_identities: bool = con.sql("SELECT count(*) > 0 FROM identity_events").fetchall()[
+            0
+        ][0]
+        """Somebody says who is behind connections."""
         self.begun_late: list[tuple[str, int]] = con.sql(
             "SELECT sidecar, min(sidecar_seq) FROM identity_events GROUP BY sidecar "
             "HAVING min(sidecar_seq) > 1 AND arg_min(event, sidecar_seq) <> 'start' ORDER BY 1"

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from scalple.correlate.logbatch import Bools, LogBatch, where_in, where_true
 from scalple.correlate.runs import Runs
 from scalple.correlate.sessions import Session
-from scalple.ingest.records import TEXT
+from scalple.ingest.records import TEXT, TIME
 
 _AUDITING = (
     r"(?i)\b(?:pgaudit\.\w+|log_min_messages|log_min_error_statement|log_connections"
@@ -42,6 +42,7 @@ def _without_end(batch: LogBatch, unfinished: list[tuple[int, Session]]) -> pa.T
     return pa.table(
         {
             "log_time": batch.log.column("log_time").take(at),
+            "since": pa.nulls(n, TIME),
             "reason": pa.array(["session-ends-unseen"] * n, TEXT),
             "session_id": pa.array([session.session_id for _, session in unfinished], TEXT),
             "missing": pa.nulls(n, pa.int64()),
@@ -62,6 +63,9 @@ def _in_records(batch: LogBatch, runs: Runs) -> pa.Table:
     return pa.table(
         {
             "log_time": batch.log.column("log_time").take(where).combine_chunks(),
+            "since": pa.array(
+                batch.time_us[at] - runs.idle_us[at], mask=~hole[at] | (runs.idle_us[at] < 0)
+            ).cast(TIME),
             "reason": pa.array(reason, TEXT),
             "session_id": batch.log.column("session_id").take(where).cast(TEXT).combine_chunks(),
             "missing": pa.array(runs.missing[at], pa.int64(), mask=unseen | ~hole[at]),

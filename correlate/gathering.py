@@ -116,7 +116,9 @@ class Gatherer:
             found, last = self._served.last_gone(
                 gone, key[gone], pool[gone], batch.time_us[rows[gone]]
             )
-            client[found] = last
+            # Its run was opened while it was there; a later one is somebody else's.
+            then = runs.opened_us[rows[found]] <= self._evidence.client_until_us[last]
+            client[found[then]] = last[then]
         at = np.maximum(client, 0)
         served = client >= 0
         # A tag that no event tells of: the connection is the run's, but who is behind it since isn't said.

@@ -108,6 +108,7 @@ GAPS = pa.schema(
         ("seq", pa.uint64()),
         ("origin", TEXT),
         ("log_time", TIME),
+        ("since", TIME),  # from when on something may be missing, up to log_time; NULL when unknown
         ("reason", TEXT),
         ("session_id", TEXT),
         ("missing", pa.int64()),  # how many records are known to be missing; NULL when unknown

@@ -13,6 +13,8 @@ WITH alive AS (
   FROM alive GROUP BY origin, process
 ), told AS (
   SELECT origin, seq, sidecar, ts, sidecar_seq,
+         CASE WHEN event = 'start' AND json_valid(detail)
+              THEN try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT) END AS heartbeat_s,
          count(*) FILTER (event = 'start') OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
            AS life
   FROM {events} WHERE source = 'identity'
@@ -28,3 +30,8 @@ WHERE event = 'alive' AND epoch_us(ts) - epoch_us(before) > 1.5 * period_us + 5e
 UNION ALL
 SELECT origin, seq, 'identity-events-missing', sidecar, before, ts, sidecar_seq - last_seq - 1
 FROM numbered WHERE sidecar_seq - last_seq > 1
+UNION ALL
+-- It says at least that it lives, every heartbeat.
+SELECT origin, seq, 'identity-events-silent', sidecar, before, ts, NULL
+FROM (SELECT *, max(heartbeat_s) OVER (PARTITION BY origin, sidecar, life) AS every_s FROM numbered)
+WHERE sidecar_seq - last_seq = 1 AND ts > before + to_seconds(3 * coalesce(every_s, 10))

@@ -105,7 +105,8 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     grades = counts("attribution_grade")
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
     by_people = period_facts["statements"] - grades.get("pooler", 0)
-    in_time = f"log_time IS NULL OR ({clause})"
+    # A gap that lasts is one of every period that it touches.
+    in_time = f"log_time IS NULL OR ({clause.replace('log_time <', 'coalesce(since, log_time) <')})"
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -113,9 +114,12 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
         "by_method": counts("attribution_method"),
         "by_reason": counts("attribution_reason"),
         "findings": counts("unnest(findings)"),
-        "denied": sum(
-            _counts(con, f"SELECT 'denied' AS name FROM denied WHERE {clause}", values).values()
-        ),
+        **_table(
+            con,
+            "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
+            f"WHERE {clause}",
+            values,
+        ).to_pylist()[0],
         "gaps": _counts(con, f"SELECT reason AS name FROM gaps WHERE {in_time}", values),
         "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
     }

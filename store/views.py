@@ -88,11 +88,11 @@ def connect_reader(reader: StoreReader, as_of: datetime | None = None) -> duckdb
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
             con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
-    con.execute(f"CREATE VIEW gaps AS {_gaps(_rows('gaps', 'id', '/gaps#', paths['gaps']))}")
     audit = _rows("audit", "log_id", "#", paths["audit"])
     if paths["revisions"]:
         audit = _revised(audit)
     con.execute(f"CREATE VIEW audit AS {audit}")
+    con.execute(f"CREATE VIEW gaps AS {_gaps(_rows('gaps', 'id', '/gaps#', paths['gaps']))}")
     con.execute("SET lock_configuration = true")
     return con
 
@@ -108,16 +108,14 @@ def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
 
 
 def _gaps(committed: str) -> str:
-    """What is missing: what the server's log shows, and what the evidence does, as far as it is known."""
+    """What is missing, in the columns of the committed rows."""
     columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
-    return f"""SELECT * FROM ({committed})
-    UNION ALL
-    SELECT origin || '/evidence#' || seq AS id, {columns} FROM (
-      SELECT seq, origin, since AS log_time, reason, NULL AS session_id, missing,
-             source || ' until ' || strftime("until", '%Y-%m-%dT%H:%M:%SZ') AS detail,
-             NULL AS source_file, NULL AS source_offset
-      FROM ({silences_sql("evidence")})
-    )"""
+    text = resources.files("scalple.store").joinpath("gaps.sql").read_text("utf-8")
+    silences = silences_sql("evidence")
+    return (
+        f"SELECT id, {columns} FROM ("
+        f"WITH committed AS ({committed}), silences AS ({silences}) FROM ({text}))"
+    )
 
 
 def _revised(audit: str) -> str:

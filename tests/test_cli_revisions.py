@@ -103,7 +103,7 @@ def test_without_the_old_logs_late_evidence_is_named_and_nothing_changes(
     store = tmp_path / "store"
     read(store, config, "postgres", "pgbouncer")
     before = rows(store, ANSWER)
-    assert "give the server logs that they speak of along" in read(store, config, "identity")
+    assert "run again with --revise and the server logs" in read(store, config, "identity")
     assert rows(store, ANSWER) == before
 
 

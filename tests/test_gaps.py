@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.commandline import SAMPLE, rows, scalple
-from tests.simulation import Setting, World
+from tests.simulation import EPOCH, Setting, World
 from tests.test_claims import A, Log
 
 
@@ -44,7 +44,9 @@ def test_a_change_of_what_is_logged_is_a_gap(tmp_path: Path) -> None:
     path = log.write(tmp_path / "postgresql.csv")
     store = tmp_path / "store"
     assert scalple("reprocess", "--store", store, "--postgres-log", path).code == 0
-    found = rows(store, "SELECT reason, detail FROM gaps ORDER BY seq")
+    found = rows(
+        store, "SELECT reason, detail FROM gaps WHERE reason = 'auditing-changed' ORDER BY seq"
+    )
     assert found == [
         {"reason": "auditing-changed", "detail": name}
         for name in ("pgaudit.log", "pgaudit.log_catalog", "log_min_messages")
@@ -140,12 +142,25 @@ def test_a_pooler_s_log_that_lacks_hours_is_a_gap_and_names_nobody_by_what_it_sa
         said[name] = rows(
             store, "SELECT session_user_id AS who FROM audit WHERE class = 'READ' ORDER BY seq"
         )
-        gaps = rows(store, "SELECT reason, detail FROM gaps")
+        gaps = rows(store, "SELECT reason, detail, since, log_time FROM gaps")
         assert gaps == (
             []
             if name == "whole"
-            else [{"reason": "pooler-log-silent", "detail": "900 until 2026-03-14T13:01:00Z"}]
+            else [
+                {
+                    "reason": "pooler-log-silent",
+                    "detail": "900",
+                    "since": EPOCH.replace(minute=30),
+                    "log_time": EPOCH.replace(hour=13, minute=1),
+                }
+            ]
         )
+        # It is one of every period that it touches.
+        inside = scalple(
+            *("coverage", "--store", store, "--format", "json"),
+            *("--since", "2026-03-14T12:00:00Z", "--until", "2026-03-14T12:01:00Z"),
+        ).json()["gaps"]
+        assert inside == ({} if name == "whole" else {"pooler-log-silent": 1})
     assert said["whole"] == [{"who": "alice"}, {"who": "alice"}]
     assert said["holed"] == [{"who": "alice"}, {"who": None}]
 
@@ -165,3 +180,27 @@ def _pooled_statements(world: World) -> str:
         one.transaction += 1
         world.audit(one, "SELECT", "SELECT 1")
     return "\n".join(world.postgres) + "\n"
+
+
+@pytest.mark.parametrize("lack", ["all", "end", "beginning"])
+def test_a_pooler_s_log_that_is_missing_is_a_gap(tmp_path: Path, lack: str) -> None:
+    server, pooler, events = World(Setting(statements=300), 5).play().write(tmp_path)
+    lines = pooler.read_text().splitlines(keepends=True)
+    half = len(lines) // 2
+    pooler.write_text("".join(lines[:half] if lack == "end" else lines[half:]))
+    # It goes on for hours.
+    late = server.read_text().replace("2026-03-14 11:", "2026-03-14 15:").replace(",69b", ",69c")
+    server.write_text(server.read_text() + late)
+    store = tmp_path / "store"
+    arguments: list[str | Path] = ["--postgres-log", server, "--identity-events", events]
+    if lack != "all":
+        arguments += ["--pgbouncer-log", pooler]
+    assert scalple("reprocess", "--store", store, *arguments).code == 0
+    found = rows(store, "SELECT since, log_time FROM gaps WHERE reason = 'pooler-log-missing'")
+    assert found
+    assert max(row["log_time"] for row in found) > EPOCH.replace(hour=15)
+    unnamed = rows(
+        store,
+        "SELECT DISTINCT attribution_grade AS g FROM audit WHERE log_time > '2026-03-14 14:00:00Z'",
+    )
+    assert {row["g"] for row in unnamed} <= {"unattributed", "pooler"}
