@@ -223,7 +223,7 @@ def _unlike(known: Anchors, size: int) -> str:
     return begins + "what follows isn't what was read then"
 
 
-_UNCHANGED = "give the whole, unchanged file; what the store holds is unharmed"
+_UNCHANGED = "give the whole, unchanged file (a log that was mended since needs a new store); what the store holds is unharmed"
 _WHY: dict[int, tuple[str, str | None]] = {
     errno.ENOENT: ("there is no such file", "check the path"),
     errno.ENOTDIR: ("there is no such file", "check the path"),
