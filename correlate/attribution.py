@@ -166,6 +166,8 @@ class Known:
     """It is known who that is."""
     link_agrees: Bools
     """It is the client whom the run's name says, or the same actor."""
+    link_elsewhere: Bools
+    """The run's name tells of another living client, at another endpoint."""
     link_held: Bools
     """Session pooling, and the backend was that client's for longer than clocks may differ."""
     claim: Ints
@@ -296,11 +298,12 @@ def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bo
     linked = (known.linked != NONE) & ~known.unpooled & (decision.grade != POOLER)
     linked &= ~np.isin(decision.reason, _NOT_A_STATEMENT)
     top = by_name & (decision.grade <= CONFIRMED)
-    against = linked & top & ~known.link_agrees
+    against = linked & ((top & ~known.link_agrees) | (known.link_elsewhere & ~known.link_agrees))
     decision.grade[against] = CANDIDATES
     decision.method[against] = NONE
     decision.reason[against] = CONFLICT
-    held = linked & known.link_named & known.link_held & ~against
+    # Lines may be missing without a trace: what proves is confirmed by the name.
+    held = linked & known.link_named & known.link_held & known.link_agrees & ~against
     named = linked & known.link_named & ~top
     # The same from two sources: the more specific one names the method.
     named |= linked & top & ~against & (decision.grade == CONFIRMED) & known.link_named

@@ -63,7 +63,7 @@ WITH named AS (
                   AND c.since <= i.until AND c.until >= i.since)
   UNION ALL BY NAME
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
-         c.since AS connected, c.since, c.until
+         c.since AS connected, c.since, c.lasting AS until
   FROM pooler_clients c
   WHERE NOT c.failed AND c.seq NOT IN (SELECT pooler_seq FROM named)
     AND NOT (c.client_addr LIKE 'unix%'
@@ -76,14 +76,14 @@ WITH named AS (
   -- there, unidentified.
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          c.since AS connected, n.named_until + INTERVAL 1 MICROSECOND AS since,
-         coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until) AS until
+         coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.lasting) AS until
   FROM pooler_clients c
   JOIN (SELECT pooler_seq, max(until) OVER w AS named_until, lead(since) OVER w AS next_since
         FROM named
         WINDOW w AS (PARTITION BY pooler_seq ORDER BY since, until, identity_seq
                      ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) n
     ON n.pooler_seq = c.seq
-   AND n.named_until < coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.until)
+   AND n.named_until < coalesce(n.next_since - INTERVAL 1 MICROSECOND, c.lasting)
   UNION ALL BY NAME
   SELECT c.seq AS pooler_seq, c.client_addr, c.client_port, c.database, c.db_role,
          c.since AS connected, c.since, n.named_since - INTERVAL 1 MICROSECOND AS until

@@ -236,6 +236,10 @@ class Correlator:
         at, other = np.maximum(links.client, 0), np.maximum(client, 0)
         known.link_named = found & self._served.named[at] & links.person
         known.link_held = links.held & (self._rules.pooler.mode == "session")
+        # A living client whom the name tells, at another endpoint, whoever that is.
+        elsewhere = (client >= 0) & (known.matches == 1) & (known.labelled | known.by_tag)
+        elsewhere &= self._evidence.client_endpoint[at] != self._evidence.client_endpoint[other]
+        known.link_elsewhere = found & elsewhere
         actors: dict[str | None, int] = {None: -1}
         of_client = np.array(
             [actors.setdefault(one, len(actors)) for one in self._evidence.client_actor]

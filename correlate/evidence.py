@@ -74,6 +74,7 @@ class Evidence:
                 "SELECT pool, database, db_role FROM pools"
             ).fetchall()
         }
+        self._role_of = {pool: role for (_, role), pool in self.pools.items()}
         self._links = self._read_links(con)
         self.links_locally: bool = con.sql(
             "SELECT count(*) > 0 FROM events WHERE event = 'server-connect' AND client_port IS NULL"
@@ -127,11 +128,14 @@ class Evidence:
         self.pooler_since_us: int | None = since
         self.pooler_until_us: int | None = until
         versions = [row[0] for row in con.sql("SELECT version FROM process_ups").fetchall()]
-        first = con.sql("SELECT epoch_us(min(ts)) FROM process_ups").fetchall()[0][0]
-        end = con.sql("SELECT epoch_us(until) FROM coverage").fetchall()[0][0]
+        # Until a process is gone whose beginning isn't in the log.
+        first, end = con.sql(
+            "SELECT greatest(epoch_us(min(ts)), (SELECT max(epoch_us(gone)) FROM processes "
+            "WHERE NOT begins_here)), epoch_us((SELECT until FROM coverage)) FROM process_ups"
+        ).fetchall()[0]
         self._seen_since_us: tuple[int, int] | None = None if first is None else (first, end)
         """While the pooler's log tells of every client: a process that was up before its first line
-        may have had clients before."""
+        may have had clients before, as long as it was there."""
         self.resets_leak = not versions or any(_version(v) < _LAST_FIXED for v in versions)
         self.checks_idle_servers = not versions or any(_version(v) < (1, 25) for v in versions)
         self.short_names_only = not versions or any(_version(v) < (1, 20) for v in versions)
@@ -166,6 +170,11 @@ class Evidence:
         self.endpoint_of = np.arange(first + len(self.tags))
         """Per key its endpoint."""
         tagged = self.client_tag >= 0
+        pooled = _ints(self.clients, "pool", -1) >= 0
+        self.key_is_pooled = np.zeros(first + len(self.tags), bool)
+        """Per key whether a client of the pooler's bears it."""
+        self.key_is_pooled[self.client_endpoint[pooled]] = True
+        self.key_is_pooled[self.client_tag[tagged & pooled]] = True
         opened = _ints(self.clients, "open_seq", -1)
         self.connection_of[self.client_tag[tagged]] = opened[tagged]
         self.endpoint_of[self.client_tag[tagged]] = self.client_endpoint[tagged]
@@ -204,15 +213,25 @@ class Evidence:
         rows = con.sql(f"SELECT pool, epoch_us(since), epoch_us(until) FROM {table}").fetchall()
         return spans_of(rows)
 
-    def pool_of_server_connection(self, endpoint: Endpoint, started_us: int) -> int | None:
-        """The pool whose server connection this is: the pooler noted its end of it."""
-        for ts_us, pool in self._links.get(endpoint, ()):
-            if abs(ts_us - started_us) <= self.link_slack_us:
-                # What is known by its id alone began at some time of a whole second.
-                if started_us % 1_000_000 and ts_us - started_us > 1000:
-                    self.sessions_early_ms.append((ts_us - started_us) / 1000)
-                return pool
-        return None
+    def pools_of_server_connection(
+        self, endpoint: Endpoint, started_us: int, role: str | None
+    ) -> list[int] | None:
+        """The pools of that role whose server connection this can be; None if the pooler noted none.
+
+        The pooler's name of a database may be another than the server's, a role's can't.
+        """
+        found = [
+            (ts_us, pool)
+            for ts_us, pool in self._links.get(endpoint, ())
+            if abs(ts_us - started_us) <= self.link_slack_us
+        ]
+        if not found:
+            return None
+        nearest = min(ts_us for ts_us, _ in found)
+        # What is known by its id alone began at some time of a whole second.
+        if started_us % 1_000_000 and nearest - started_us > 1000:
+            self.sessions_early_ms.append((nearest - started_us) / 1000)
+        return sorted({pool for _, pool in found if self._role_of[pool] == role})
 
     @property
     def covered(self) -> bool:

@@ -84,7 +84,6 @@ class Gatherer:
         codes, position = np.unique(session_of[rows], return_inverse=True)
         sessions = [self._sessions.open[int(code)] for code in codes]
         pool = np.array([self._pool(one) for one in sessions], np.int64)[position]
-        unpooled = pool == UNPOOLED
         own = np.array(
             [
                 -1 if one.endpoint is None else self._evidence.endpoints.get(one.endpoint, -1)
@@ -92,6 +91,13 @@ class Gatherer:
             ],
             np.int64,
         )[position]
+        # A name that the pooler gives its clients: its note of this session must be missing.
+        named = np.where(runs.label[rows] >= 0, runs.label[rows], name_of[rows])
+        named_key = self._labels.keys()[named]
+        odd = (pool == UNPOOLED) & (named_key >= 0)
+        odd &= take(self._evidence.key_is_pooled, np.maximum(named_key, 0))
+        pool = np.where(odd, UNKNOWN, pool)
+        unpooled = pool == UNPOOLED
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
         key = np.where(unpooled, own, self._labels.keys()[name])
@@ -190,6 +196,7 @@ class Gatherer:
             linked=np.full(len(rows), rules_of.NONE),
             link_named=np.zeros(len(rows), bool),
             link_agrees=np.zeros(len(rows), bool),
+            link_elsewhere=np.zeros(len(rows), bool),
             link_held=np.zeros(len(rows), bool),
             claim=np.full(len(rows), rules_of.NONE),
             claim_agrees=np.zeros(len(rows), bool),

@@ -27,13 +27,35 @@ WITH numbered AS (
 SELECT sidecar, life, last_seq, known_until FROM numbered WHERE sidecar_seq - last_seq > 1;
 
 CREATE OR REPLACE TEMP TABLE process_ups AS
-SELECT ts, detail AS version FROM events WHERE source = 'pgbouncer' AND event = 'process-up';
+SELECT ts, sidecar AS process, detail AS version
+FROM events WHERE source = 'pgbouncer' AND event = 'process-up';
 
 -- Which span of time the pooler's log speaks of. An idle PgBouncer writes its statistics every
 -- minute, so that a connection still open at the end is known to live a minute longer.
 CREATE OR REPLACE TEMP TABLE coverage AS
 SELECT min(ts) AS since, max(ts) + INTERVAL 65 SECONDS AS until
 FROM events WHERE source = 'pgbouncer';
+
+-- Until when each process was there at the latest: it is told to stop, or starts anew, or its statistics
+-- fail to appear. That another process starts says nothing: there may be several.
+CREATE OR REPLACE TEMP TABLE processes AS
+WITH alive AS (
+  SELECT sidecar AS process, epoch_us(ts) - epoch_us(lag(ts) OVER (PARTITION BY sidecar ORDER BY ts, seq))
+           AS period_us
+  FROM events WHERE source = 'pgbouncer' AND event = 'alive'
+), usual AS (
+  SELECT process, greatest(coalesce(median(period_us), 60e6), 1e6) AS period_us FROM alive GROUP BY process
+)
+SELECT e.sidecar AS process, min(e.ts) AS first_ts, max(e.ts) AS last_ts,
+       bool_or(e.event = 'process-up') AND min(e.ts) = min(e.ts) FILTER (e.event = 'process-up') AS begins_here,
+       least((SELECT until FROM coverage),
+             CASE WHEN max_by(e.event, (e.ts, e.seq)) = 'process-down' THEN max(e.ts)
+                  WHEN any_value(u.period_us) IS NOT NULL
+                  THEN max(e.ts) + to_microseconds((1.5 * any_value(u.period_us) + 5e6)::BIGINT) END)
+         AS gone
+FROM events e LEFT JOIN usual u ON u.process = e.sidecar
+WHERE e.source = 'pgbouncer' AND e.sidecar IS NOT NULL
+GROUP BY e.sidecar;
 
 -- Nothing a sidecar said holds past its next start or stop, nor past three missed heartbeats
 -- after the last word of that life.
@@ -136,9 +158,9 @@ JOIN identity_events o
 -- From when on a process may have clients of whom its log doesn't tell, because a part of it is missing.
 CREATE OR REPLACE TEMP TABLE unheard AS
 SELECT s.source AS process, s.since, s.until AS heard_again,
-       least((SELECT min(u.ts) FROM process_ups u WHERE u.ts > s.since),
-             (SELECT until FROM coverage)) AS until
-FROM silences s WHERE s.reason = 'pooler-log-silent';
+       least((SELECT min(u.ts) FROM process_ups u WHERE u.process = s.source AND u.ts > s.since), p.gone)
+         AS until
+FROM silences s JOIN processes p ON p.process = s.source WHERE s.reason = 'pooler-log-silent';
 
 -- What the pooler says of its clients, in order. Connections of one process over a unix socket have one
 -- endpoint at the same time: there the pointer tells them apart.
@@ -168,7 +190,8 @@ FROM stays;
 -- One client's stay at its endpoint, as far as its lines tell.
 CREATE OR REPLACE TEMP TABLE stays AS
 WITH stay_of AS (
-  SELECT client_addr, client_port, socket, stay, min(seq) AS seq, max(database) AS database,
+  SELECT client_addr, client_port, socket, stay, any_value(process) AS process, min(seq) AS seq,
+         max(database) AS database,
          max(db_role) AS db_role, any_value(login) AS login, min(ts) AS first_seen, max(ts) AS last_seen,
          bool_or(event = 'client-close') AS closed,
          -- Closed before it logged in: a check whether the port is open, or a request to cancel.
@@ -209,14 +232,18 @@ WITH logins AS (
   UNION ALL
   SELECT process, pointer, before_there[1], before_there[2], before_there_at
   FROM mentions
-  WHERE event <> 'client-login' AND before_there <> (client_addr, client_port)
+  -- (A client's end may be noted twice, or behind the next login in the same millisecond.)
+  WHERE event <> 'client-login' AND before_there <> (client_addr, client_port) AND login IS NULL
 ), ended AS (
   SELECT l.*, c.ts AS closed, c.detail AS ending, r.last_seen, t.taken_until, y.next_taken,
          -- What was missed then may be its end, and another's beginning.
          (SELECT min(greatest(u.since, l.ts)) FROM unheard u
           WHERE u.process = l.process AND u.heard_again > l.ts) AS heard,
-         (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up
+         (SELECT min(u.ts) FROM process_ups u WHERE u.ts > l.ts) AS pooler_up,
+         (SELECT min(u.ts) FROM process_ups u WHERE u.process = l.process AND u.ts > l.ts) AS own_up,
+         p.gone
   FROM logins l
+  JOIN processes p ON p.process = l.process
   ASOF LEFT JOIN (FROM mentions WHERE event = 'client-close') c
     ON l.process = c.process AND l.pointer = c.pointer AND l.client_addr = c.client_addr
    AND l.client_port = c.client_port AND l.ts <= c.ts
@@ -227,7 +254,9 @@ WITH logins AS (
   LEFT JOIN stays y ON y.seq = l.seq
 )
 SELECT seq, process, client_addr, client_port, database, db_role, taken_until, next_taken, ts AS since,
+       -- Known to be this one; and there at the latest, which is what counts where it may do harm.
        least(closed, next_login, next_at_endpoint, last_seen, heard, pooler_up, (SELECT until FROM coverage)) AS until,
+       least(closed, next_login, next_at_endpoint, own_up, gone) AS lasting,
        -- The login is logged before the password is checked; these endings say it failed.
        coalesce(regexp_matches(ending,
          'authentication failed|login rejected|no such (user|database)|not allowed|^bad '),
@@ -238,13 +267,14 @@ WHERE database IS NOT NULL;  -- (nodb) is mock authentication: nobody got in
 -- Clients of whom the log tells, but not how they came: nobody knows who they are. They may have come at
 -- any time since somebody else was at their endpoint.
 CREATE OR REPLACE TEMP TABLE strangers AS
-SELECT seq, client_addr, client_port, database, db_role,
+SELECT s.seq, s.client_addr, s.client_port, s.database, s.db_role,
        greatest(coalesce(before, (SELECT since FROM coverage)),
-                (SELECT max(u.ts) FROM process_ups u WHERE u.ts <= first_seen)) AS since,
+                (SELECT max(u.ts) FROM process_ups u
+                 WHERE u.process = s.process AND u.ts <= first_seen)) AS since,
        CASE WHEN closed THEN last_seen
-            ELSE least(following, (SELECT min(u.ts) FROM process_ups u WHERE u.ts > last_seen),
-                       (SELECT until FROM coverage)) END AS until
-FROM stays
+            ELSE least(following, (SELECT min(u.ts) FROM process_ups u
+                                   WHERE u.process = s.process AND u.ts > last_seen), p.gone) END AS until
+FROM stays s JOIN processes p USING (process)
 WHERE login IS NULL AND NOT never_in;
 
 CREATE OR REPLACE TEMP TABLE server_links AS

@@ -31,13 +31,9 @@ SELECT p.* EXCLUDE (piece), p.sidecar || CASE WHEN a.several THEN ' ' || a.place
 FROM pieces p JOIN apart a USING (sidecar, source_file, piece);
 
 CREATE OR REPLACE TEMP TABLE paired AS
-WITH links AS (
-  SELECT *, last_value(CASE WHEN event = 'link' THEN detail END IGNORE NULLS) OVER (
-              PARTITION BY process, connection ORDER BY step) AS linked
-  FROM pairing_events WHERE event IN ('link', 'served')
-), told AS (
-  -- Where the lines' order doesn't tell the server connection, the client's last link does.
-  SELECT *, coalesce(detail, linked) AS pointer FROM links
+WITH told AS (
+  -- Without a pointer: it can't be said on which server connection.
+  SELECT *, detail AS pointer FROM pairing_events WHERE event IN ('link', 'served')
 ), lost AS (
   SELECT process, step, ts AS lost_at, row_number() OVER (PARTITION BY process ORDER BY step) AS losses
   FROM (SELECT process, step, ts FROM told WHERE pointer IS NULL

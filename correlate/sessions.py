@@ -102,9 +102,12 @@ def place(session: Session, evidence: Evidence, rules: Rules) -> None:
         if evidence.covers(session.begun_us) and not evidence.links_locally:
             session.pool = UNPOOLED
     elif session.endpoint is not None:
-        pool = evidence.pool_of_server_connection(session.endpoint, session.begun_us)
-        if pool is not None:
-            session.pool = pool
+        pools = evidence.pools_of_server_connection(
+            session.endpoint, session.begun_us, session.role
+        )
+        if pools is not None:
+            # Of several it can't be said which: a port may be used again at once.
+            session.pool = pools[0] if len(pools) == 1 else UNKNOWN
             session.server = evidence.pairing.connection(
                 session.endpoint, session.begun_us, evidence.link_slack_us
             )

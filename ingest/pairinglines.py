@@ -67,8 +67,14 @@ class _Process:
     """The same, when the line before noted the time of a query."""
     expected: set[bytes] = field(default_factory=set)
     """Server connections whose next ReadyForQuery is the pooler's own."""
-    inside: set[bytes] = field(default_factory=set)
-    """Server connections that answered a query, and whose transaction isn't over."""
+    inside: dict[bytes, bytes] = field(default_factory=dict)
+    """Server connections that answered a query, and whose transaction isn't over, and their clients."""
+    linked: dict[bytes, bytes] = field(default_factory=dict)
+    """Clients of server connections, from their link until these are given back."""
+    links: bool = False
+    """It notes links (1.21 and later)."""
+    lost: list[bytes] = field(default_factory=list)
+    """Server connections of which the last line shows that lines before are missing."""
     open: tuple[bytes, str] | None = None
     """A ReadyForQuery that hasn't been accounted for yet, and its time."""
 
@@ -120,6 +126,9 @@ class PairingLines:
         of_process = {"source": "pgbouncer", "sidecar": pid.decode()}
         if begins:
             told.insert(0, (time, {"event": "pairing-begins"} | of_process))
+        for lost in process.lost:
+            told.append((time, {"event": "unpaired", "connection": lost.decode()} | of_process))
+        process.lost.clear()
         if event is not None:
             told.append((time, of_process | event))
         return told or None
@@ -170,13 +179,24 @@ class PairingLines:
         if found[0].startswith(b"query time"):
             process.answered, process.open = before, None
             if before is not None:
-                process.inside.add(before)
+                self._goes_on(process, before, key[1])
+                process.inside[before] = key[1]
             return None
         server = found["server"]
         event = "link"
-        if server is None:
+        if server is not None:
+            process.links = True
+            self._goes_on(process, server, None)
+            process.linked[server] = key[1]
+        else:
             event, server = "served", answered
-            process.inside.discard(answered or b"")
+            if server is not None:
+                process.inside.pop(server, None)
+                if process.links and process.linked.get(server) != key[1]:
+                    process.lost.append(server)
+            else:
+                on = [one for one, client in process.linked.items() if client == key[1]]
+                server = on[0] if len(on) == 1 else None
             # Nothing seen at all: a line is missing, and it has made one.
             if self._sent.get(key, True) is False:
                 self._sent[key] = None
@@ -194,6 +214,12 @@ class PairingLines:
             "detail": None if server is None else server.decode(),
         }
 
+    def _goes_on(self, process: _Process, server: bytes, client: bytes | None) -> None:
+        """A server connection goes on with a client, or with something new (None): was it free?"""
+        if process.inside.get(server, client) != client:
+            process.lost.append(server)
+            process.inside.pop(server)
+
     def _server(
         self, process: _Process, pointer: bytes, time: str, found: "re.Match[bytes]"
     ) -> dict[str, Any] | None:
@@ -208,14 +234,14 @@ class PairingLines:
             process.ready, process.open = pointer, (pointer, time)
             return None
         if said.startswith(b"release_server"):
-            if pointer not in process.inside:
-                return None
-            # It is given back in the middle of a transaction: the note of its end is missing.
-            process.inside.discard(pointer)
-            return {"event": "unpaired", "connection": pointer.decode()}
+            # If it is given back in the middle of a transaction, the note of its end is missing.
+            self._goes_on(process, pointer, None)
+            process.linked.pop(pointer, None)
+            return None
         if said.startswith(b"server login ok"):
             process.open = None  # the first ReadyForQuery ends the login
             return None
+        self._goes_on(process, pointer, None)
         process.expected.add(pointer)
         applied = found["set"] or found["own"]
         return {

@@ -240,9 +240,11 @@ def test_links_pair_nearly_every_statement_where_names_tell_nothing(
     assert len(rows) > 600
     assert done.wrong(["proven", "confirmed", "claimed"]) == []
     methods = Counter(row["attribution_method"] for row in rows)
-    assert methods["link"] > 0.95 * len(rows), methods
+    # After a DO block the numbers tell nothing until a time fixes them anew.
+    assert methods["link"] > 0.85 * len(rows), methods
     grades = {row["attribution_grade"] for row in rows if row["attribution_method"] == "link"}
-    assert grades == {"confirmed", "unattributed"} | ({"proven"} if mode == "session" else set())
+    # Nothing but the pooler's log says so: a part of it may be missing unseen.
+    assert grades == {"confirmed", "unattributed"}
     for size in (3000, 40_000):
         pieces = again(logs, mode, size).dicts()
         assert [row for row, one in zip(pieces, done.dicts(), strict=True) if row != one] == []
