@@ -222,8 +222,12 @@ class Answers:
             if client[row] >= 0:
                 people.add(self._evidence.client_actor[int(client[row])])
                 people.add(self._rules.actors.roles.get(session.role or ""))
+            named = sorted(one for one in people if one is not None)
+            if not named:
+                decided.grade[row] = rules_of.UNATTRIBUTED
+                continue
             which[row] = len(lists)
-            lists.append(sorted(one for one in people if one is not None))
+            lists.append(named)
         self._add_the_disputed(client, decided, claimed, which, lists)
         return shared(which, pa.array(lists, TEXTS))
 

@@ -298,7 +298,8 @@ def _links(known: Known, decision: _Decision, by_name: Bools) -> tuple[Bools, Bo
     linked = (known.linked != NONE) & ~known.unpooled & (decision.grade != POOLER)
     linked &= ~np.isin(decision.reason, _NOT_A_STATEMENT)
     top = by_name & (decision.grade <= CONFIRMED)
-    against = linked & ((top & ~known.link_agrees) | (known.link_elsewhere & ~known.link_agrees))
+    elsewhere = known.link_elsewhere & known.link_named
+    against = linked & (top | elsewhere) & ~known.link_agrees
     decision.grade[against] = CANDIDATES
     decision.method[against] = NONE
     decision.reason[against] = CONFLICT
