@@ -14,7 +14,7 @@ WITH alive AS (
 ), told AS (
   SELECT origin, seq, sidecar, ts, sidecar_seq,
          CASE WHEN event = 'start' AND json_valid(detail)
-              THEN try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT) END AS heartbeat_s,
+              THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END AS heartbeat_s,
          count(*) FILTER (event = 'start') OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
            AS life
   FROM {events} WHERE source = 'identity'

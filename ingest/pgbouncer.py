@@ -296,12 +296,13 @@ def _logins(rest: str) -> Iterator[dict[str, Any]]:
 def login_names(names: str) -> dict[str, Any]:
     """Database and role of a client, as the prefix of its lines has them; neither if that can't be said.
 
-    One that hasn't logged in has no database.
+    One that hasn't logged in has no database; a request to cancel has its victim's, but no role.
     """
     database, slash, role = names.partition("/")
     if not slash or "/" in role:
         return {"database": None, "db_role": None}
-    return {"database": None if database == "(nodb)" else _clean(database), "db_role": _clean(role)}
+    inside = database != "(nodb)" and role != "(nouser)"
+    return {"database": _clean(database) if inside else None, "db_role": _clean(role)}
 
 
 def _server_connects(socket: _Socket, local: str | None) -> Iterator[dict[str, Any]]:

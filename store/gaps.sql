@@ -12,7 +12,7 @@ WITH heard AS (
 ), sidecars AS (
   SELECT origin, sidecar, max(ts) AS last_ts, max_by(seq, ts) AS seq, max_by(event, ts) AS last_event,
          max(CASE WHEN event = 'start' AND json_valid(detail)
-                  THEN try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT) END) AS heartbeat_s
+                  THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END) AS heartbeat_s
   FROM evidence WHERE source = 'identity' GROUP BY origin, sidecar
 ), span AS (
   SELECT origin, max(log_time) AS last_statement FROM audit GROUP BY origin

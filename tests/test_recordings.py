@@ -81,7 +81,7 @@ def test_every_statement_is_joined_with_its_client_in_sequence(version: str) -> 
     assert done.rejects == []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.sampled_from(VERSIONS), st.lists(st.floats(0, 1), min_size=1, max_size=3), st.booleans())
 def test_a_pooler_s_log_in_several_files_names_nobody_wrongly(
     version: str, cuts: list[float], backwards: bool
@@ -116,7 +116,7 @@ def _events(version: str) -> object:
     return recording(version).events()
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(st.sampled_from(VERSIONS), st.sampled_from(range(len(NAMES))), st.data())
 def test_no_line_or_event_names_anybody_wrongly_by_being_lost(
     version: str, file: int, data: st.DataObject

@@ -40,8 +40,7 @@ def acts(scene: str) -> list[tuple[str, list[str]]]:
     return [(who, what) for who, *what in words]
 
 
-@pytest.mark.parametrize("add_host", [True, False])
-@pytest.mark.parametrize("verbose", [True, False])
+@pytest.mark.parametrize(("verbose", "add_host"), [(True, True), (True, False), (False, True)])
 @pytest.mark.parametrize(("mode", "scene"), CASES)
 def test_the_same_scene_gives_the_same_lines(
     tmp_path: Path, mode: Any, scene: str, verbose: bool, add_host: bool
