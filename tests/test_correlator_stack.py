@@ -25,7 +25,7 @@ SHARE: dict[Mode, float] = {"transaction": 0.6, "session": 0.2, "statement": 0.2
 
 def run(tmp_path: Path, mode: Mode, liars: int = 0) -> tuple[Attributed, Logs]:
     """What comes out of everything at once."""
-    logs = play(tmp_path, mode, int((STATEMENTS or 4000) * SHARE[mode]), liars=liars)
+    logs = play(tmp_path, mode, int((STATEMENTS or 2400) * SHARE[mode]), liars=liars)
     stack = logs.stack
     rules = Rules(pooler=Pooler(mode=mode))
     done = attribute_files(stack.csvlog_paths(), [stack.pgbouncer_log], logs.events, rules)

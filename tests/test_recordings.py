@@ -100,7 +100,7 @@ def test_a_pooler_s_log_in_several_files_names_nobody_wrongly(
     rows = [row for row in done.dicts() if row["truth"] is not None]
     joined = [row for row in rows if row["attribution_method"] in ("link", "sql-comment")]
     # What is lost is what stands around a cut.
-    assert len(joined) > 0.3 * len(rows)
+    assert len(cuts) > 1 or len(joined) > 0.3 * len(rows)
 
 
 def wrong_without(version: str, file: int, line: int) -> list[dict[str, object]]:
@@ -116,7 +116,7 @@ def _events(version: str) -> object:
     return recording(version).events()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(VERSIONS), st.sampled_from(range(len(NAMES))), st.data())
 def test_no_line_or_event_names_anybody_wrongly_by_being_lost(
     version: str, file: int, data: st.DataObject

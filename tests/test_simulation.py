@@ -86,7 +86,7 @@ def wrongs(done: Attributed, cast: tuple[str, ...]) -> list[dict[str, object]]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SETTINGS, st.integers(0, 2**32))
 def test_nobody_is_named_wrongly(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
@@ -137,7 +137,7 @@ def test_no_single_line_makes_a_wrong_name_by_being_lost(
             verbose=verbose,
             version=version,
             add_host=add_host,
-            statements=25 if STATEMENTS else 7,
+            statements=25 if STATEMENTS else 5,
             clients=5,
             backends=2,
         )
