@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Self, TypeVar
 
 import duckdb
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
+from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
@@ -91,10 +91,6 @@ class Outcome:
             self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
         if "unparsed" in tables:
             self.unparsed.update(tables["unparsed"].column("reason").to_pylist())
-
-
-CLOCK_SIGNS_MIN = 3
-"""So many are no accident."""
 
 
 class Committer:
@@ -182,27 +178,7 @@ class Pipeline:
             begun = self._begin(sources.logs)
             events = self._read_evidence(sources, committer)
             evidence = Evidence(events, plan.rules)
-            if evidence.identity_holes:
-                self.outcome.warnings.append(
-                    f"identity events are missing in {evidence.identity_holes:,} places (`seq` "
-                    "skips numbers): who was on a connection open then isn't known from there on"
-                )
-            for sidecar, first in evidence.begun_late:
-                self.outcome.warnings.append(
-                    f"the identity events of {sidecar} before its number {first:,} are missing: give "
-                    "its older files as well (--identity-events 'events/*.jsonl*')"
-                )
-            if not evidence.covered and plan.rules.pooler.kind != "none":
-                self.outcome.warnings.append(
-                    "there is no pooler's log: whether a session is pooled "
-                    'isn\'t known, so nobody is more than `claimed`; give --pgbouncer-log, or kind = "none" under '
-                    "[pooler] if clients connect straight to PostgreSQL"
-                )
-            if evidence.covered and not evidence.has_identities:
-                self.outcome.warnings.append(
-                    "there are no identity events: who is behind the pooler's clients isn't known, but "
-                    "for login names under [actors]; give --identity-events"
-                )
+            self.outcome.warnings += missing_evidence(evidence, plan.rules)
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored, self._seq_of)
@@ -217,23 +193,8 @@ class Pipeline:
                     self._read_log(log.file, pieces, builder, committer)
                 else:
                     warmup.note(log)
-            self._report_clocks(evidence)
+            self.outcome.warnings += differing_clocks(evidence, plan.rules)
         return self.outcome
-
-    def _report_clocks(self, evidence: Evidence) -> None:
-        """What the logs show of clocks that differ, beyond what is declared."""
-        declared = self._plan.rules.clocks.skew_ms
-        for what, found in (
-            ("identity events come after the pooler's login", evidence.opens_late_ms),
-            ("sessions begin before the pooler opened them", evidence.sessions_early_ms),
-        ):
-            beyond = [ms for ms in found if ms > declared + 1]
-            if len(beyond) >= CLOCK_SIGNS_MIN:
-                self.outcome.warnings.append(
-                    f"clocks differ: {what}, {len(beyond):,} times, by {median(beyond):,.0f} ms "
-                    f"(median) and up to {max(beyond):,.0f} ms; {declared:,} ms are declared. Say by "
-                    "how much they may differ: skew_ms under [clocks]"
-                )
 
     # -- evidence -----------------------------------------------------------------------------
 

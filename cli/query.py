@@ -119,30 +119,22 @@ def query(
             answer[part] = [for_subject(row, tokens, key) for row in answer[part]]
     text = io.StringIO()
     if form == "html":
-        text.write(
-            page(
-                answer,
-                Asked(
-                    what=", ".join(
-                        [
-                            *(f"{name} = {value}" for name, value in identifiers),
-                            *([f"statements of {actor}"] if actor else []),
-                            *([f"table {table}"] if table else []),
-                        ]
-                    ),
-                    about_subject=bool(subject),
-                    for_subject=disclosure == "subject",
-                    since=chosen.since,
-                    until=chosen.until,
-                    as_of=moment(as_of, "--as-of"),
-                    now=dt.datetime.now(dt.UTC),
-                ),
-            )
+        named = [f"{name} = {value}" for name, value in identifiers]
+        named += [f"statements of {actor}"] if actor else []
+        named += [f"table {table}"] if table else []
+        asked = Asked(
+            what=", ".join(named),
+            about_subject=bool(subject),
+            for_subject=disclosure == "subject",
+            since=chosen.since,
+            until=chosen.until,
+            as_of=moment(as_of, "--as-of"),
+            now=dt.datetime.now(dt.UTC),
         )
-    elif output is None:
-        write_answer(answer, form, bool(subject), shown, sys.stdout)
+        text.write(page(answer, asked))
     else:
-        write_answer(answer, form, bool(subject), shown, text)
+        # A table is as wide as the terminal that it is for.
+        write_answer(answer, form, bool(subject), shown, sys.stdout if output is None else text)
     if output is not None:
         _save(text.getvalue(), output)
     else:

@@ -212,7 +212,7 @@ class Correlator:
             links,
             batch.spread(rolled_back.astype(np.int64), 0)[every.audit_rows] > 0,
         )
-        columns, of_refused = _split(answers, every.audit_rows, audit_rows, denied)
+        columns, of_refused = _split(answers, every.audit_rows, audit_rows, denied, log.num_rows)
         self._rollbacks.remember(columns.column("findings").combine_chunks(), next_audit_seq)
         repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
         self._repeats.forget(session_of, ended)
@@ -277,17 +277,13 @@ class Correlator:
 
 
 def _split(
-    answers: pa.Table, rows: Ints, audit_rows: Ints, denied: Ints
+    answers: pa.Table, rows: Ints, audit_rows: Ints, denied: Ints, records: int
 ) -> tuple[pa.Table, pa.Table]:
     """The answers for pgAudit's records, and those for the denied ones, NULL where there is none."""
-    if len(rows) == len(audit_rows):
-        return answers, answers.take(
-            pa.array(np.full(len(denied), -1), mask=np.ones(len(denied), bool))
-        )
-    place = np.full(int(max(rows.max(), denied.max(initial=0))) + 1, -1)
+    place = np.full(records, -1)
     place[rows] = np.arange(len(rows))
-    of_denied = place[denied]
+    whole = len(rows) == len(audit_rows)
     return (
-        answers.take(pa.array(place[audit_rows])),
-        answers.take(pa.array(of_denied, mask=of_denied < 0)),
+        answers if whole else answers.take(pa.array(place[audit_rows])),
+        answers.take(pa.array(place[denied], mask=place[denied] < 0)),
     )

@@ -35,7 +35,12 @@ def read_sql(name: str) -> str:
 
 def silences_sql(events: str) -> str:
     """A SELECT of when sources fell silent, over a relation with the columns of EVIDENCE."""
-    return read_sql("silences.sql").format(events=events)
+    return read_sql("silences.sql").format(events=events, periods=periods_sql(events))
+
+
+def periods_sql(events: str) -> str:
+    """A SELECT of how often poolers write their statistics, over such a relation."""
+    return read_sql("periods.sql").format(events=events)
 
 
 class Evidence:
@@ -64,6 +69,8 @@ class Evidence:
         con.execute(f"CREATE TEMP TABLE clocks AS SELECT to_milliseconds({int(skew)}) AS skew")
         self.link_slack_us = LINK_SLACK_US + 1000 * skew
         """How far the pooler's and the server's note of one connection may lie apart."""
+        con.execute(read_sql("macros.sql"))
+        con.execute(f"CREATE TEMP TABLE periods AS {periods_sql('events')}")
         con.execute(f"CREATE TEMP TABLE silences AS {silences_sql('events')}")
         con.execute(read_sql("intervals.sql"))
         con.execute(read_sql("clients.sql"))

@@ -91,16 +91,16 @@ class Gatherer:
             ],
             np.int64,
         )[position]
+        keys = self._labels.keys()
         # A name that the pooler gives its clients: its note of this session must be missing.
-        named = np.where(runs.label[rows] >= 0, runs.label[rows], name_of[rows])
-        named_key = self._labels.keys()[named]
-        odd = (pool == UNPOOLED) & (named_key >= 0)
-        odd &= take(self._evidence.key_is_pooled, np.maximum(named_key, 0))
+        named = keys[np.where(runs.label[rows] >= 0, runs.label[rows], name_of[rows])]
+        odd = (pool == UNPOOLED) & (named >= 0)
+        odd &= take(self._evidence.key_is_pooled, np.maximum(named, 0))
         pool = np.where(odd, UNKNOWN, pool)
         unpooled = pool == UNPOOLED
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
-        key = np.where(unpooled, own, self._labels.keys()[name])
+        key = np.where(unpooled, own, keys[name])
         times, ends = batch.time_us[rows], batch.time_end_us[rows]
         client, matches = self._served.join(key, pool, times, ends)
         by_tag = take(self._evidence.connection_of >= 0, np.maximum(key, 0)) & (key >= 0)
@@ -114,7 +114,7 @@ class Gatherer:
         untagged = (client >= 0) & ~by_tag & ~unpooled
         untagged &= take(self._evidence.client_tag >= 0, np.maximum(client, 0))
         client[untagged], matches[untagged] = -1, 0
-        self._by_own_tag(unpooled, key, self._labels.keys()[name], times, ends, client, matches)
+        self._by_own_tag(unpooled, key, keys[name], times, ends, client, matches)
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
         gone = np.flatnonzero(labelled & (matches == 0) & (key >= 0) & (pool >= 0))

@@ -1,5 +1,5 @@
 -- Events of connections -> intervals during which an endpoint belonged to somebody.
--- Reads: events (columns of EVIDENCE), silences. Writes: identities, drifts, pooler_clients, strangers,
+-- Reads: events (columns of EVIDENCE), periods, silences. Writes: identities, drifts, pooler_clients, strangers,
 -- unheard, server_links, coverage.
 -- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
 
@@ -39,21 +39,15 @@ FROM events WHERE source = 'pgbouncer';
 -- Until when each process was there at the latest: it is told to stop, or starts anew, or its statistics
 -- fail to appear. That another process starts says nothing: there may be several.
 CREATE OR REPLACE TEMP TABLE processes AS
-WITH alive AS (
-  SELECT sidecar AS process, epoch_us(ts) - epoch_us(lag(ts) OVER (PARTITION BY sidecar ORDER BY ts, seq))
-           AS period_us
-  FROM events WHERE source = 'pgbouncer' AND event = 'alive'
-), usual AS (
-  SELECT process, greatest(coalesce(median(period_us), 60e6), 1e6) AS period_us FROM alive GROUP BY process
-)
-SELECT e.sidecar AS process, min(e.ts) AS first_ts, max(e.ts) AS last_ts,
-       bool_or(e.event = 'process-up') AND min(e.ts) = min(e.ts) FILTER (e.event = 'process-up') AS begins_here,
+SELECT e.sidecar AS process,
+       coalesce(min(e.ts) = min(e.ts) FILTER (e.event = 'process-up'), false) AS begins_here,
        least((SELECT until FROM coverage),
              CASE WHEN max_by(e.event, (e.ts, e.seq)) = 'process-down' THEN max(e.ts)
-                  WHEN any_value(u.period_us) IS NOT NULL
-                  THEN max(e.ts) + to_microseconds((1.5 * any_value(u.period_us) + 5e6)::BIGINT) END)
+                  WHEN any_value(u.seen) IS NOT NULL
+                  THEN max(e.ts) + to_microseconds(
+                         (1.5 * greatest(coalesce(any_value(u.period_us), 60e6), 1e6) + 5e6)::BIGINT) END)
          AS gone
-FROM events e LEFT JOIN usual u ON u.process = e.sidecar
+FROM events e LEFT JOIN periods u ON u.process = e.sidecar
 WHERE e.source = 'pgbouncer' AND e.sidecar IS NOT NULL
 GROUP BY e.sidecar;
 
@@ -64,11 +58,7 @@ SELECT sidecar, NULL::BIGINT AS life, ts AS ends_at
 FROM identity_events WHERE event IN ('start', 'stop')
 UNION ALL
 SELECT sidecar, life,
-       max(ts) + to_milliseconds(3000 * coalesce(
-         max(CASE WHEN event = 'start' AND json_valid(detail) THEN
-           least(greatest(
-             try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400)
-         END), 10))
+       max(ts) + to_seconds(3 * coalesce(max(heartbeat_s(event, detail)), 10))
 FROM identity_events GROUP BY sidecar, life;
 
 -- Who the actor of a connection was from one word (`open`, `identify`) to the next.

@@ -1,4 +1,4 @@
--- When sources fell silent: a SELECT over events (columns of EVIDENCE).
+-- When sources fell silent: a SELECT over events (columns of EVIDENCE). Needs macros.sql and periods.sql.
 -- A running PgBouncer writes its statistics every `stats_period` (60 s unless it says otherwise, as its
 -- own lines show), so that longer silence means that lines are missing. With `log_stats = 0` nothing
 -- tells. A sidecar numbers its events.
@@ -8,13 +8,11 @@ WITH alive AS (
   FROM {events}
   WHERE source = 'pgbouncer' AND event IN ('alive', 'process-up')
 ), usual AS (
-  SELECT origin, process, CASE WHEN count(before) >= 3 THEN median(epoch_us(ts) - epoch_us(before))
-                       ELSE 60e6 END AS period_us
-  FROM alive GROUP BY origin, process
+  -- Few lines tell little: then the default, which finds too many silences rather than too few.
+  SELECT origin, process, CASE WHEN seen >= 3 THEN period_us ELSE 60e6 END AS period_us FROM ({periods})
 ), told AS (
   SELECT origin, seq, sidecar, ts, sidecar_seq,
-         CASE WHEN event = 'start' AND json_valid(detail)
-              THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END AS heartbeat_s,
+         heartbeat_s(event, detail) AS heartbeat_s, event,
          count(*) FILTER (event = 'start') OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
            AS life
   FROM {events} WHERE source = 'identity'
@@ -31,7 +29,8 @@ UNION ALL
 SELECT origin, seq, 'identity-events-missing', sidecar, before, ts, sidecar_seq - last_seq - 1
 FROM numbered WHERE sidecar_seq - last_seq > 1
 UNION ALL
--- It says at least that it lives, every heartbeat.
+-- It says at least that it lives, every heartbeat, from its start on.
 SELECT origin, seq, 'identity-events-silent', sidecar, before, ts, NULL
 FROM (SELECT *, max(heartbeat_s) OVER (PARTITION BY origin, sidecar, life) AS every_s FROM numbered)
-WHERE sidecar_seq - last_seq = 1 AND ts > before + to_seconds(3 * coalesce(every_s, 10))
+WHERE event <> 'start' AND sidecar_seq - last_seq = 1
+  AND ts > before + to_seconds(3 * coalesce(every_s, 10))

@@ -11,8 +11,7 @@ WITH heard AS (
     AND (h.origin IS NULL OR a.log_time NOT BETWEEN h.first_ts AND h.last_ts)
 ), sidecars AS (
   SELECT origin, sidecar, max(ts) AS last_ts, max_by(seq, ts) AS seq, max_by(event, ts) AS last_event,
-         max(CASE WHEN event = 'start' AND json_valid(detail)
-                  THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END) AS heartbeat_s
+         max(heartbeat_s(event, detail)) AS heartbeat_s
   FROM evidence WHERE source = 'identity' GROUP BY origin, sidecar
 ), span AS (
   SELECT origin, max(log_time) AS last_statement FROM audit GROUP BY origin

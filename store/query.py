@@ -106,7 +106,8 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
     by_people = period_facts["statements"] - grades.get("pooler", 0)
     # A gap that lasts is one of every period that it touches.
-    in_time = f"log_time IS NULL OR ({clause.replace('log_time <', 'coalesce(since, log_time) <')})"
+    touching, _ = _filters(Question(period=period), begins="coalesce(since, log_time)")
+    in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -183,7 +184,8 @@ def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]
     return dict(con.execute(sql, values).fetchall())
 
 
-def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
+def _filters(question: Question, begins: str = "log_time") -> tuple[list[str], dict[str, Any]]:
+    """Conditions and their values; `begins` is when a row begins, which lasts up to its log_time."""
     where: list[str] = []
     values: dict[str, Any] = {}
     if question.actor is not None:
@@ -199,7 +201,7 @@ def _filters(question: Question) -> tuple[list[str], dict[str, Any]]:
         where.append("log_time >= $since")
         values["since"] = question.period.since
     if question.period.until is not None:
-        where.append("log_time < $until")
+        where.append(f"{begins} < $until")
         values["until"] = question.period.until
     return where, values
 

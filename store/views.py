@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from scalple.correlate.evidence import silences_sql
+from scalple.correlate.evidence import read_sql, silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.reader import StoreReader
@@ -85,6 +85,7 @@ def connect_reader(reader: StoreReader, as_of: datetime | None = None) -> duckdb
     con.execute("SET TimeZone = 'UTC'")
     con.execute(f"SET allowed_paths = {_list([p for found in paths.values() for p in found])}")
     con.execute("SET enable_external_access = false")
+    con.execute(read_sql("macros.sql"))
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
             con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")

@@ -1,0 +1,6 @@
+-- What several queries over events (columns of EVIDENCE) read in the same way.
+
+-- How often a sidecar says that it lives, in seconds: what its `start` says, in bounds.
+CREATE OR REPLACE MACRO heartbeat_s(event, detail) AS
+  CASE WHEN event = 'start' AND json_valid(detail)
+       THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END;
