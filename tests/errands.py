@@ -149,7 +149,7 @@ def hostile(connection: Connection, author: str, dice: random.Random, *, blocks:
     victim = str(dice.choice(rows)[0]).replace("'", "''") if rows else "nobody"
     lies = list(_lies(victim, mark, dice, blocks=blocks))
     told = dice.choice(lies)
-    with contextlib.suppress(psycopg.errors.UndefinedFunction):
+    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
         run(connection, *told)
     return 1 + read(connection, mark, 3)
 
@@ -171,6 +171,8 @@ def _lies(victim: str, mark: str, dice: random.Random, *, blocks: bool) -> Itera
     yield [f"SET application_name='{'n' * dice.randint(60, 140)}'", theft]
     yield [f"DO $$ BEGIN RAISE LOG '%', {forged}; END $$"]
     yield [f"DO $$ BEGIN RAISE LOG USING MESSAGE = {forged} || chr(10) || {forged}; END $$"]
+    raised = f"RAISE EXCEPTION USING ERRCODE = '42501', MESSAGE = {forged}"
+    yield [f"DO $$ BEGIN {raised}; END $$"]
     if blocks:
         yield ["BEGIN", steal, "COMMIT", theft]
         yield ["BEGIN", f"SET LOCAL application_name='{victim}';", theft, "COMMIT"]

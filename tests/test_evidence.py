@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalple.correlate.closedpool import UNANNOUNCED
+from scalple.correlate.closedpool import CLOSED, UNANNOUNCED, UNSEEN
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.rules import Clocks, Rules
 from scalple.correlate.sessions import Session
@@ -414,3 +414,53 @@ def test_an_event_that_may_have_spoken_of_either_of_two_clients_names_nobody() -
     )
     assert set(named(skewed(1500, *events), 5.5, pooled=True)) == {None}
     assert set(named(skewed(1500, *events), 10, pooled=True)) == {None}
+
+
+# -- several poolers, lines twice or swapped, ports used again --------------------------------------
+
+
+def closed_pool(known: Evidence, seconds: float) -> int:
+    """Why the only pool isn't closed at that time, or CLOSED."""
+    moment = np.array([_us(seconds)])
+    (why,) = known.closed.why_open(np.array([0]), moment, moment, moment)
+    return int(why)
+
+
+def test_another_pooler_s_start_ends_nobody() -> None:
+    silent = [pooler("process-up", 0.5, detail="1.24.0"), login(1)]
+    later = pooler("process-up", 5, detail="1.24.0") | {"sidecar": "901"}
+    stats = [pooler("alive", 60), pooler("alive", 120)]
+    known = evidence(START_EVENT, *silent, later, *stats)
+    assert closed_pool(known, 10) == UNANNOUNCED
+
+
+def test_a_pooler_whose_beginning_isn_t_in_the_log_may_have_clients_that_nobody_knows() -> None:
+    first = [pooler("process-up", 0.5, detail="1.24.0"), login(1), closed(2)]
+    other = [pooler("alive", n) | {"sidecar": "901"} for n in (3, 63, 123)]
+    assert closed_pool(evidence(START_EVENT, *first, pooler("alive", 63)), 30) == CLOSED
+    assert closed_pool(evidence(START_EVENT, *first, *other), 30) == UNSEEN
+
+
+@pytest.mark.parametrize("lines", ["swapped", "doubled"])
+def test_a_close_behind_the_next_login_of_its_socket_hides_nobody(lines: str) -> None:
+    """PgBouncer uses a socket's memory again at once, in the same millisecond."""
+    end, begin = closed(2, port=50), login(2)
+    both = {"swapped": [begin, end], "doubled": [end, begin, end, begin]}[lines]
+    up = pooler("process-up", 0.5, detail="1.24.0")
+    known = evidence(START_EVENT, up, login(1, port=50), *both, pooler("alive", 60))
+    assert closed_pool(known, 10) == UNANNOUNCED
+
+
+def test_a_server_port_used_again_by_another_pool_names_nobody_of_the_first() -> None:
+    def connect(seconds: float, database: str, role: str) -> Event:
+        names = {"connection": f"0x{seconds}", "database": database, "db_role": role}
+        return pooler("server-connect", seconds, 30001, **names)
+
+    known = evidence(connect(1, "app", "app_user"), connect(3, "other", "mallory"))
+    endpoint, begun = ("10.0.0.5", 30001), _us(3.001)
+    app, other = known.pools["app", "app_user"], known.pools["other", "mallory"]
+    assert known.pools_of_server_connection(endpoint, begun, "mallory") == [other]
+    assert known.pools_of_server_connection(endpoint, begun, "app_user") == [app]
+    # The pooler noted some, none of that role: not a session without a pooler.
+    assert known.pools_of_server_connection(endpoint, begun, "root") == []
+    assert known.pools_of_server_connection(("10.0.0.5", 1), begun, "mallory") is None

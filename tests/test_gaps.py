@@ -204,3 +204,22 @@ def test_a_pooler_s_log_that_is_missing_is_a_gap(tmp_path: Path, lack: str) -> N
         "SELECT DISTINCT attribution_grade AS g FROM audit WHERE log_time > '2026-03-14 14:00:00Z'",
     )
     assert {row["g"] for row in unnamed} <= {"unattributed", "pooler"}
+
+
+@pytest.mark.parametrize("word", ["stop", None])
+def test_a_sidecar_that_was_stopped_isn_t_silent(tmp_path: Path, word: str | None) -> None:
+    head = {"v": 1, "sidecar": "side"}
+    said: list[tuple[str, str]] = [("start", "11:00:00"), ("heartbeat", "11:00:10")]
+    said += [(word, "11:00:11")] if word else []
+    said += [("start", "14:00:00"), ("heartbeat", "14:00:10"), ("heartbeat", "15:00:00")]
+    said += [("stop", "15:00:01")]
+    events = [
+        head | {"event": event, "seq": n, "ts": f"2026-03-14T{time}Z"}
+        for n, (event, time) in enumerate(said, start=1)
+    ]
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in events))
+    store = tmp_path / "store"
+    assert scalple("reprocess", "--store", store, "--identity-events", path).code == 0
+    found = rows(store, "SELECT since FROM gaps WHERE reason = 'identity-events-silent'")
+    assert found == [{"since": EPOCH.replace(hour=14, second=10)}]

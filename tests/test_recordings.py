@@ -7,6 +7,7 @@ true author of each statement stands in a mark that only tests read.
 import gzip
 import itertools
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
@@ -124,6 +125,22 @@ def test_no_line_or_event_names_anybody_wrongly_by_being_lost(
     lines = recording(version).files[file]
     line = data.draw(st.sampled_from(range(len(lines))))
     assert wrong_without(version, file, line) == [], lines[line]
+
+
+@pytest.mark.parametrize(
+    ("version", "lost"),
+    [
+        # The end of one transaction and the beginning of the next on that server connection.
+        ("1.18", range(2100, 2124)),
+        # A link, and the ReadyForQuery of its transaction, in one millisecond.
+        ("1.26", (3844, 3969)),
+    ],
+)
+def test_lines_lost_together_name_nobody_wrongly(version: str, lost: Sequence[int]) -> None:
+    left = recording(version)
+    for line in sorted(lost, reverse=True):
+        left = left.without(POOLER, line)
+    assert left.attributed().wrong(["proven", "confirmed", "claimed"]) == []
 
 
 @pytest.mark.skipif(not EVERY_LINE, reason="make prove")
