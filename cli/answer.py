@@ -1,137 +1,189 @@
-"""The answer to a question, written as table, JSON, JSON Lines or CSV.
+"""The answer to a question, as the JSON contract has it (docs/CLI_JSON.md), before it is written.
 
-Enters: `direct`, `possible`, `refused` and `coverage`, as the JSON contract has them (docs/CLI_JSON.md). Leaves
-text. The table is for people: few columns, seconds, possible accesses grouped by template.
+Enters: a connection with the store's views, a question, and what may be told. Leaves: an `Answer`.
+People's names are settled here: pseudonyms where the answer is for the subject, values of subjects
+only for the controller who holds the subject key. Writes nothing (see `written` and `report`).
 """
 
-from collections import Counter
-from typing import Any, TextIO
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
 
 from scalple.cli import render
+from scalple.cli.disclosure import for_subject
 from scalple.correlate.record import AUDIT
+from scalple.correlate.subjects import reveal
+from scalple.store import query as questions
+from scalple.store.activity import activity
+from scalple.store.breach import breach
+from scalple.store.coverage import coverage
+from scalple.store.question import Question
 
-TEXT_SHOWN = 200
-"""How much of a statement the table for people shows; the other formats have all."""
-GROUPS_SHOWN = 20
-"""How many templates of possible accesses the table for people shows."""
-COLUMNS = ("time", "actor", "grade", "rows", "what", "log_id")
-
-
-def write_answer(
-    answer: dict[str, Any],
-    form: str,
-    about_subject: bool,
-    shown: int | None,
-    out: TextIO,
-) -> None:
-    """Write an answer; a table shows at most `shown` direct accesses, and as many templates."""
-    if form == "json":
-        render.write_json(answer, out)
-        return
-    rows = [{"part": part, **row} for part in ("direct", "possible") for row in answer[part]]
-    if form == "jsonl":
-        rows += [{"part": "refused", **row} for row in answer["refused"]]
-    if form == "jsonl":
-        render.write_jsonl(rows, out)
-        return
-    if form == "csv":
-        columns = list(rows[0]) if rows else ["part", "log_id", *AUDIT.names]
-        render.write_csv(rows, columns, out)
-        return
-    direct, possible = answer["direct"], answer["possible"]
-    lines = [_line(row) for row in direct[:shown]]
-    title = f"Direct ({len(direct)})"
-    render.write_table(lines, COLUMNS, out, title=title, empty="none", folding=["what"])
-    if len(lines) < len(direct):
-        out.write(f"… and {len(direct) - len(lines)} more; without --rows all of them\n")
-    if answer["refused"]:
-        _write_refused(answer["refused"], shown, out)
-    if about_subject:
-        _write_possible(possible, GROUPS_SHOWN if shown is None else shown, out)
-    write_coverage(answer["coverage"], out)
+UNITS = (("minute", 2 * 3600), ("hour", 3 * 86400), ("day", 92 * 86400), ("month", None))
+"""By what a timeline counts, and the longest period in seconds for which it does."""
 
 
-def _write_refused(rows: list[dict[str, Any]], shown: int | None, out: TextIO) -> None:
-    """What was asked for and not given."""
-    lines = [
-        {
-            "time": f"{row['log_time'][:10]}\n{row['log_time'][11:19]}Z",
-            "actor": _actor(row),
-            "grade": row["attribution_grade"],
-            "sqlstate": row["sqlstate"],
-            "what": " ".join((row["query"] or row["message"] or "").split())[:TEXT_SHOWN],
-            "id": row["id"],
-        }
-        for row in rows[:shown]
-    ]
-    columns = ("time", "actor", "grade", "sqlstate", "what", "id")
-    render.write_table(lines, columns, out, title=f"Refused ({len(rows)})", folding=["what"])
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What may be told, and how much.
+
+    Attributes:
+        key: the subject key, or nothing.
+        names: actors are named, and subjects whose sealed value the key opens.
+        identifiers: name -> columns, as declared.
+        whole: every possible access, rather than groups of them.
+    """
+
+    key: bytes
+    names: bool
+    identifiers: Mapping[str, tuple[str, ...]]
+    whole: bool
 
 
-def _line(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as people like to read it: few columns, and seconds."""
-    return {
-        "time": f"{row['log_time'][:10]}\n{row['log_time'][11:19]}Z",
-        "actor": _actor(row),
-        "grade": row["attribution_grade"],
-        "rows": row["rows_returned"],
-        "what": _what(row),
-        "log_id": row["log_id"],
+@dataclass(slots=True)
+class Answer:
+    """What is known.
+
+    Attributes:
+        parts: the JSON document.
+        rows: typed rows, for Parquet.
+        groups: possible accesses by template and actor.
+        possible: how many accesses were possible.
+        times: how many of them in each `unit` of time.
+        unit: `minute`, `hour`, `day` or `month`.
+        notes: what whoever asks should be told.
+    """
+
+    parts: dict[str, Any]
+    rows: pa.Table
+    groups: list[dict[str, Any]]
+    possible: int
+    times: list[dict[str, Any]] = field(default_factory=list)
+    unit: str = "day"
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """How many statements the answer tells of."""
+        reach = self.parts.get("breach")
+        if reach is None:
+            return len(self.parts["direct"]) + self.possible
+        return int(reach["certain"]["statements"]) + self.possible
+
+
+def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> Answer:
+    """Who touched the subject's data, or what an actor, role or address did, or who used a table."""
+    tokens = {token for _, token in asked.tokens}
+
+    def told(table: pa.Table) -> list[dict[str, Any]]:
+        rows = table.to_pylist() if wanted.names else None
+        if rows is None:
+            rows = [for_subject(row, tokens, wanted.key) for row in table.to_pylist()]
+        return rows
+
+    direct, refused = (one(con, asked) for one in (questions.direct, questions.refused))
+    first = told(direct)
+    rest = told(questions.possible(con, asked)) if wanted.whole else []
+    groups = [] if wanted.whole else told(questions.possible_groups(con, asked))
+    parts: dict[str, Any] = {
+        "direct": render.plain(first),
+        "possible": render.plain(rest),
+        "refused": render.plain(told(refused)),
+        "coverage": render.plain(coverage(con, asked.period)),
     }
+    if not asked.tokens:
+        done = activity(con, asked)
+        done["most_subjects"] = [_subject(one, wanted) for one in done["most_subjects"]]
+        parts["activity"] = render.plain(done)
+    found = Answer(
+        parts,
+        _typed([("direct", first), ("possible", rest)]),
+        render.plain(groups),
+        len(rest) if wanted.whole else sum(one["times"] for one in groups),
+    )
+    if not wanted.whole:
+        found.unit = timeline_unit([row["log_time"] for row in first], groups)
+        times = questions.possible_times(con, asked, found.unit) if groups else None
+        found.times = render.items(times) if times else []
+    return found
 
 
-def _actor(row: dict[str, Any]) -> str:
-    names = [row["session_user_id"], row["session_email"]]
-    if row["on_behalf_of"]:
-        names.append(f"for {row['on_behalf_of']}")
-    return "\n".join(name for name in names if name) or "-"
+def breach_answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> Answer:
+    """How far a breach reaches; the list of whom to notify."""
+    reach = breach(con, asked)
+    groups = reach.pop("possible")
+    if not wanted.names:
+        groups = [for_subject(one, set(), wanted.key) for one in groups]
+    notify = []
+    for part in ("certain", "uncertain"):
+        if reach[part] is not None:
+            reach[part]["subjects"] = [_subject(one, wanted) for one in reach[part]["subjects"]]
+            notify += [{"part": part, **one} for one in reach[part]["subjects"]]
+    parts = {
+        "breach": render.plain(reach),
+        "possible": render.plain(groups),
+        "coverage": render.plain(coverage(con, asked.period)),
+    }
+    found = Answer(
+        parts,
+        pa.Table.from_pylist(notify, schema=NOTIFY),
+        render.plain(groups),
+        sum(one["times"] for one in groups),
+    )
+    unnamed = sum(one["value"] is None for one in notify)
+    if unnamed and wanted.names:
+        found.notes.append(
+            f"{unnamed:,} subjects are counted, not named: the subject key isn't here or isn't theirs"
+        )
+    if notify and not wanted.names:
+        found.notes.append("subjects are counted, not named: --disclosure controller names them")
+    return found
 
 
-def _what(row: dict[str, Any]) -> str:
-    """The statement, or what it touched where the statement isn't shown."""
-    if row["query"] is None:
-        touched = row["columns_accessed"] or row["affected_tables"] or []
-        return f"{row['command']} {', '.join(touched)}"
-    text = " ".join(row["query"].split())
-    if row["parameters"]:
-        text += f"  [{', '.join('NULL' if one is None else one for one in row['parameters'])}]"
-    return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"
-
-
-def _write_possible(rows: list[dict[str, Any]], count: int, out: TextIO) -> None:
-    """Grouped by template: how often each could have shown the subject."""
-    example = {(row["query_fingerprint"], _actor(row)): row for row in rows}
-    groups = Counter((row["query_fingerprint"], _actor(row)) for row in rows)
-    lines = [
-        {
-            "times": times,
-            "actor": actor,
-            "shape": example[(template, actor)]["access_shape"],
-            "one of them": _what(example[(template, actor)]),
-            "log_id": example[(template, actor)]["log_id"],
-        }
-        for (template, actor), times in groups.most_common()
+NOTIFY = pa.schema(
+    [
+        ("part", pa.string()),
+        ("identifier", pa.string()),
+        ("value", pa.string()),
+        ("token", pa.uint64()),
+        ("statements", pa.int64()),
+        ("first", pa.timestamp("us", tz="UTC")),
+        ("last", pa.timestamp("us", tz="UTC")),
+        ("columns", pa.list_(pa.string())),
+        ("tables", pa.list_(pa.string())),
+        ("grades", pa.list_(pa.string())),
     ]
-    title = f"Possible: could have shown this person's data ({len(rows)})"
-    columns = ("times", "actor", "shape", "one of them", "log_id")
-    shown = lines[:count]
-    render.write_table(shown, columns, out, title=title, empty="none", folding=["one of them"])
-    if len(lines) > count:
-        out.write(f"… and {len(lines) - count} more templates; --format json has all\n")
+)
+"""The list of whom to notify."""
 
 
-def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:
-    """What the answer rests on, in a few lines."""
-    share = coverage["attributed_share"]
-    text = "nothing to attribute" if share is None else f"{share:.2%} of people's statements named"
-    grades = ", ".join(f"{count:,} {grade}" for grade, count in coverage["by_grade"].items())
-    missing = sum(coverage["gaps"].values())
-    period = (
-        f" from {coverage['first'][:19]}Z to {coverage['last'][:19]}Z" if coverage["first"] else ""
-    )
-    out.write(
-        f"Coverage: {coverage['statements']:,} statements{period}; {text}\n"
-        f"  {grades or 'no grades'}\n"
-        f"  {missing:,} gaps, {coverage['unparsed']:,} unparsed, "
-        f"{coverage['denied']:,} refused ({coverage['denied_named']:,} of them named)\n"
-    )
+def _subject(one: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
+    """A subject with the identifier that names it, and its value where that may be told."""
+    names = [
+        name
+        for name, columns in wanted.identifiers.items()
+        if not set(columns).isdisjoint(one["columns"])
+    ]
+    name, value = names[0] if names else None, None
+    if wanted.names and wanted.key:
+        name, value = reveal(wanted.key, names, one["sealed"]) or (name, None)
+    rest = {key: inner for key, inner in one.items() if key != "sealed"}
+    return {"identifier": name, "value": value, **rest}
+
+
+def _typed(parts: list[tuple[str, list[dict[str, Any]]]]) -> pa.Table:
+    schema = pa.schema([("part", pa.string()), ("log_id", pa.string()), *AUDIT])
+    rows = [{"part": name, **row} for name, rows in parts for row in rows]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def timeline_unit(times: list[Any], groups: list[dict[str, Any]]) -> str:
+    """By what a timeline of these counts."""
+    every = [*times, *(one[name] for one in groups for name in ("first", "last"))]
+    if not every:
+        return "day"
+    seconds = (max(every) - min(every)).total_seconds()
+    return next(unit for unit, most in UNITS if most is None or seconds <= most)

@@ -79,6 +79,7 @@ class Keys(Section):
 
     subject_key_file: str | None = None
     signing_key_file: str | None = None
+    access_key_file: str | None = None
 
 
 class Config(Section):
@@ -86,6 +87,8 @@ class Config(Section):
 
     origin: Annotated[str, Field(pattern=ORIGIN)] | None = None
     store: str | None = None
+    access: Literal["on", "off"] = "on"
+    """Whether questions asked of the store are logged; `off` is recorded in the store."""
     sources: Sources = Sources()
     pooler: PoolerSection = PoolerSection()
     identifiers: dict[str, tuple[str, ...]] = Field(default={})
@@ -210,6 +213,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
                 signing_key_file=whole(config.keys.signing_key_file),
+                access_key_file=whole(config.keys.access_key_file),
             ),
         }
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from scalple.cli import render
-from scalple.cli.answer import write_coverage
+from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -19,8 +19,10 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
-from scalple.store import query as questions
-from scalple.store.views import connect
+from scalple.cli.written import write_coverage
+from scalple.store.coverage import coverage_in_detail
+from scalple.store.reader import StoreReader
+from scalple.store.views import connect_reader
 
 
 @command("coverage")
@@ -29,6 +31,7 @@ from scalple.store.views import connect
 @until_option
 @format_option("table", "json")
 @as_of_option
+@access_options
 @config_option
 def coverage(
     store_dir: str | None,
@@ -36,6 +39,8 @@ def coverage(
     until: str | None,
     form: str,
     as_of: str | None,
+    access_log: Path | None,
+    purpose: str | None,
     config_path: Path | None,
 ) -> None:
     """Say how many statements have a name, how sure it is, and why the others have none.
@@ -44,9 +49,14 @@ def coverage(
     Example:
       scalple-ingest coverage --store ./store --since 2026-03-01 --until 2026-04-01
     """
-    con = connect(store_path(store_dir, configured(config_path)), as_of=moment(as_of, "--as-of"))
+    config = configured(config_path)
     chosen = period(since, until)
-    found = render.plain(questions.coverage_in_detail(con, chosen))
+    directory = store_path(store_dir, config)
+    reader = StoreReader.open(directory)
+    con = connect_reader(reader, moment(as_of, "--as-of"))
+    options = {"since": since, "until": until, "as_of": as_of}
+    with logged(question("coverage", options, (), purpose), reader, directory, config, access_log):
+        found = render.plain(coverage_in_detail(con, chosen))
     if form == "json":
         render.write_json(found, sys.stdout)
         return

@@ -16,13 +16,17 @@ RULES = "rules"
 SCHEMA = "schema"
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
+ACCESS = "access"
+"""`off` where questions asked of the store aren't logged."""
 
 
-def to_objects(rules: Rules, schema_sql: str | None) -> dict[str, bytes]:
+def to_objects(rules: Rules, schema_sql: str | None, access: str = "on") -> dict[str, bytes]:
     """What a commit records."""
     objects = {RULES: json.dumps(asdict(rules), sort_keys=True, ensure_ascii=False).encode()}
     if schema_sql is not None:
         objects[SCHEMA] = schema_sql.encode()
+    if access == "off":
+        objects[ACCESS] = access.encode()
     return objects
 
 
@@ -58,6 +62,19 @@ def recorded(reader: StoreReader, origin: str) -> Rules:
         if RULES in manifest.objects:
             return rules_from_bytes(reader.objects(manifest.objects[RULES]))
     return Rules()
+
+
+def records_questions(reader: StoreReader) -> bool:
+    """Questions are logged unless the newest declarations of every origin say otherwise."""
+    return not all(_is_unlogged(reader, origin) for origin in reader.origins)
+
+
+def _is_unlogged(reader: StoreReader, origin: str) -> bool:
+    for manifest in reversed(reader.chain(origin).manifests):
+        if RULES in manifest.objects:
+            told = manifest.objects.get(ACCESS)
+            return told is not None and reader.objects(told) == b"off"
+    return False
 
 
 def check_subject_key(reader: StoreReader, secret: bytes) -> None:

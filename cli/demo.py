@@ -62,7 +62,7 @@ def demo(samples: Path) -> None:
     _ask(store, CUSTOMER)
     _say(out, "4. Is the store intact?", "verify reads every byte again.")
     sys.stdout.flush()
-    write_report(verify_store(store))
+    write_report(verify_store(store, config.origin))
     _say(out, "Next", "")
     shown = _relative(store)
     for line in (

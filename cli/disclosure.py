@@ -37,7 +37,7 @@ def for_subject(row: dict[str, Any], tokens: set[int], key: bytes) -> dict[str, 
         digest = hmac.digest(key, b"actor\0" + actor.encode(), hashlib.sha256)
         return f"actor-{digest[:6].hex()}"
 
-    candidates = row["attribution_candidates"]
+    candidates = row.get("attribution_candidates")
     return (
         row
         | {name: None for name in _HIDDEN_FROM_SUBJECT if name in row}

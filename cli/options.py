@@ -13,7 +13,7 @@ import click
 from scalple.cli.config import Config, load
 from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
 from scalple.store.layout import existing_origins, origin_layout
-from scalple.store.query import Period
+from scalple.store.question import Period
 
 SHOWN_NAME = 100
 """So much of a name that is too long is repeated in its error."""

@@ -1,18 +1,17 @@
 """`query`: who touched this person's data, what did this actor run, who read this table."""
 
 import datetime as dt
-import io
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from scalple.cli import render
-from scalple.cli.answer import write_answer
-from scalple.cli.declarations import check_subject_key, recorded
-from scalple.cli.disclosure import for_subject
+from scalple.cli import asking, render
+from scalple.cli.accesslog import access_options, logged, question
+from scalple.cli.answer import Answer, Wanted, answer, breach_answer
+from scalple.cli.declarations import check_subject_key
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -26,17 +25,17 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
-from scalple.cli.report import Asked, page
-from scalple.correlate.rules import Rules
+from scalple.cli.report import Asked
+from scalple.cli.written import written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
-from scalple.store import keys
 from scalple.store import query as questions
-from scalple.store.guard import require_utf8
-from scalple.store.layout import keys_directory
-from scalple.store.query import Question
+from scalple.store.question import Question, filters
 from scalple.store.reader import StoreReader
 from scalple.store.views import connect_reader
+
+PIECE = 1 << 13
+"""Characters that are written at once."""
 
 
 @command("query")
@@ -44,8 +43,11 @@ from scalple.store.views import connect_reader
 @click.option("--subject", "subject", multiple=True, metavar="NAME=VALUE", help="Whose data.")
 @click.option("--actor", metavar="ID|EMAIL", help="Who ran it.")
 @click.option("--table", "table", metavar="T", help="What was touched: table or schema.table.")
+@click.option("--role", metavar="ROLE", help="The database role that it ran under.")
+@click.option("--address", metavar="IP", help="Where it came from.")
 @since_option
 @until_option
+@click.option("--breach", is_flag=True, help="How far it reaches: whom to notify.")
 @click.option(
     "--disclosure",
     type=click.Choice(["subject", "controller"]),
@@ -53,23 +55,29 @@ from scalple.store.views import connect_reader
     show_default=True,
     help="subject: pseudonymous actors, for the person asking; controller: names.",
 )
-@format_option(*render.FORMATS, "html")
+@format_option(*render.FORMATS, "parquet", "html")
 @click.option("--rows", "shown", type=click.IntRange(0), metavar="N", help="So many in a table.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of stdout.")
 @as_of_option
+@access_options
 @config_option
 def query(
     store_dir: str | None,
     subject: tuple[str, ...],
     actor: str | None,
     table: str | None,
+    role: str | None,
+    address: str | None,
     since: str | None,
     until: str | None,
+    breach: bool,
     disclosure: str,
     form: str,
     shown: int | None,
     output: Path | None,
     as_of: str | None,
+    access_log: Path | None,
+    purpose: str | None,
     config_path: Path | None,
 ) -> None:
     """Answer who accessed a person's data, with evidence, grade and coverage.
@@ -80,131 +88,130 @@ def query(
     Example:
       scalple-ingest query --store ./store --subject customer_id=4711 \\
         --since 2026-03-01 --until 2026-04-01 --disclosure controller
+      scalple-ingest query --store ./store --breach --actor employee_id_2291 \\
+        --since 2026-03-01 --disclosure controller --format csv --output notify.csv
     """
-    if not (subject or actor or table):
-        raise InputError(
-            "what is asked?", hint="give --subject NAME=VALUE, --actor ID or --table T"
-        )
+    _check(bool(subject), any((actor, table, role, address)), breach)
+    if form == "parquet" and output is None and sys.stdout.isatty():
+        raise InputError("Parquet is nothing for a terminal", hint="give --output FILE")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise ConfigError("no such directory", place=str(output), hint="check --output")
     chosen = period(since, until)
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
-    rules = _rules(reader)
-    identifiers = _identifiers(subject, rules)
-    key_file = config.keys.subject_key_file
+    rules = asking.declared(reader)
+    identifiers = asking.identified(subject, rules)
+    names = disclosure == "controller"
     key = b""
-    if identifiers or disclosure == "subject":
-        key = _subject_key(directory, Path(key_file) if key_file else None)
+    if identifiers or not names or asking.has_subject_key(directory, config):
+        key = asking.subject_key(directory, config)
         check_subject_key(reader, key)
-    question = Question(
-        tokens=tuple((name, subject_token(key, name, value)) for name, value in identifiers),
-        subject_columns=tuple(
-            sorted({one for name, _ in identifiers for one in rules.identifiers[name]})
-        ),
+    tokens = tuple((name, subject_token(key, name, value)) for name, value in identifiers)
+    of_whom = [column for name, _ in identifiers for column in rules.identifiers[name]]
+    everybody = [column for columns in rules.identifiers.values() for column in columns]
+    asked = Question(
+        tokens=tokens,
+        subject_columns=tuple(sorted(set(of_whom if identifiers else everybody))),
         personal_columns=tuple(sorted(rules.personal_data)),
         actor=actor,
         table=table,
+        role=role,
+        address=address,
         period=chosen,
     )
-    con = connect_reader(reader, moment(as_of, "--as-of"))
-    answer: dict[str, Any] = {
-        "direct": render.items(questions.direct(con, question)),
-        "possible": render.items(questions.possible(con, question)),
-        "refused": render.items(questions.refused(con, question)),
-        "coverage": render.plain(questions.coverage(con, question.period)),
+    filters(asked)  # what is no text is refused before it is logged
+    when = moment(as_of, "--as-of")
+    con = connect_reader(reader, when)
+    options: dict[str, object] = {
+        "actor": actor,
+        "table": table,
+        "role": role,
+        "address": address,
+        "since": since,
+        "until": until,
+        "as_of": as_of,
+        "disclosure": disclosure,
+        "format": form,
+        "breach": breach or None,
     }
-    if disclosure == "subject":
-        tokens = {token for _, token in question.tokens}
-        for part in ("direct", "possible", "refused"):
-            answer[part] = [for_subject(row, tokens, key) for row in answer[part]]
-    text = io.StringIO()
-    if form == "html":
-        named = [f"{name} = {value}" for name, value in identifiers]
-        named += [f"statements of {actor}"] if actor else []
-        named += [f"table {table}"] if table else []
-        asked = Asked(
-            what=", ".join(named),
+    wanted = Wanted(key, names, rules.identifiers, whole=form not in ("table", "html"))
+    with logged(
+        question("query", options, tokens, purpose), reader, directory, config, access_log
+    ) as found:
+        given = (breach_answer if breach else answer)(con, asked, wanted)
+        found.rows = given.size
+    _write(
+        given,
+        _Form(form, shown, output),
+        Asked(
+            what=_in_words(identifiers, options),
             about_subject=bool(subject),
-            for_subject=disclosure == "subject",
+            for_subject=not names,
             since=chosen.since,
             until=chosen.until,
-            as_of=moment(as_of, "--as-of"),
+            as_of=when,
             now=dt.datetime.now(dt.UTC),
-        )
-        text.write(page(answer, asked))
-    else:
-        # A table is as wide as the terminal that it is for.
-        write_answer(answer, form, bool(subject), shown, sys.stdout if output is None else text)
-    if output is not None:
-        _save(text.getvalue(), output)
-    else:
-        sys.stdout.write(text.getvalue())
-    if not answer["direct"]:
-        for what in questions.unknown(con, question):
+        ),
+    )
+    for note in given.notes:
+        click.echo(f"note: {note}", err=True)
+    if not given.size:
+        for what in questions.unknown(con, asked):
             click.echo(f"note: {what}", err=True)
 
 
-def _save(text: str, path: Path) -> None:
+def _check(has_subject: bool, has_others: bool, breach: bool) -> None:
+    if not (has_subject or has_others):
+        raise InputError(
+            "what is asked?",
+            hint="give --subject NAME=VALUE, --actor ID, --table T, --role ROLE or --address IP",
+        )
+    if breach and has_subject:
+        raise InputError(
+            "--breach asks whose data was reached; --subject says it",
+            hint="leave one of them out",
+        )
+
+
+def _in_words(identifiers: list[tuple[str, str]], options: dict[str, object]) -> str:
+    """The question, as a heading says it."""
+    named = [f"{name} = {value}" for name, value in identifiers]
+    words = {"actor": "statements of", "table": "table", "role": "role", "address": "from"}
+    named += [f"{word} {options[name]}" for name, word in words.items() if options[name]]
+    return ("reach of a breach: " if options["breach"] else "") + ", ".join(named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How and where the answer is written."""
+
+    form: str
+    shown: int | None
+    output: Path | None
+
+
+def _write(given: Answer, how: _Form, asked: Asked) -> None:
+    # A table is as wide as the terminal that it is for.
+    terminal = sys.stdout if how.output is None else None
+    made = written(given, how.form, how.shown, asked, terminal)
+    if how.output is not None:
+        _save(made.encode() if isinstance(made, str) else made, how.output)
+    elif isinstance(made, str):
+        # In pieces: of a write that is cut short an unbuffered stdout doesn't tell.
+        for at in range(0, len(made), PIECE):
+            sys.stdout.write(made[at : at + PIECE])
+    else:
+        sys.stdout.buffer.write(made)
+
+
+def _save(data: bytes, path: Path) -> None:
     """The whole answer or an error; who may read it is the operator's only."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
     except OSError as error:
         raise ConfigError(
             f"can't write the answer: {error.strerror}", place=str(path), hint="check --output"
         ) from error
-
-
-def _rules(reader: StoreReader) -> Rules:
-    """The declarations of all origins together; the questions are asked of all of them."""
-    identifiers: dict[str, tuple[str, ...]] = {}
-    personal: dict[str, str] = {}
-    for origin in reader.origins:
-        rules = recorded(reader, origin)
-        for name, columns in rules.identifiers.items():
-            identifiers[name] = tuple(dict.fromkeys((*identifiers.get(name, ()), *columns)))
-        personal |= dict(rules.personal_data)
-    return Rules(identifiers=identifiers, personal_data=personal)
-
-
-def _subject_key(directory: Path, path: Path | None) -> bytes:
-    """The key that made the tokens; never a new one, which would find nothing."""
-    found = path or keys_directory(directory) / "subject.key"
-    if not found.exists():
-        raise ConfigError(
-            "the subject key isn't there; without it nobody can be looked up",
-            place=str(found),
-            hint="give --config FILE with [keys] subject_key_file = …",
-        )
-    return keys.subject_key(directory, found).secret
-
-
-def _identifiers(given: tuple[str, ...], rules: Rules) -> list[tuple[str, str]]:
-    """(identifier, value) of each NAME=VALUE; a column stands for the identifiers it holds.
-
-    Raises:
-        InputError: no such identifier (names the known ones), or the text isn't valid UTF-8.
-    """
-    found = []
-    for text in given:
-        require_utf8(text, "--subject")
-        name, equals, value = text.partition("=")
-        if not equals or not value:
-            raise InputError(f"{text!r} is not NAME=VALUE", place="--subject")
-        names = (
-            [name]
-            if name in rules.identifiers
-            else [one for one, columns in rules.identifiers.items() if name in columns]
-        )
-        if not names:
-            known = ", ".join(
-                f"{one} ({', '.join(columns)})" for one, columns in rules.identifiers.items()
-            )
-            raise InputError(
-                f"unknown identifier {name!r}",
-                place="--subject",
-                hint=f"known in this store: {known or 'none; declare [identifiers]'}",
-            )
-        found += [(one, value) for one in names]
-    return found

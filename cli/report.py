@@ -1,6 +1,6 @@
 """The answer to a question as one HTML page that a data-protection officer can read, print and hand over.
 
-Enters: `direct`, `possible`, `refused` and `coverage`, as the JSON contract has them, and what was asked.
+Enters: an `Answer`, and what was asked.
 Leaves: a page that needs nothing else: no script, no font, no request. Decides nothing about what is shown:
 who may see what has been settled before (see `disclosure`).
 """
@@ -12,6 +12,8 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+
+from scalple.cli.answer import Answer
 
 GRADES = {
     "proven": "the logs leave nobody else",
@@ -59,15 +61,8 @@ SHAPES = {
     "write": "written or changed",
     "none": "no rows",
 }
-_DAY = dt.timedelta(days=1)
-STEPS = (
-    (dt.timedelta(hours=2), dt.timedelta(minutes=1), 16),
-    (3 * _DAY, dt.timedelta(hours=1), 13),
-    (92 * _DAY, _DAY, 10),
-    (dt.timedelta.max, _DAY, 7),
-)
-"""The longest period that is drawn by minute, hour, day and month; the step, and how much of a time
-names it."""
+_NAMED_BY = {"minute": 16, "hour": 13, "day": 10, "month": 7}
+"""How much of a time names a minute, an hour, a day or a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +80,23 @@ class Asked:
     now: dt.datetime
 
 
-def page(answer: dict[str, Any], asked: Asked) -> str:
+def page(found: Answer, asked: Asked) -> str:
     """The whole page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = resources.files("scalple.cli").joinpath("report.html").read_text("utf-8")
-    direct, possible = answer["direct"], answer["possible"]
-    coverage = answer["coverage"]
+    answer = found.parts
+    direct, coverage = answer.get("direct", []), answer["coverage"]
     people = coverage["statements"] - coverage["by_grade"].get("pooler", 0)
     return environment.from_string(text).render(
         asked=asked,
+        breach=answer.get("breach"),
+        activity=answer.get("activity"),
         direct=[_access(row) for row in direct],
         actors=_actors(direct),
-        groups=_groups(possible),
-        possible=len(possible),
-        refused=[_access(row) for row in answer["refused"]],
-        bars=_bars(direct, possible),
+        groups=[_group(one) for one in found.groups],
+        possible=found.possible,
+        refused=[_access(row) for row in answer.get("refused", [])],
+        bars=_bars(direct, found),
         coverage=coverage,
         people=people,
         unnamed=people - coverage["attributed"],
@@ -115,7 +112,12 @@ def _worded(counts: dict[str, int], words: dict[str, str]) -> list[tuple[str, st
 
 
 def _when(row: dict[str, Any]) -> str:
-    return f"{row['log_time'][:10]} {row['log_time'][11:19]}"
+    return _time(row["log_time"])
+
+
+def _time(text: str) -> str:
+    """A time in seconds."""
+    return f"{text[:10]} {text[11:19]}"
 
 
 def _who(row: dict[str, Any]) -> str:
@@ -166,41 +168,32 @@ def _actors(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda one: (-int(str(one["times"])), str(one["who"])))
 
 
-def _groups(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Possible accesses by template and actor, most first."""
-    by_template: dict[tuple[object, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        by_template.setdefault((row["query_fingerprint"], _who(row)), []).append(row)
-    found = [
-        {
-            "times": len(same),
-            "who": who,
-            "shape": same[0]["access_shape"] or "unknown",
-            "what": _data(same[0]),
-            "query": same[0]["query"],
-            "first": _when(same[0]),
-            "last": _when(same[-1]),
-            "id": same[0]["log_id"],
-        }
-        for (_, who), same in by_template.items()
-    ]
-    return sorted(found, key=lambda one: (-int(str(one["times"])), str(one["who"])))
+def _group(one: dict[str, Any]) -> dict[str, Any]:
+    """Possible accesses of one template and actor."""
+    return {
+        "times": one["times"],
+        "who": _who(one),
+        "shape": one["access_shape"] or "unknown",
+        "what": _data(one),
+        "query": one["query"],
+        "rows": one["rows"],
+        "first": _time(one["first"]),
+        "last": _time(one["last"]),
+        "id": one["log_id"],
+    }
 
 
-def _bars(direct: list[dict[str, Any]], possible: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _bars(direct: list[dict[str, Any]], found: Answer) -> list[dict[str, Any]]:
     """The timeline: how many accesses in each minute, hour, day or month, those without any included."""
-    times = [row["log_time"] for row in (*direct, *possible)]
-    if not times:
+    length = _NAMED_BY[found.unit]
+    counts = (
+        Counter(row["log_time"][:length] for row in direct),
+        Counter({one["time"][:length]: one["times"] for one in found.times}),
+    )
+    seen = [*counts[0], *counts[1]]
+    if not seen:
         return []
-    first, last = (dt.datetime.fromisoformat(one(times)[:16]) for one in (min, max))
-    step, length = next(
-        (step, length) for longest, step, length in STEPS if last - first <= longest
-    )
-    labels = dict.fromkeys(
-        (first + n * step).isoformat()[:length] for n in range((last - first) // step + 1)
-    )
-    labels[last.isoformat()[:length]] = None
-    counts = [Counter(row["log_time"][:length] for row in rows) for rows in (direct, possible)]
+    labels = _labels(min(seen), max(seen), found.unit)
     most = max(sum(one[label] for one in counts) for label in labels)
     return [
         {
@@ -211,4 +204,21 @@ def _bars(direct: list[dict[str, Any]], possible: list[dict[str, Any]]) -> list[
             "possible_height": 100 * counts[1][label] / most,
         }
         for label in labels
+    ]
+
+
+def _labels(first: str, last: str, unit: str) -> list[str]:
+    """The names of all units from one to another."""
+    if unit == "month":
+        begin, end = (12 * int(one[:4]) + int(one[5:7]) - 1 for one in (first, last))
+        return [f"{n // 12:04d}-{n % 12 + 1:02d}" for n in range(begin, end + 1)]
+    step = {
+        "minute": dt.timedelta(minutes=1),
+        "hour": dt.timedelta(hours=1),
+        "day": dt.timedelta(days=1),
+    }[unit]
+    begin_at, end_at = (dt.datetime.fromisoformat(one) for one in (first, last))
+    length = _NAMED_BY[unit]
+    return [
+        (begin_at + n * step).isoformat()[:length] for n in range((end_at - begin_at) // step + 1)
     ]

@@ -137,7 +137,7 @@ def plan(
             options.log_line_prefixes or sources.log_line_prefixes(),
         ),
         schema_sql=schema_sql,
-        objects=declarations.to_objects(rules, schema_sql),
+        objects=declarations.to_objects(rules, schema_sql, config.access),
     )
 
 

@@ -141,6 +141,25 @@ REVISIONS = pa.schema(
     ]
 )
 
+# A question asked of the store. Subjects stand in it as tokens, never as values.
+ACCESS = pa.schema(
+    [
+        ("seq", pa.uint64()),
+        ("origin", TEXT),
+        ("asked_at", TIME),
+        ("asked_by", TEXT),  # the operating system's user, `name (uid)`
+        ("host", TEXT),
+        ("purpose", TEXT),  # as whoever asked gave it
+        ("verb", TEXT),
+        ("question", TEXT),  # JSON object: the options, and the text of `sql` without literals
+        ("subjects", TEXTS),  # `identifier token`, the token in 16 hexadecimal digits
+        ("heads", TEXTS),  # what was asked: `origin size root` of each signed head
+        ("outcome", TEXT),  # `answered` or `failed`
+        ("rows", pa.int64()),  # how many rows the answer has
+        ("software", TEXT),
+    ]
+)
+
 KINDS: dict[str, pa.Schema] = {
     "audit": AUDIT,
     "evidence": EVIDENCE,
@@ -148,4 +167,5 @@ KINDS: dict[str, pa.Schema] = {
     "gaps": GAPS,
     "unparsed": UNPARSED,
     "revisions": REVISIONS,
+    "access": ACCESS,
 }

@@ -14,11 +14,14 @@ digits with a minus if below zero; e-mail addresses and UUIDs are lower
 case, UUIDs with hyphens; any other text stays as it is.
 """
 
+import contextlib
 import hashlib
 import hmac
 import re
+from collections.abc import Iterable
 from typing import cast
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -62,6 +65,14 @@ def open_sealed(key: bytes, name: str, sealed: bytes) -> str:
     """The canonical value. Raises cryptography's InvalidTag for another key, name or text."""
     plain = AESSIV(_seal_key(key)).decrypt(sealed, [name.encode()])
     return plain.decode("utf-8", "surrogatepass")
+
+
+def reveal(key: bytes, names: Iterable[str], sealed: bytes | None) -> tuple[str, str] | None:
+    """(name, canonical value) under the first of the names that fits; None with another key."""
+    for name in names if sealed else ():
+        with contextlib.suppress(InvalidTag):
+            return name, open_sealed(key, name, sealed or b"")
+    return None
 
 
 class Sealer:

@@ -16,33 +16,22 @@ import duckdb
 import pyarrow as pa
 
 from scalple.ingest.errors import InputError
-from scalple.store.guard import only_select, require_utf8
+from scalple.store.guard import only_select
+from scalple.store.question import Question, filters
 
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """From `since`, inclusive, to `until`, exclusive; None is open."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """Filters combine with AND; the identifiers of `subject` are one person's and combine with OR.
-
-    Attributes:
-        tokens: (identifier, token) of the subject; empty if the question isn't about a subject.
-        subject_columns: columns that hold those identifiers.
-        personal_columns: all columns declared as personal data.
-    """
-
-    tokens: tuple[tuple[str, int], ...] = ()
-    subject_columns: tuple[str, ...] = ()
-    personal_columns: tuple[str, ...] = ()
-    actor: str | None = None
-    table: str | None = None
-    period: Period = Period()
+GROUP = (
+    "query_fingerprint",
+    "session_user_id",
+    "session_email",
+    "on_behalf_of",
+    "attribution_candidates",
+    "access_shape",
+    "columns_accessed",
+    "affected_tables",
+)
+"""What the rows of one group of possible accesses have in common."""
+SAMPLE = ("log_id", "command", "query", "parameters")
+"""What is told of the first row of a group."""
 
 
 def direct(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
@@ -51,104 +40,92 @@ def direct(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     Raises:
         InputError: a text of the question isn't valid UTF-8.
     """
-    where, values = _filters(question)
+    return _rows(con, *direct_rows(question))
+
+
+def direct_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
+    """The conditions of `direct` and their values."""
+    where, values = filters(question)
     if question.tokens:
         where.append("list_has_any(list_transform(subjects, lambda s: s.token), $tokens)")
         values["tokens"] = [token for _, token in question.tokens]
-    return _rows(con, where, values)
+    return where, values
 
 
 def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     """Audit rows that touched personal data of the subject's tables and don't exclude the subject."""
+    return _rows(con, *_possible_rows(question))
+
+
+def possible_groups(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+    """`possible` by template and actor, most first: GROUP, SAMPLE, `times`, `first`, `last`, `rows`."""
+    where, values = _possible_rows(question)
+    sql = sql_file("possible_groups.sql").format(
+        clause=" AND ".join(where),
+        group=", ".join(GROUP),
+        sample=", ".join(f"arg_min({name}, seq) AS {name}" for name in SAMPLE),
+    )
+    return rows_of(con, sql, values)
+
+
+def possible_times(con: duckdb.DuckDBPyConnection, question: Question, unit: str) -> pa.Table:
+    """How many of `possible` fall into each `minute`, `hour`, `day` or `month`: `time`, `times`."""
+    where, values = _possible_rows(question)
+    sql = (
+        f"SELECT date_trunc('{unit}', log_time) AS time, count(*) AS times FROM audit "
+        f"WHERE {' AND '.join(where)} GROUP BY 1 ORDER BY 1"
+    )
+    return rows_of(con, sql, values)
+
+
+def _possible_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
     if not question.tokens:
-        return _rows(con, ["false"], {})
-    where, values = _filters(question)
-    where.append(_sql("possible.sql"))
-    tables = sorted({column.rpartition(".")[0] for column in question.subject_columns})
-    personal = [
-        column
-        for column in {*question.personal_columns, *question.subject_columns}
-        if column.rpartition(".")[0] in tables
-    ]
-    values |= {
-        "tables": tables,
-        "personal": sorted(personal),
-        "subject_columns": list(question.subject_columns),
-        "tokens": [token for _, token in question.tokens],
+        return ["false"], {}
+    where, values = filters(question)
+    where.append(sql_file("possible.sql"))
+    tables = {column.rpartition(".")[0] for column in question.subject_columns}
+    personal = {*question.personal_columns, *question.subject_columns}
+    return where, values | possible_values(
+        PossibleOf(
+            tuple(column for column in personal if column.rpartition(".")[0] in tables),
+            question.subject_columns,
+            tuple(token for _, token in question.tokens),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleOf:
+    """Whose data a possible access may have shown.
+
+    Attributes:
+        personal: columns with personal data, or that hold identifiers.
+        subject_columns: those that hold identifiers.
+        tokens: of one subject, whose own rows are direct; none: of everybody.
+    """
+
+    personal: tuple[str, ...]
+    subject_columns: tuple[str, ...]
+    tokens: tuple[int, ...]
+
+
+def possible_values(of: PossibleOf) -> dict[str, Any]:
+    """The values of the parameters in possible.sql."""
+    return {
+        "tables": sorted({column.rpartition(".")[0] for column in of.personal}),
+        "personal": sorted(of.personal),
+        "subject_columns": list(of.subject_columns),
+        "tokens": list(of.tokens),
     }
-    return _rows(con, where, values)
 
 
 def refused(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     """Rows of `denied`: what the actor asked for and didn't get. Only of an actor can that be asked."""
     if question.actor is None or question.tokens or question.table is not None:
-        return _table(con, "SELECT * FROM denied WHERE false", {})
-    where, values = _filters(question)
+        return rows_of(con, "SELECT * FROM denied WHERE false", {})
+    where, values = filters(question)
     sql = f"SELECT * FROM denied WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
-    return _table(con, sql, values)
-
-
-def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
-    """What is known of a period, and what isn't: to be printed beside every answer."""
-    where, values = _filters(Question(period=period))
-    clause = " AND ".join(where) or "true"
-
-    def counts(column: str) -> dict[str, int]:
-        return _counts(con, f"SELECT {column} AS name FROM audit WHERE {clause}", values)
-
-    period_facts: dict[str, Any] = _table(
-        con,
-        "SELECT count(*) AS statements, min(log_time) AS first, max(log_time) AS last, "
-        f"count(DISTINCT session_user_id) AS actors FROM audit WHERE {clause}",
-        values,
-    ).to_pylist()[0]
-    grades = counts("attribution_grade")
-    named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
-    by_people = period_facts["statements"] - grades.get("pooler", 0)
-    # A gap that lasts is one of every period that it touches.
-    touching, _ = _filters(Question(period=period), begins="coalesce(since, log_time)")
-    in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
-    return period_facts | {
-        "attributed": named,
-        "attributed_share": round(named / by_people, 6) if by_people else None,
-        "by_grade": grades,
-        "by_method": counts("attribution_method"),
-        "by_reason": counts("attribution_reason"),
-        "findings": counts("unnest(findings)"),
-        **_table(
-            con,
-            "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
-            f"WHERE {clause}",
-            values,
-        ).to_pylist()[0],
-        "gaps": _counts(con, f"SELECT reason AS name FROM gaps WHERE {in_time}", values),
-        "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
-    }
-
-
-def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
-    """`coverage`, and the same by day, by actor and by database; why the unnamed have no name; which
-    poolers the evidence tells of."""
-    where, values = _filters(Question(period=period))
-    clause = " AND ".join(where) or "true"
-    found = coverage(con, period)
-    nobody = "session_user_id IS NULL AND attribution_grade <> 'pooler'"
-    unnamed = _counts(
-        con,
-        f"SELECT coalesce(attribution_reason, 'unknown') AS name FROM audit WHERE {clause} AND {nobody}",
-        values,
-    )
-    return found | {
-        "unnamed": unnamed,
-        "by_actor": _counts(
-            con,
-            f"SELECT session_user_id AS name FROM audit WHERE {clause} AND session_user_id IS NOT NULL",
-            values,
-        ),
-        "by_database": _counts(con, f"SELECT database AS name FROM audit WHERE {clause}", values),
-        "days": _table(con, _sql("coverage_days.sql").format(clause=clause), values).to_pylist(),
-        "poolers": _table(con, _sql("coverage_poolers.sql"), {}).to_pylist(),
-    }
+    return rows_of(con, sql, values)
 
 
 def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
@@ -157,11 +134,13 @@ def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
     for what, alone in (
         ("actor", Question(actor=question.actor)),
         ("table", Question(table=question.table)),
+        ("role", Question(role=question.role)),
+        ("address", Question(address=question.address)),
     ):
         name = getattr(question, what)
         if name is None:
             continue
-        where, values = _filters(alone)
+        where, values = filters(alone)
         sql = f"SELECT 1 FROM audit WHERE {' AND '.join(where)} LIMIT 1"
         if not con.execute(sql, values).fetchall():
             found.append(f"no statement in this store has the {what} {name!r}")
@@ -170,53 +149,25 @@ def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
 
 def newest_statement(con: duckdb.DuckDBPyConnection) -> datetime | None:
     """When the newest statement was logged; None if there is none."""
-    newest: datetime | None = _table(con, "SELECT max(log_time) AS t FROM audit", {})["t"][
+    newest: datetime | None = rows_of(con, "SELECT max(log_time) AS t FROM audit", {})["t"][
         0
     ].as_py()
     return newest
 
 
-def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:
-    """name -> how many, most first."""
-    sql = (
-        f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
-    )
-    return dict(con.execute(sql, values).fetchall())
-
-
-def _filters(question: Question, begins: str = "log_time") -> tuple[list[str], dict[str, Any]]:
-    """Conditions and their values; `begins` is when a row begins, which lasts up to its log_time."""
-    where: list[str] = []
-    values: dict[str, Any] = {}
-    if question.actor is not None:
-        require_utf8(question.actor, "actor")
-        where.append("(session_user_id = $actor OR lower(session_email) = lower($actor))")
-        values["actor"] = question.actor
-    if question.table is not None:
-        require_utf8(question.table, "table")
-        where.append("list_contains(affected_tables, $table)")
-        name = question.table
-        values["table"] = name if "." in name else f"public.{name}"
-    if question.period.since is not None:
-        where.append("log_time >= $since")
-        values["since"] = question.period.since
-    if question.period.until is not None:
-        where.append(f"{begins} < $until")
-        values["until"] = question.period.until
-    return where, values
-
-
 def _rows(con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str, Any]) -> pa.Table:
     clause = " AND ".join(where) or "true"
     sql = f"SELECT * FROM audit WHERE {clause} ORDER BY log_time, origin, seq"
-    return _table(con, sql, values)
+    return rows_of(con, sql, values)
 
 
-def _table(con: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
+def rows_of(con: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
+    """The rows of a query with named parameters."""
     return con.sql(sql, params=dict(values)).to_arrow_table()
 
 
-def _sql(name: str) -> str:
+def sql_file(name: str) -> str:
+    """The text of a query that has a file of its own."""
     return resources.files("scalple.store").joinpath(name).read_text("utf-8")
 
 

@@ -12,7 +12,7 @@ from typing import Self
 from scalple.ingest.errors import ConfigError, StoreError
 from scalple.store.chain import Chain, read_object, read_settled
 from scalple.store.keys import read_public_keys
-from scalple.store.layout import OriginLayout, existing_origins, origin_layout
+from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
 from scalple.store.note import VerifierKey
 from scalple.store.verified import VerifiedFiles, default_cache_file
@@ -86,6 +86,12 @@ class StoreReader:
         if not origins:
             raise ConfigError("no store here", place=str(store_dir), hint="check --store")
         return cls({name: origin_layout(store_dir, name) for name in origins}, verified)
+
+    @classmethod
+    def of_questions(cls, store_dir: Path) -> Self | None:
+        """Opens the log of questions, if one was asked; raises as `open` does."""
+        is_there = (store_dir / ACCESS_ORIGIN).is_dir()
+        return cls.open(store_dir, ACCESS_ORIGIN) if is_there else None
 
     @property
     def origins(self) -> list[str]:

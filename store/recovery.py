@@ -27,12 +27,15 @@ from scalple.store.layout import OriginLayout, segment_parts
 from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 
-LOCK_TRIES = 10
-LOCK_SECONDS = 0.05
+LOCK_SECONDS = 0.5
+"""How long a lock is waited for: `verify` holds it for an instant to see who does."""
+LOCK_PAUSE_SECONDS = 0.02
 
 
-def lock(layout: OriginLayout) -> int:
+def lock(layout: OriginLayout, seconds: float = LOCK_SECONDS) -> int:
     """An exclusive lock on the origin's directory, held until the descriptor is closed.
+
+    Another holder is waited for, so many seconds.
 
     Raises:
         ConfigError: the origin doesn't exist.
@@ -46,11 +49,12 @@ def lock(layout: OriginLayout) -> int:
             place=str(layout.store_dir),
             hint="an origin is created by the first batch that is told its name",
         ) from error
-    for _ in range(LOCK_TRIES):  # `verify` holds the lock for an instant to see who does
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            time.sleep(LOCK_SECONDS)
+            time.sleep(LOCK_PAUSE_SECONDS)
         else:
             return descriptor
     os.close(descriptor)

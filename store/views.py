@@ -67,11 +67,17 @@ def connect(
     return connect_reader(StoreReader.open(store_dir, origin), as_of)
 
 
-def connect_reader(reader: StoreReader, as_of: datetime | None = None) -> duckdb.DuckDBPyConnection:
-    """A connection with the views over what a reader covers; `as_of` as in `connect`."""
+def connect_reader(
+    reader: StoreReader, as_of: datetime | None = None, access: StoreReader | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A connection with the views over what a reader covers; `as_of` as in `connect`.
+
+    `access` covers the log of questions, for the view of that name.
+    """
+    readers = {kind: access if access and kind == "access" else reader for kind in KINDS}
     paths = {
-        kind: [str(segment.path.absolute()) for segment in reader.segments(kind, as_of)]
-        for kind in KINDS
+        kind: [str(segment.path.absolute()) for segment in one.segments(kind, as_of)]
+        for kind, one in readers.items()
     }
     con = duckdb.connect(
         config={

@@ -86,8 +86,10 @@ class StoreWriter:
         *,
         create: bool,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lock_seconds: float = recovery.LOCK_SECONDS,
     ) -> Self:
-        """Opens an origin for writing, after mending what a crash left.
+        """Opens an origin for writing, after mending what a crash left; waits for another writer
+        no longer than `lock_seconds`.
 
         Raises:
             ConfigError: the origin doesn't exist and `create` is False; or another signing key.
@@ -97,7 +99,7 @@ class StoreWriter:
         layout = origin_layout(store_dir, origin)
         if create:
             durable.make_directory(layout.directory)
-        lock = recovery.lock(layout)
+        lock = recovery.lock(layout, lock_seconds)
         try:
             if create and not layout.checkpoint.exists():
                 recovery.create(layout, signing_key)

@@ -24,7 +24,8 @@ _NOBODY = 65534
 _UNPRIVILEGED = f"""
 import os, sys
 import scalple.cli.main as command
-import scalple.cli.reprocess, scalple.cli.query, scalple.cli.verify, encodings.idna
+import scalple.cli.reprocess, scalple.cli.query, scalple.cli.verify, scalple.cli.coverage
+import encodings.idna, importlib.readers
 os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY})
 sys.argv[0] = "scalple-ingest"
 command.main()
@@ -91,5 +92,5 @@ def rows(store: Path, text: str) -> list[dict[str, Any]]:
 
 
 def manifests(store: Path) -> int:
-    """How many commits a store holds."""
-    return len(list(store.glob("*/manifests/*.json")))
+    """How many commits a store holds; questions that were logged don't count."""
+    return len(list(store.glob("[!_]*/manifests/*.json")))

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
+from tests.commandline import SAMPLE, scalple
 from tests.stack import Stack, StackOptions, missing_programs
 from tests.workload import Truth, WorkloadOptions, run_workload
 
@@ -65,3 +66,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
         truth=done.truth,
         stack=running,
     )
+
+
+@pytest.fixture(scope="session")
+def recorded_store(recorded: Recorded, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recording in a store, put there by the command: leave it as you found it."""
+    directory = tmp_path_factory.mktemp("truth") / "store"
+    options: list[str | Path] = ["--store", directory, "--origin", "db1"]
+    options += ["--config", SAMPLE / "config.toml", "--schema", recorded.schema]
+    options += ["--postgres-log", *recorded.csvlogs]
+    options += ["--pgbouncer-log", recorded.pgbouncer_log]
+    options += ["--identity-events", recorded.identity]
+    said = scalple("reprocess", *options)
+    assert said.code == 0, said.err
+    assert said.out == ""
+    return directory

@@ -320,7 +320,7 @@ def test_what_nobody_foresaw_is_one_line(intact: Path, monkeypatch: pytest.Monke
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr("scalple.cli.sql.connect", fail)
+    monkeypatch.setattr("scalple.cli.sql.connect_reader", fail)
     monkeypatch.delenv("SCALPLE_DEBUG", raising=False)
     said = call("sql", intact)
     assert_refused(said, 1, "unexpected RuntimeError: first second", "please report")

@@ -4,13 +4,16 @@ Enters: the sample's store. Leaves: nothing. How it looks was looked at in Chrom
 here with the standard library's parser.
 """
 
+import datetime as dt
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from scalple.cli.answer import Answer, timeline_unit
 from scalple.cli.report import _bars
 from tests.commandline import SAMPLE, scalple
 
@@ -128,14 +131,19 @@ def test_an_empty_answer_is_a_page_as_well(store: Path) -> None:
 @pytest.mark.parametrize(
     ("first", "last", "count"),
     [
-        ("2026-03-14T11:00:00.000000Z", "2026-03-14T11:59:59.000000Z", 60),
-        ("2026-03-14T11:00:00.000000Z", "2026-03-16T10:59:00.000000Z", 48),
-        ("2026-03-14T23:59:59.000000Z", "2026-03-20T00:00:00.000000Z", 7),
-        ("2024-01-31T00:00:00.000000Z", "2026-03-01T00:00:00.000000Z", 27),
+        ("2026-03-14T11:00:00", "2026-03-14T11:59:59", 60),
+        ("2026-03-14T11:00:00", "2026-03-16T10:59:00", 48),
+        ("2026-03-14T23:59:59", "2026-03-20T00:00:00", 7),
+        ("2024-01-31T00:00:00", "2026-03-01T00:00:00", 27),
     ],
 )
 def test_the_timeline_leaves_out_no_time_in_between(first: str, last: str, count: int) -> None:
-    bars = _bars([{"log_time": first}], [{"log_time": last}])
+    begin, end = (dt.datetime.fromisoformat(one) for one in (first, last))
+    unit = timeline_unit([begin], [{"first": end, "last": end}])
+    found = Answer(
+        {}, pa.table({}), [], 1, times=[{"time": f"{last}.000000Z", "times": 1}], unit=unit
+    )
+    bars = _bars([{"log_time": f"{first}.000000Z"}], found)
     assert len(bars) == count
     assert (bars[0]["direct"], bars[-1]["possible"]) == (1, 1)
     assert sum(bar["direct"] + bar["possible"] for bar in bars) == 2

@@ -1,0 +1,125 @@
+"""Whether a question is logged, where, and under whose name: before its answer is shown.
+
+Enters: the options and the configuration, a question, and how many rows its answer has. Leaves: a
+row of `_access`, or an error and then no answer. The operator's choice to log nothing counts as
+recorded in the store; a reader's own configuration can't switch the log off unseen.
+"""
+
+import os
+import pwd
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from scalple.cli.config import Config
+from scalple.cli.declarations import records_questions
+from scalple.correlate import templates
+from scalple.ingest.errors import ScalpleError, StoreError
+from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked
+from scalple.store.reader import StoreReader
+
+PURPOSE_CHARACTERS_MAX = 1000
+
+_LITERAL = re.compile(f"[{templates.STRING}{templates.NUMBER}{templates.COMMENT}]")
+
+
+def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--access-log and --purpose."""
+    for option in (
+        click.option("--purpose", metavar="TEXT", help="Why you ask; kept with the question."),
+        click.option(
+            "--access-log",
+            "access_log",
+            type=click.Path(path_type=Path, file_okay=False),
+            metavar="DIR",
+            help="Log the question here, for who may not write to the store.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(slots=True)
+class Found:
+    """What an answer holds; filled in by who makes it."""
+
+    rows: int | None = None
+
+
+@contextmanager
+def logged(
+    asked: Asked, reader: StoreReader, directory: Path, config: Config, elsewhere: Path | None
+) -> Iterator[Found]:
+    """Log the question that the block answers; on return it is durable, and may be shown.
+
+    A question that fails is logged as well, as `failed`.
+
+    Raises:
+        StoreError: it can't be logged.
+    """
+    if not records_questions(reader):
+        yield Found()
+        return
+    if elsewhere is None and not _writable(directory):
+        raise StoreError(
+            "questions are logged beside the data, and you may not write there",
+            place=str(directory),
+            hint="name a directory of yours, --access-log DIR; the operator may switch the log "
+            'off: access = "off" in the configuration of reprocess',
+        )
+    key_file = config.keys.access_key_file
+    log = AccessLog(elsewhere or directory, Path(key_file) if key_file else None)
+    found = Found()
+    try:
+        yield found
+    except Exception:
+        _tell(log.record(asked, reader, FAILED, None))
+        raise
+    _tell(log.record(asked, reader, ANSWERED, found.rows))
+
+
+def question(
+    verb: str,
+    options: dict[str, Any],
+    tokens: tuple[tuple[str, int], ...] = (),
+    purpose: str | None = None,
+) -> Asked:
+    """Who asks what: options that weren't given are left out.
+
+    Raises:
+        ScalpleError: the purpose is too long.
+    """
+    if purpose is not None and len(purpose) > PURPOSE_CHARACTERS_MAX:
+        raise ScalpleError(f"longer than {PURPOSE_CHARACTERS_MAX} characters", place="--purpose")
+    given = {name: value for name, value in options.items() if value not in (None, (), "")}
+    return Asked(_user(), socket.gethostname(), verb, given, tokens, purpose)
+
+
+def without_literals(sql: str) -> str:
+    """A statement whose strings, numbers and comments are `?`: they may name a subject."""
+    return _LITERAL.sub("?", templates.split(sql)[1])
+
+
+def _user() -> str:
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = "?"
+    return f"{name} ({uid})"
+
+
+def _writable(directory: Path) -> bool:
+    log = directory / "_access"
+    return os.access(log if log.is_dir() else directory, os.W_OK | os.X_OK)
+
+
+def _tell(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}", err=True)

@@ -1,0 +1,84 @@
+"""What a question needs before it is asked: the declarations in force, the subject key, the subject.
+
+Enters: the options of `query` and a store that is open. Leaves: identifiers with their values, and the
+key that made the tokens. Asks nothing.
+"""
+
+from pathlib import Path
+
+from scalple.cli.config import Config
+from scalple.cli.declarations import recorded
+from scalple.correlate.rules import Rules
+from scalple.ingest.errors import ConfigError, InputError
+from scalple.store import keys
+from scalple.store.guard import require_utf8
+from scalple.store.layout import keys_directory
+from scalple.store.reader import StoreReader
+
+
+def declared(reader: StoreReader) -> Rules:
+    """The declarations of all origins together; the questions are asked of all of them."""
+    identifiers: dict[str, tuple[str, ...]] = {}
+    personal: dict[str, str] = {}
+    for origin in reader.origins:
+        rules = recorded(reader, origin)
+        for name, columns in rules.identifiers.items():
+            identifiers[name] = tuple(dict.fromkeys((*identifiers.get(name, ()), *columns)))
+        personal |= dict(rules.personal_data)
+    return Rules(identifiers=identifiers, personal_data=personal)
+
+
+def has_subject_key(directory: Path, config: Config) -> bool:
+    """The key is there: who is named by a sealed value can be told."""
+    return _key_file(directory, config).exists()
+
+
+def subject_key(directory: Path, config: Config) -> bytes:
+    """The key that made the tokens; never a new one, which would find nothing.
+
+    Raises:
+        ConfigError: it isn't there, or is none.
+    """
+    found = _key_file(directory, config)
+    if not found.exists():
+        raise ConfigError(
+            "the subject key isn't there; without it nobody can be looked up",
+            place=str(found),
+            hint="give --config FILE with [keys] subject_key_file = …",
+        )
+    return keys.subject_key(directory, found).secret
+
+
+def _key_file(directory: Path, config: Config) -> Path:
+    configured = config.keys.subject_key_file
+    return Path(configured) if configured else keys_directory(directory) / "subject.key"
+
+
+def identified(given: tuple[str, ...], rules: Rules) -> list[tuple[str, str]]:
+    """(identifier, value) of each NAME=VALUE; a column stands for the identifiers it holds.
+
+    Raises:
+        InputError: no such identifier (names the known ones), or the text isn't valid UTF-8.
+    """
+    found = []
+    for text in given:
+        require_utf8(text, "--subject")
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise InputError(f"{text!r} is not NAME=VALUE", place="--subject")
+        names = (
+            [name]
+            if name in rules.identifiers
+            else [one for one, columns in rules.identifiers.items() if name in columns]
+        )
+        if not names:
+            known = ", ".join(
+                f"{one} ({', '.join(columns)})" for one, columns in rules.identifiers.items()
+            )
+            raise InputError(
+                f"unknown identifier {name!r}",
+                place="--subject",
+                hint=f"known in this store: {known or 'none; declare [identifiers]'}",
+            )
+        found += [(one, value) for one in names]
+    return found

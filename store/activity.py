@@ -1,0 +1,55 @@
+"""What somebody did, at a glance: when, how much, in which tables, about whom.
+
+Enters: a connection with the store's views and a question (an actor, a role, an address, a table).
+Leaves: counts and short lists, as plain values. Records that repeat another one (`repeat_of`) are
+statements of their own only once. Lists no statements: that is `query.direct`.
+"""
+
+from typing import Any
+
+import duckdb
+
+from scalple.store.query import direct_rows, rows_of, sql_file
+from scalple.store.question import Question
+
+MOST = 20
+"""How many tables and subjects are listed, those with most statements."""
+
+
+def activity(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, Any]:
+    """Totals, days, hours of the day (UTC), tables, shapes and subjects."""
+    where, values = direct_rows(question)
+    clause = " AND ".join([*where, "repeat_of IS NULL"])
+    con.execute(sql_file("activity.sql").format(clause=clause), values)
+    totals: dict[str, Any] = _list(
+        con,
+        "SELECT count(*) AS statements, sum(rows_returned)::BIGINT AS rows_returned, "
+        "min(log_time) AS first, max(log_time) AS last, "
+        "count(*) FILTER (success = false) AS failed FROM asked_rows",
+    )[0]
+    return totals | {
+        "days": _list(con, sql_file("activity_days.sql")),
+        "hours": _counts(con, "extract(hour FROM log_time)::VARCHAR"),
+        "shapes": _counts(con, "access_shape"),
+        "commands": _counts(con, "command"),
+        "tables": _list(con, sql_file("activity_tables.sql").format(most=MOST)),
+        "subjects": _list(
+            con,
+            "SELECT count(DISTINCT s.token) AS n FROM (SELECT unnest(subjects) AS s FROM asked_rows)",
+        )[0]["n"],
+        "most_subjects": _list(con, sql_file("activity_subjects.sql").format(most=MOST)),
+    }
+
+
+def _list(con: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = rows_of(con, sql, {}).to_pylist()
+    return found
+
+
+def _counts(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
+    rows = _list(
+        con,
+        f"SELECT {name} AS name, count(*) AS times FROM asked_rows "
+        "WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1",
+    )
+    return {row["name"]: row["times"] for row in rows}

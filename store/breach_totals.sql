@@ -1,0 +1,12 @@
+-- What the statements of a breach touched in all. A failed statement showed nothing.
+SELECT
+    count(*) FILTER (success IS DISTINCT FROM false) AS statements,
+    count(*) FILTER (success = false) AS failed,
+    sum(rows_returned) FILTER (success IS DISTINCT FROM false)::BIGINT AS rows_returned,
+    min(log_time) FILTER (success IS DISTINCT FROM false) AS first,
+    max(log_time) FILTER (success IS DISTINCT FROM false) AS last,
+    coalesce(list_sort(list_distinct(flatten(
+        list(affected_tables) FILTER (success IS DISTINCT FROM false)))), []) AS tables,
+    coalesce(list_sort(list_distinct(flatten(
+        list(columns_accessed) FILTER (success IS DISTINCT FROM false)))), []) AS columns
+FROM breach_rows

@@ -1,0 +1,86 @@
+"""What is known of a period, and what isn't: beside every answer, and as an answer of its own.
+
+Enters: a connection with the store's views and a period. Leaves: counts, as plain values. Names
+nobody's data; decides nothing about how it is shown.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import duckdb
+
+from scalple.store.query import rows_of, sql_file
+from scalple.store.question import Period, Question, filters
+
+
+def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
+    """What is known of a period, and what isn't: to be printed beside every answer."""
+    where, values = filters(Question(period=period))
+    clause = " AND ".join(where) or "true"
+
+    def counts(column: str) -> dict[str, int]:
+        return _counts(con, f"SELECT {column} AS name FROM audit WHERE {clause}", values)
+
+    period_facts: dict[str, Any] = rows_of(
+        con,
+        "SELECT count(*) AS statements, min(log_time) AS first, max(log_time) AS last, "
+        f"count(DISTINCT session_user_id) AS actors FROM audit WHERE {clause}",
+        values,
+    ).to_pylist()[0]
+    grades = counts("attribution_grade")
+    named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
+    by_people = period_facts["statements"] - grades.get("pooler", 0)
+    # A gap that lasts is one of every period that it touches.
+    touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
+    in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
+    return period_facts | {
+        "attributed": named,
+        "attributed_share": round(named / by_people, 6) if by_people else None,
+        "by_grade": grades,
+        "by_method": counts("attribution_method"),
+        "by_reason": counts("attribution_reason"),
+        "findings": counts("unnest(findings)"),
+        **rows_of(
+            con,
+            "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
+            f"WHERE {clause}",
+            values,
+        ).to_pylist()[0],
+        "gaps": _counts(con, f"SELECT reason AS name FROM gaps WHERE {in_time}", values),
+        "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
+    }
+
+
+def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
+    """`coverage`, and the same by day, by actor and by database; why the unnamed have no name; which
+    poolers the evidence tells of."""
+    where, values = filters(Question(period=period))
+    clause = " AND ".join(where) or "true"
+    found = coverage(con, period)
+    nobody = "session_user_id IS NULL AND attribution_grade <> 'pooler'"
+    unnamed = _counts(
+        con,
+        f"SELECT coalesce(attribution_reason, 'unknown') AS name FROM audit WHERE {clause} AND {nobody}",
+        values,
+    )
+    return found | {
+        "unnamed": unnamed,
+        "by_actor": _counts(
+            con,
+            f"SELECT session_user_id AS name FROM audit WHERE {clause} AND session_user_id IS NOT NULL",
+            values,
+        ),
+        "by_database": _counts(con, f"SELECT database AS name FROM audit WHERE {clause}", values),
+        "days": rows_of(
+            con, sql_file("coverage_days.sql").format(clause=clause), values
+        ).to_pylist(),
+        "poolers": rows_of(con, sql_file("coverage_poolers.sql"), {}).to_pylist(),
+    }
+
+
+def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:
+    """name -> how many, most first."""
+    sql = (
+        f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+    )
+    return dict(con.execute(sql, values).fetchall())

@@ -1,0 +1,13 @@
+-- Possible accesses by what a reader tells apart: who, by which template, reading what.
+-- Filled in: which rows are possible, what the rows of a group share, what is told of its first row.
+SELECT
+    {group},
+    {sample},
+    count(*) AS times,
+    min(log_time) AS first,
+    max(log_time) AS last,
+    sum(rows_returned)::BIGINT AS rows
+FROM audit
+WHERE {clause}
+GROUP BY ALL
+ORDER BY times DESC, first, log_id

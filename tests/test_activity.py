@@ -1,0 +1,174 @@
+"""What an actor did at a glance, and how far a breach reaches, against what the clients really sent.
+
+Enters: a recording of real servers with its truth, in a store. Leaves: nothing. Does not: check who is
+named (that is test_query_truth's), only what is added up and listed.
+"""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.commandline import rows, scalple
+from tests.conftest import Recorded
+
+MULLER = "employee_id_2291"
+MULLER_EMAIL = "j.muller@company.com"
+CONTROLLER = ("--disclosure", "controller")
+
+
+def asked(store: Path, *options: str | Path) -> Any:
+    said = scalple("query", "--store", store, "--format", "json", *options)
+    assert said.code == 0, said.err
+    return said.json()
+
+
+def named_by(recorded: Recorded, actor: str) -> set[tuple[str, str]]:
+    """(identifier, value) of everybody whom the actor's statements named, as the clients sent them."""
+    return {
+        (one["identifier"], one["value"])
+        for entry in recorded.truth
+        if entry.author == actor and entry.outcome == "ok"
+        for one in entry.subjects
+    }
+
+
+def people(part: dict[str, Any]) -> set[tuple[str, str]]:
+    return {(one["identifier"], one["value"]) for one in part["subjects"]}
+
+
+@pytest.mark.parametrize("actor", [MULLER, MULLER_EMAIL])
+def test_the_list_to_notify_is_of_those_whose_data_was_reached(
+    actor: str, recorded: Recorded, recorded_store: Path
+) -> None:
+    found = asked(recorded_store, "--breach", "--actor", actor, *CONTROLLER)["breach"]
+    truth = named_by(recorded, MULLER)
+    certain, uncertain = people(found["certain"]), people(found["uncertain"])
+    assert len(certain) > 20
+    assert certain <= truth
+    # Whoever is missing was named only by statements without a name of their own.
+    elsewhere = {
+        row["token"]
+        for row in rows(
+            recorded_store,
+            "SELECT s.token FROM (SELECT unnest(subjects) AS s, session_user_id AS who FROM audit) "
+            "WHERE who IS NULL",
+        )
+    }
+    missing = truth - certain - uncertain
+    assert len(missing) <= len(elsewhere)
+    assert len(missing) < 0.1 * len(truth)
+
+
+def test_a_breach_counts_each_statement_once(recorded_store: Path) -> None:
+    certain = asked(recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)["breach"]["certain"]
+    told = rows(
+        recorded_store,
+        f"SELECT * FROM audit WHERE session_user_id = '{MULLER}' AND repeat_of IS NULL "
+        "AND success IS DISTINCT FROM false",
+    )
+    assert certain["statements"] == len(told)
+    assert certain["rows_returned"] == sum(row["rows_returned"] or 0 for row in told)
+    assert certain["columns"] == sorted({c for row in told for c in row["columns_accessed"] or ()})
+    per_token = Counter(t for row in told for t in {s["token"] for s in row["subjects"] or ()})
+    assert {one["token"]: one["statements"] for one in certain["subjects"]} == per_token
+
+
+def test_a_breach_through_a_role_or_an_address_reaches_everybody(recorded_store: Path) -> None:
+    everything = rows(recorded_store, "SELECT DISTINCT db_role, client_addr FROM audit")
+    role = max({row["db_role"] for row in everything if row["db_role"]})
+    by_role = asked(recorded_store, "--breach", "--role", role, *CONTROLLER)["breach"]
+    assert by_role["uncertain"] is None
+    count = rows(
+        recorded_store,
+        f"SELECT count(*) AS n FROM audit WHERE db_role = '{role}' AND repeat_of IS NULL "
+        "AND success IS DISTINCT FROM false",
+    )[0]["n"]
+    assert by_role["certain"]["statements"] == count > 0
+    nobody = asked(recorded_store, "--breach", "--address", "192.0.2.1", *CONTROLLER)["breach"]
+    assert (nobody["certain"]["statements"], nobody["certain"]["subjects"]) == (0, [])
+
+
+def test_without_the_controller_or_the_key_people_are_counted_not_named(
+    recorded_store: Path,
+) -> None:
+    named = asked(recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)["breach"]
+    counted = asked(recorded_store, "--breach", "--actor", MULLER)["breach"]
+    assert {one["value"] for one in counted["certain"]["subjects"]} == {None}
+    assert [one["token"] for one in counted["certain"]["subjects"]] == [
+        one["token"] for one in named["certain"]["subjects"]
+    ]
+    said = scalple("query", "--store", recorded_store, "--breach", "--actor", MULLER)
+    assert "counted, not named" in said.err
+    emails = [one["value"] for one in named["certain"]["subjects"] if "@" in one["value"]]
+    assert emails and not any(one in said.out for one in emails)
+
+
+def test_the_list_to_notify_in_csv_and_parquet(recorded_store: Path, tmp_path: Path) -> None:
+    question = ("query", "--store", recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)
+    expected = people(asked(*question[2:3], *question[3:])["breach"]["certain"])
+    said = scalple(*question, "--format", "csv")
+    listed = list(csv.DictReader(io.StringIO(said.out)))
+    assert {(r["identifier"], r["value"]) for r in listed if r["part"] == "certain"} == expected
+    path = tmp_path / "notify.parquet"
+    assert scalple(*question, "--format", "parquet", "--output", path).code == 0
+    table = pq.read_table(path)
+    assert table["value"].to_pylist() == [row["value"] for row in listed]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_what_an_actor_did_at_a_glance(recorded_store: Path) -> None:
+    answer = asked(recorded_store, "--actor", MULLER, *CONTROLLER)
+    done = answer["activity"]
+    direct = [row for row in answer["direct"] if row["repeat_of"] is None]
+    assert done["statements"] == len(direct) == sum(day["statements"] for day in done["days"])
+    assert done["rows_returned"] == sum(row["rows_returned"] or 0 for row in direct)
+    tokens = {s["token"] for row in direct for s in row["subjects"] or ()}
+    assert done["subjects"] == len(tokens)
+    touched = Counter(t for row in direct for t in row["affected_tables"] or ())
+    assert {one["table"]: one["statements"] for one in done["tables"]} == dict(
+        touched.most_common(20)
+    )
+    assert done["commands"] == Counter(row["command"] for row in direct)
+    assert (done["first"], done["last"]) == (direct[0]["log_time"], direct[-1]["log_time"])
+
+
+def test_parquet_holds_the_rows_that_json_holds(recorded_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "answer.parquet"
+    question = ("--subject", "customer_id=4711")
+    said = scalple(
+        "query", "--store", recorded_store, *question, "--format", "parquet", "--output", path
+    )
+    assert said.code == 0, said.err
+    told = asked(recorded_store, *question)
+    table = pq.read_table(path)
+    assert table["log_id"].to_pylist() == [
+        row["log_id"] for part in ("direct", "possible") for row in told[part]
+    ]
+    assert set(table["session_email"].to_pylist()) == {None}
+
+
+def test_groups_of_possible_accesses_add_up(recorded_store: Path) -> None:
+    question = ("query", "--store", recorded_store, "--subject", "customer_id=4711")
+    count = len(asked(recorded_store, "--subject", "customer_id=4711")["possible"])
+    said = scalple(*question)
+    assert f"could have shown this person's data ({count})" in said.out
+
+
+def test_a_breach_is_of_no_subject(recorded_store: Path) -> None:
+    said = scalple("query", "--store", recorded_store, "--breach", "--subject", "customer_id=4711")
+    assert said.code == 3
+    assert "hint: leave one of them out" in said.err
+
+
+def test_the_page_of_a_breach_lists_whom_to_notify(recorded_store: Path) -> None:
+    question = ("query", "--store", recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)
+    page = scalple(*question, "--format", "html").out
+    found = asked(recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)["breach"]["certain"]
+    assert found["subjects"]
+    assert all(f">{one['value']}</td>" in page for one in found["subjects"])
+    assert "reach of a breach: statements of employee_id_2291" in page
