@@ -34,13 +34,15 @@ class Wanted:
         key: the subject key, or nothing.
         names: actors are named, and subjects whose sealed value the key opens.
         identifiers: name -> columns, as declared.
-        whole: every possible access, rather than groups of them.
+        whole: every possible access.
+        grouped: groups of them, and when they were.
     """
 
     key: bytes
     names: bool
     identifiers: Mapping[str, tuple[str, ...]]
     whole: bool
+    grouped: bool
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
     direct, refused = (one(con, asked) for one in (questions.direct, questions.refused))
     first = told(direct)
     rest = told(questions.possible(con, asked)) if wanted.whole else []
-    groups = [] if wanted.whole else told(questions.possible_groups(con, asked))
+    groups = told(questions.possible_groups(con, asked)) if wanted.grouped else []
     parts: dict[str, Any] = {
         "direct": render.plain(first),
         "possible": render.plain(rest),
@@ -104,7 +106,7 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
         render.plain(groups),
         len(rest) if wanted.whole else sum(one["times"] for one in groups),
     )
-    if not wanted.whole:
+    if wanted.grouped:
         found.unit = timeline_unit([row["log_time"] for row in first], groups)
         times = questions.possible_times(con, asked, found.unit) if groups else None
         found.times = render.items(times) if times else []

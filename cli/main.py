@@ -20,7 +20,17 @@ from scalple.store.allocator import keep_memory
 UNEXPECTED_SHOWN = 300
 """Characters of an unforeseen error's own text."""
 
-VERBS = ("reprocess", "sidecar", "query", "sql", "coverage", "verify", "demo")
+VERBS = (
+    "reprocess",
+    "sidecar",
+    "query",
+    "sql",
+    "coverage",
+    "verify",
+    "prove",
+    "check-proof",
+    "demo",
+)
 
 
 class Verbs(click.Group):
@@ -34,7 +44,8 @@ class Verbs(click.Group):
         """The verb of that name; each has a file of its own."""
         if cmd_name not in VERBS:
             return None
-        verb: click.Command = getattr(importlib.import_module(f"scalple.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        verb: click.Command = getattr(importlib.import_module(f"scalple.cli.{name}"), name)
         return verb
 
 

@@ -1,7 +1,6 @@
 """`query`: who touched this person's data, what did this actor run, who read this table."""
 
 import datetime as dt
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from scalple.cli import asking, render
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
+from scalple.cli.bundle import bundle
 from scalple.cli.declarations import check_subject_key
 from scalple.cli.options import (
     as_of_option,
@@ -26,6 +26,7 @@ from scalple.cli.options import (
     until_option,
 )
 from scalple.cli.report import Asked
+from scalple.cli.saving import save
 from scalple.cli.written import written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
@@ -58,6 +59,13 @@ PIECE = 1 << 13
 @format_option(*render.FORMATS, "parquet", "html")
 @click.option("--rows", "shown", type=click.IntRange(0), metavar="N", help="So many in a table.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write here instead of stdout.")
+@click.option(
+    "--bundle",
+    "bundled",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write answer and proofs here, to be checked offline.",
+)
 @as_of_option
 @access_options
 @config_option
@@ -75,6 +83,7 @@ def query(
     form: str,
     shown: int | None,
     output: Path | None,
+    bundled: Path | None,
     as_of: str | None,
     access_log: Path | None,
     purpose: str | None,
@@ -94,8 +103,15 @@ def query(
     _check(bool(subject), any((actor, table, role, address)), breach)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise InputError("Parquet is nothing for a terminal", hint="give --output FILE")
-    if output is not None and not output.absolute().parent.is_dir():
-        raise ConfigError("no such directory", place=str(output), hint="check --output")
+    for path in (output, bundled):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError("no such directory", place=str(path), hint="check --output")
+    if bundled is not None and (breach or disclosure == "subject"):
+        raise InputError(
+            "a proof shows rows as they are stored, names included",
+            place="--bundle",
+            hint="give --disclosure controller, and no --breach",
+        )
     chosen = period(since, until)
     config = configured(config_path)
     directory = store_path(store_dir, config)
@@ -134,13 +150,19 @@ def query(
         "disclosure": disclosure,
         "format": form,
         "breach": breach or None,
+        "bundle": bundled is not None or None,
     }
-    wanted = Wanted(key, names, rules.identifiers, whole=form not in ("table", "html"))
+    grouped = form in ("table", "html")
+    whole = not grouped or bundled is not None
+    wanted = Wanted(key, names, rules.identifiers, whole, grouped)
     with logged(
         question("query", options, tokens, purpose), reader, directory, config, access_log
     ) as found:
         given = (breach_answer if breach else answer)(con, asked, wanted)
         found.rows = given.size
+        proofs = bundle(reader, given.parts, when) if bundled is not None else None
+    if bundled is not None and proofs is not None:
+        save(proofs, bundled)
     _write(
         given,
         _Form(form, shown, output),
@@ -196,22 +218,10 @@ def _write(given: Answer, how: _Form, asked: Asked) -> None:
     terminal = sys.stdout if how.output is None else None
     made = written(given, how.form, how.shown, asked, terminal)
     if how.output is not None:
-        _save(made.encode() if isinstance(made, str) else made, how.output)
+        save(made.encode() if isinstance(made, str) else made, how.output)
     elif isinstance(made, str):
         # In pieces: of a write that is cut short an unbuffered stdout doesn't tell.
         for at in range(0, len(made), PIECE):
             sys.stdout.write(made[at : at + PIECE])
     else:
         sys.stdout.buffer.write(made)
-
-
-def _save(data: bytes, path: Path) -> None:
-    """The whole answer or an error; who may read it is the operator's only."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(data)
-    except OSError as error:
-        raise ConfigError(
-            f"can't write the answer: {error.strerror}", place=str(path), hint="check --output"
-        ) from error

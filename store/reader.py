@@ -9,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
-from scalple.ingest.errors import ConfigError, StoreError
-from scalple.store.chain import Chain, read_object, read_settled
+from scalple.ingest.errors import ConfigError, StoreError, VerificationError
+from scalple.store.chain import Chain, read_bytes, read_object, read_settled
+from scalple.store.checkpoint import open_checkpoint
 from scalple.store.keys import read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
@@ -106,6 +107,19 @@ class StoreReader:
     def chain(self, origin: str) -> Chain:
         """The checked chain of one origin."""
         return self._chains[origin]
+
+    def signed_head(self, origin: str) -> str:
+        """The checkpoint of one origin as a signed note, as it was when the store was opened.
+
+        Raises:
+            VerificationError: a writer has signed another one since; open the store again.
+        """
+        layout = self._layouts[origin]
+        data = read_bytes(layout.checkpoint)
+        head = open_checkpoint(data, _own_key(layout, read_public_keys(layout.public_key)))
+        if head != self._chains[origin].head:
+            raise VerificationError("a commit came in between", place=origin, hint="ask again")
+        return data.decode()
 
     def segments(self, kind: str, until: datetime | None = None) -> list[SegmentRef]:
         """The segments of a kind in all opened origins, in order of seq.

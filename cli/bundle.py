@@ -1,0 +1,114 @@
+"""An answer with the proofs of all its rows in one file, and what such a file proves.
+
+Enters: an answer and an open store, or the file's bytes and public keys. Leaves: a ZIP archive of
+`answer.json` and `proof.json`; or the rows that are proven, after each row of the answer was found
+to be what the log says of it. That the answer leaves nothing out isn't shown by it.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from scalple.cli import render
+from scalple.correlate.record import AUDIT
+from scalple.ingest.errors import InputError, VerificationError
+from scalple.store import proof
+from scalple.store.note import VerifierKey
+from scalple.store.proof import Proven
+from scalple.store.reader import StoreReader
+from scalple.store.rowid import RowId
+
+ROWS_MAX = 20_000
+"""A proof has about two kilobytes a row."""
+PARTS = ("direct", "possible", "refused")
+ANSWER, PROOF = "answer.json", "proof.json"
+
+
+def proof_bytes(made: dict[str, Any]) -> bytes:
+    """A proof as its file holds it."""
+    return (json.dumps(made, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -> bytes:
+    """The archive.
+
+    Raises:
+        InputError: the answer has too many rows.
+    """
+    ids = [RowId.parse(_id(row)) for part in PARTS for row in parts[part]]
+    if len(ids) > ROWS_MAX:
+        raise InputError(
+            f"an answer of {len(ids):,} rows; a bundle holds {ROWS_MAX:,}",
+            hint="narrow it down: --since, --until",
+        )
+    made = proof.make(reader, [one for one in ids if one is not None])
+    document = {"as_of": render.plain(as_of), **parts}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(ANSWER, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+        archive.writestr(PROOF, proof_bytes(made))
+    return out.getvalue()
+
+
+def is_bundle(data: bytes) -> bool:
+    """It is an archive rather than a proof."""
+    return data[:2] == b"PK"
+
+
+def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+    """The rows that a bundle proves; its answer says the same of them.
+
+    Raises:
+        VerificationError: a proof fails, or a row of the answer isn't what the log says.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            answer = json.loads(archive.read(ANSWER))
+            proven = proof.check(archive.read(PROOF), keys)
+        said = [(part, row) for part in PARTS for row in answer[part]]
+        as_of = answer["as_of"] and datetime.fromisoformat(answer["as_of"])
+        known = shown(proven, as_of)
+        for part, row in said:
+            _compare(part, row, known)
+    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+        raise VerificationError(f"not a bundle: {type(error).__name__}: {error}") from error
+    return proven
+
+
+def _compare(part: str, row: dict[str, Any], known: Mapping[str, dict[str, Any]]) -> None:
+    name = _id(row)
+    if name not in known:
+        raise VerificationError(f"{part}: no proof of {name}")
+    differing = [key for key, value in known[name].items() if row.get(key) != value]
+    if differing:
+        raise VerificationError(f"{part}: {name} differs from the log in {', '.join(differing)}")
+
+
+def _id(row: Mapping[str, Any]) -> str:
+    return str(row["log_id"] if "log_id" in row else row["id"])
+
+
+def shown(proven: list[Proven], as_of: datetime | None) -> dict[str, dict[str, Any]]:
+    """id -> the row as questions show it: audit rows with their newest revisions."""
+    rows = {str(one.id): render.plain(one.values) for one in proven}
+    revisions = sorted(
+        (one for one in proven if one.id.kind == "revisions"),
+        key=lambda one: (one.id.origin, one.id.seq),
+    )
+    for one in revisions:
+        if as_of is None or one.committed_at <= as_of:
+            row = rows.get(f"{one.id.origin}#{one.values['audit_seq']}")
+            if row is not None:
+                row.update(_changes(json.loads(one.values["changes"])))
+    return rows
+
+
+def _changes(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changed columns, as JSON shows them: sealed values are hexadecimal in a revision."""
+    found = {name: value for name, value in changes.items() if name in AUDIT.names}
+    for one in found.get("subjects") or ():
+        one["sealed"] = render.plain(bytes.fromhex(one["sealed"])) if one["sealed"] else None
+    return found

@@ -1,0 +1,257 @@
+"""Proofs that rows are in the signed log, and their check with nothing but the public key.
+
+Enters: ids of rows and a store; or the bytes of a proof and verifier keys. Leaves: the proof, or
+the rows that it proves. A proof holds, for each row, its canonical bytes, its salt and the path to
+its segment's root; the manifest that names that root; and a C2SP tlog-proof of the manifest, signed
+checkpoint included (docs/FORMAT.md, "Proof"). It shows that the rows are in the log, not that the
+log holds no others. Beside an audit row stand its revisions and the evidence that it cites.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from scalple.correlate.record import KINDS
+from scalple.ingest.errors import InputError, VerificationError
+from scalple.store import merkle, segments
+from scalple.store.checkpoint import Checkpoint, open_checkpoint
+from scalple.store.decoding import decode_row
+from scalple.store.encoding import encode_rows
+from scalple.store.manifest import Manifest
+from scalple.store.note import VerifierKey
+from scalple.store.reader import SegmentRef, StoreReader
+from scalple.store.rowid import RowId
+from scalple.store.rowtree import row_hashes, salts
+
+VERSION = 1
+_TLOG_PROOF = "c2sp.org/tlog-proof@v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A row that is in the log.
+
+    Attributes:
+        id: as questions show it.
+        values: what was hashed, by column.
+        head: the checkpoint that covers it.
+        committed_at: when it was committed, by the writer's clock.
+    """
+
+    id: RowId
+    values: dict[str, Any]
+    head: Checkpoint
+    committed_at: datetime
+
+
+def make(reader: StoreReader, ids: Iterable[RowId]) -> dict[str, Any]:
+    """A proof of audit rows, with what was revised of them and the evidence they cite.
+
+    Raises:
+        InputError: there is no such row.
+        VerificationError: a segment isn't what its manifest says.
+    """
+    maker = _Maker(reader)
+    asked = list(dict.fromkeys(ids))
+    for one in asked:
+        maker.want(one)
+    rows = maker.rows()
+    cited = [RowId.parse(text) for row in rows for text in row["cites"]]
+    for one in dict.fromkeys(one for one in cited if one is not None):
+        if one not in asked:
+            maker.want(one)
+    rows += maker.rows()
+    return {
+        "v": VERSION,
+        "proves": [str(one) for one in asked],
+        "rows": [{name: row[name] for name in row if name != "cites"} for row in rows],
+        "manifests": maker.manifests(),
+    }
+
+
+class _Maker:
+    """Reads each segment once, for all the rows that are wanted of it."""
+
+    def __init__(self, reader: StoreReader) -> None:
+        self._reader = reader
+        self._segments = {kind: reader.segments(kind) for kind in KINDS}
+        self._wanted: dict[str, tuple[SegmentRef, list[RowId]]] = {}
+        self._named: dict[tuple[str, int], None] = {}
+
+    def want(self, row: RowId) -> None:
+        for ref in self._segments.get(row.kind, ()):
+            if ref.origin == row.origin and ref.first_seq <= row.seq < ref.first_seq + ref.rows:
+                self._wanted.setdefault(str(ref.path), (ref, []))[1].append(row)
+                return
+        raise InputError(f"there is no row {row}", hint="ids are shown as log_id by query and sql")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those wanted since the last call, audit rows followed by their revisions."""
+        wanted, self._wanted = self._wanted, {}
+        found = [row for ref, ids in wanted.values() for row in self._of(ref, ids)]
+        audit = {(row["origin"], row["seq"]) for row in found if row["kind"] == "audit"}
+        if audit:
+            for ref in self._segments["revisions"]:
+                seqs = self._revising(ref, audit)
+                if seqs:
+                    found += self._of(ref, [RowId(ref.origin, "revisions", seq) for seq in seqs])
+        return found
+
+    @staticmethod
+    def _revising(ref: SegmentRef, audit: set[tuple[str, int]]) -> list[int]:
+        table = segments.from_parquet(ref.path.read_bytes()).table
+        pairs = zip(table["seq"].to_pylist(), table["audit_seq"].to_pylist(), strict=True)
+        return [seq for seq, of in pairs if (ref.origin, of) in audit]
+
+    def _of(self, ref: SegmentRef, ids: list[RowId]) -> list[dict[str, Any]]:
+        segment = segments.from_parquet(ref.path.read_bytes())
+        hashes = row_hashes(segment.table, segment.salt_key)
+        if merkle.root(hashes).hex() != ref.record.rows_root:
+            raise VerificationError("rows differ from their root", place=str(ref.path))
+        salt = salts(segment.salt_key, segment.table.num_rows)
+        self._named[ref.origin, ref.n] = None
+        found = []
+        for one in sorted(ids, key=lambda row: row.seq):
+            at = one.seq - ref.first_seq
+            batch = segment.table.slice(at, 1).combine_chunks().to_batches()[0]
+            data = encode_rows(batch, np.zeros((1, 0), np.uint8))[0].as_py()
+            values = decode_row(KINDS[one.kind], data)
+            found.append(
+                {
+                    "id": str(one),
+                    "origin": one.origin,
+                    "kind": one.kind,
+                    "seq": one.seq,
+                    "manifest": ref.n,
+                    "row": _b64(data),
+                    "salt": _b64(salt[at].tobytes()),
+                    "path": [_b64(step) for step in merkle.inclusion_proof(hashes, at)],
+                    "cites": _cited(values),
+                }
+            )
+        return found
+
+    def manifests(self) -> list[dict[str, Any]]:
+        """Each manifest that a row stands under, with its proof."""
+        found = []
+        for origin, n in sorted(self._named):
+            chain = self._reader.chain(origin)
+            path = merkle.inclusion_proof(b"".join(chain.leaf_hashes), n)
+            lines = [_TLOG_PROOF, f"index {n}", *map(_b64, path), "", ""]
+            head = self._reader.signed_head(origin)
+            found.append(
+                {
+                    "origin": origin,
+                    "n": n,
+                    "manifest": chain.manifests[n].to_bytes().decode(),
+                    "tlog_proof": "\n".join(lines) + head,
+                }
+            )
+        return found
+
+
+def _cited(values: Mapping[str, Any]) -> list[str]:
+    """Ids that a row cites; a revision names its own evidence."""
+    return [*(values.get("attribution_evidence") or ()), *(values.get("evidence") or ())]
+
+
+def check(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+    """The rows that a proof proves, in its order.
+
+    Args:
+        data: the proof's bytes.
+        keys: origin -> its public key, known from elsewhere.
+
+    Raises:
+        VerificationError: it proves nothing; says which step fails.
+    """
+    try:
+        proof = json.loads(data)
+        if proof["v"] != VERSION:
+            raise VerificationError(f"proof of version {proof['v']}, {VERSION} is known here")
+        heads = {
+            (one["origin"], one["n"]): _check_manifest(one, keys) for one in proof["manifests"]
+        }
+        found = [_check_row(row, heads) for row in proof["rows"]]
+        proven = {str(one.id) for one in found}
+        if missing := [one for one in proof["proves"] if one not in proven]:
+            raise VerificationError(f"no proof of {missing[0]}")
+    except VerificationError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise VerificationError(f"not a proof: {type(error).__name__}: {error}") from error
+    return found
+
+
+def _check_manifest(
+    one: Mapping[str, Any], keys: Mapping[str, VerifierKey]
+) -> tuple[Manifest, Checkpoint]:
+    origin = one["origin"]
+    if origin not in keys:
+        raise VerificationError(
+            f"no public key of origin {origin!r}", hint="give its key with --public-key FILE"
+        )
+    data = one["manifest"].encode()
+    manifest = Manifest.from_bytes(data)
+    index, path, note = _parse_tlog_proof(one["tlog_proof"])
+    head = open_checkpoint(note, keys[origin])
+    if (manifest.origin, manifest.n) != (origin, one["n"]) or index != manifest.n:
+        raise VerificationError(f"manifest {one['n']} of {origin} is another one")
+    merkle.verify_inclusion(merkle.leaf_hash(data), index, head.size, path, head.root)
+    return manifest, head
+
+
+def _parse_tlog_proof(text: str) -> tuple[int, list[bytes], bytes]:
+    lines, _, note = text.partition("\n\n")
+    first, index, *path = lines.split("\n")
+    if first != _TLOG_PROOF or not index.startswith("index "):
+        raise VerificationError("not a tlog-proof")
+    return int(index.removeprefix("index ")), [_from_b64(one) for one in path], note.encode()
+
+
+def _check_row(
+    row: Mapping[str, Any], heads: Mapping[tuple[str, int], tuple[Manifest, Checkpoint]]
+) -> Proven:
+    found = RowId(row["origin"], row["kind"], row["seq"])
+    if str(found) != row["id"] or (found.origin, row["manifest"]) not in heads:
+        raise VerificationError(f"{row['id']}: stands under no manifest of the proof")
+    manifest, head = heads[found.origin, row["manifest"]]
+    record = next(
+        (
+            one
+            for one in manifest.segments
+            if one.kind == found.kind and one.first_seq <= found.seq < one.first_seq + one.rows
+        ),
+        None,
+    )
+    if record is None:
+        raise VerificationError(f"{found}: its manifest holds no such row")
+    data = _from_b64(row["row"])
+    merkle.verify_inclusion(
+        merkle.leaf_hash(_from_b64(row["salt"]) + data),
+        found.seq - record.first_seq,
+        record.rows,
+        [_from_b64(one) for one in row["path"]],
+        bytes.fromhex(record.rows_root),
+    )
+    values = decode_row(KINDS[found.kind], data)
+    if (values["seq"], values["origin"]) != (found.seq, found.origin):
+        raise VerificationError(f"{found}: the row is {values['origin']} {values['seq']}")
+    return Proven(found, values, head, datetime.fromisoformat(manifest.committed_at))
+
+
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _from_b64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise VerificationError("not base64") from error
