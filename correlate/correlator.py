@@ -257,7 +257,10 @@ class Correlator:
         doubt = known.doubtful | known.unsure_worker | known.leaked | known.overlong | known.unnamed
         sure = known.labelled & known.has_key & (known.matches == 1) & ~doubt
         return Clients(
-            np.where(known.unpooled, -2 - session_of[rows], whose), known.unpooled | sure
+            np.where(known.unpooled, -2 - session_of[rows], whose),
+            np.where(known.unpooled, -1, label),
+            np.where(known.unpooled, 0, runs.opened_us[rows]),
+            known.unpooled | sure,
         )
 
     def _compare(

@@ -6,9 +6,9 @@ record the value that its own client put in force, and whether another client's 
 PgBouncer resets nothing in transaction pooling, so a plain `SET` stays on the backend, and whoever comes
 next is taken for somebody else by whatever reads it: that is a finding, never an attribution.
 
-A value holds for its transaction; beyond that only for the same client on the same backend: the session's
-own if there is no pooler, otherwise the one whose name the pooler replayed. What a rollback or an error
-may have taken back holds no longer. numpy throughout: no loop over statements.
+A value holds for its transaction; beyond that only in the run that it was set in, or to the session's end
+if there is no pooler. A client that comes back to a backend may have said something else meanwhile, on
+another one. What a rollback or an error may have taken back holds no longer. numpy throughout: no loop over statements.
 """
 
 from dataclasses import dataclass, field
@@ -33,6 +33,10 @@ class Clients:
 
     whose: Ints
     """A number per client, the same wherever its name was replayed; negative outside any run."""
+    label: Ints
+    opened_us: Ints
+    """The run: the name replayed for it, and when it was opened; the same throughout a session without
+    a pooler."""
     sure: Bools
     """The name tells clients apart, and nothing makes it doubtful; or there is no pooler."""
 
@@ -59,6 +63,8 @@ class _Act:
     void: bool
     """That, or an error."""
     whose: int
+    label: int
+    opened_us: int
     sure: bool
 
 
@@ -119,6 +125,8 @@ class IdentitySettings:
             value[order],
             local[order],
             clients.whose[order],
+            clients.label[order],
+            clients.opened_us[order],
             clients.sure[order],
             self._rollbacks(batch)[order],
         )
@@ -233,6 +241,8 @@ class _Scan:
     value: Ints
     local: Bools
     whose: Ints
+    label: Ints
+    opened_us: Ints
     sure: Bools
     rollback: Bools
 
@@ -263,6 +273,8 @@ class _Scan:
         act_local = both(self.local, "local", 0).astype(bool)
         act_transaction = both(self.transaction, "transaction", -1)
         act_whose = both(self.whose, "whose", -1)
+        act_label = both(self.label, "label", -1)
+        act_opened = both(self.opened_us, "opened_us", -1)
         act_sure = both(self.sure, "sure", 0).astype(bool)
         act_void = both(np.zeros(n, bool), "void", 0).astype(bool)
         act_record = np.concatenate([self.record, np.full(len(heads), -1)])
@@ -278,6 +290,7 @@ class _Scan:
         taken |= self._rolled_back(index, begin, at, act_transaction)
         void = act_void[at] | taken
         own = self.sure & act_sure[at] & (self.whose == act_whose[at])
+        own &= (self.label == act_label[at]) & (self.opened_us == act_opened[at])
         lasting = ~act_local[at] & ~void & own
         value = np.where((act_value[at] >= 0) & ((same & ~taken) | lasting), act_value[at], _NOBODY)
         stale = (act_value[at] >= 0) & ~act_local[at] & ~void & (self.value == NOTHING)
@@ -294,6 +307,8 @@ class _Scan:
                 bool(taken[tail]),
                 bool(void[tail]),
                 int(act_whose[one]),
+                int(act_label[one]),
+                int(act_opened[one]),
                 bool(act_sure[one]),
             )
         return InForce(np.asarray(value, np.int64), np.asarray(stale, bool))

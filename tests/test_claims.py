@@ -6,6 +6,7 @@ Logs are written as PostgreSQL writes them, line by line; what is expected follo
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from scalple.correlate.rules import Actors, Claims, Pooler, Rules
 from scalple.correlate.sqlcomments import CommentReader, is_prepared
 from scalple.ingest.sqltokens import read_comments
 from tests.attribute_logs import attribute_files
+from tests.stack import Stack, StackOptions
 
 DIRECT = Pooler(kind="none")
 
@@ -337,3 +339,32 @@ def test_settings_hold_as_a_plain_walk_through_the_sessions_says(
     for got, wanted in zip(found, expected, strict=True):
         # Less may be known than was true; never more.
         assert got in (wanted, None)
+
+
+@pytest.mark.stack
+def test_a_client_that_said_something_else_on_another_backend_is_not_taken_at_its_old_word(
+    tmp_path: Path,
+) -> None:
+    with Stack(StackOptions(pool_size=2, users=10, eu_users=2)) as stack:
+        dsn = stack.dsn_pooler(application_name="web")
+        with (
+            psycopg.connect(dsn, autocommit=True) as one,
+            psycopg.connect(dsn, autocommit=True) as other,
+        ):
+            other.execute("SELECT 'is served first, so that the next one is announced'")
+            one.execute("SELECT set_config('app.user', 'jane', false)")
+            one.execute("SELECT 'jane is in force'")
+            with other.transaction():
+                other.execute("SELECT 'holds the first backend'")
+                one.execute("SELECT set_config('app.user', 'joe', false)")
+                one.execute("SELECT 'joe is in force'")
+            one.execute("SELECT 'back on the first backend'")
+    found = {
+        str(row["statement"]): (row["session_id"], row["session_user_id"])
+        for row in attribute_files(stack.csvlog_paths(), [stack.pgbouncer_log]).dicts()
+    }
+    first, second = (found[f"SELECT '{who} is in force'"] for who in ("jane", "joe"))
+    back = found["SELECT 'back on the first backend'"]
+    assert (first[1], second[1]) == ("jane", "joe")
+    assert first[0] == back[0] != second[0]
+    assert back[1] is None
