@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests that run at once.
+JOBS ?= 2
 # Debian releases whose PgBouncers are proven as well, and where they are unpacked.
 LATER ?= trixie forky
 POOLERS ?= /tmp/scalple-poolers
@@ -13,7 +15,7 @@ demo: $(STAMP)  ## reprocess sample_logs into a local store and print the answer
 	@$(BIN)/scalple-ingest demo
 
 test: $(STAMP) servers lint types  ## everything that must hold before a commit lands
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
