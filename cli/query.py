@@ -201,7 +201,7 @@ def _in_words(identifiers: list[tuple[str, str]], options: dict[str, object]) ->
     named = [f"{name} = {value}" for name, value in identifiers]
     words = {"actor": "statements of", "table": "table", "role": "role", "address": "from"}
     named += [f"{word} {options[name]}" for name, word in words.items() if options[name]]
-    return ("reach of a breach: " if options["breach"] else "") + ", ".join(named)
+    return ", ".join(named)
 
 
 @dataclass(frozen=True, slots=True)

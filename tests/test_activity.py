@@ -171,4 +171,4 @@ def test_the_page_of_a_breach_lists_whom_to_notify(recorded_store: Path) -> None
     found = asked(recorded_store, "--breach", "--actor", MULLER, *CONTROLLER)["breach"]["certain"]
     assert found["subjects"]
     assert all(f">{one['value']}</td>" in page for one in found["subjects"])
-    assert "reach of a breach: statements of employee_id_2291" in page
+    assert "Reach of a breach: statements of employee_id_2291" in page
