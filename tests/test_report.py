@@ -4,7 +4,9 @@ Enters: the sample's store. Leaves: nothing. How it looks was looked at in Chrom
 here with the standard library's parser.
 """
 
+import csv
 import datetime as dt
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -147,3 +149,39 @@ def test_the_timeline_leaves_out_no_time_in_between(first: str, last: str, count
     assert len(bars) == count
     assert (bars[0]["direct"], bars[-1]["possible"]) == (1, 1)
     assert sum(bar["direct"] + bar["possible"] for bar in bars) == 2
+
+
+def test_three_thousand_accesses_are_all_on_the_page(tmp_path: Path) -> None:
+    log = io.StringIO()
+    lines = csv.writer(log, lineterminator="\n")
+    begin = dt.datetime(2026, 1, 5, 8)
+    for n in range(3000):
+        said = io.StringIO()
+        text = "SELECT email FROM users WHERE id = 4711"
+        fields = ["SESSION", n + 1, 1, "READ", "SELECT", "TABLE", "public.users", text, "<none>", 1]
+        csv.writer(said, lineterminator="").writerow(fields)
+        when = f"{begin + n * dt.timedelta(minutes=71):%Y-%m-%d %H:%M:%S}.000 UTC"
+        session = ["jane", "shop", 100, "10.0.0.5:4000", "69b2a1c0.64", n + 1, "SELECT", when]
+        rest = [f"3/{n}", 0, "LOG", "00000", f"AUDIT: {said.getvalue()}", *[""] * 8]
+        lines.writerow([when, *session, *rest, "web", "client backend", "", 0])
+    (tmp_path / "postgresql.csv").write_text(log.getvalue())
+    (tmp_path / "schema.sql").write_text("CREATE TABLE users (id bigint PRIMARY KEY, email text);")
+    (tmp_path / "config.toml").write_text(
+        'origin = "db1"\n[pooler]\nkind = "none"\n'
+        '[identifiers]\ncustomer_id = ["public.users.id"]\n'
+        '[personal_data]\n"public.users.email" = "email"\n[actors]\nroles = { jane = "e1" }\n'
+    )
+    store = tmp_path / "store"
+    options: list[str | Path] = [
+        "--config",
+        tmp_path / "config.toml",
+        "--schema",
+        tmp_path / "schema.sql",
+    ]
+    options += ["--postgres-log", tmp_path / "postgresql.csv"]
+    assert scalple("reprocess", "--store", store, *options).code == 0
+    page = Page(asked(store, *SUBJECT))
+    rows = page.rows["Statements that name this person"][1:]
+    assert len(rows) == 3000
+    assert len({row[-1] for row in rows}) == 3000
+    assert page.fetches == []
