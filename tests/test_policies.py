@@ -19,7 +19,7 @@ from scalple.correlate.policyrules import Hours, Person, Policy
 from scalple.correlate.record import AUDIT, EVIDENCE
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
-from tests.commandline import SAMPLE, reprocess_sample, rows, scalple
+from tests.commandline import SAMPLE, manifests, reprocess_sample, rows, scalple
 
 COLUMNS = (*AS_LOGGED, *OF_PEOPLE, *OF_ACCESS)
 PERSONAL = {"public.users.iban": "keep-last-4", "public.users.email": "email"}
@@ -325,7 +325,7 @@ def found(
     return result
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(RULES, ROWS, st.sampled_from([PEOPLE, ()]))
 def test_every_row_has_what_a_naive_reading_of_the_rules_finds(
     policies: list[Policy], many: list[dict[str, Any]], people: tuple[Person, ...]
@@ -437,12 +437,20 @@ def ruled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(store: Path, config: Path, log: Path, *more: str | Path) -> None:
-    arguments = ("--config", config, "--postgres-log", log, *more)
+    arguments = (
+        "--config",
+        config,
+        "--schema",
+        SAMPLE / "schema.sql",
+        "--postgres-log",
+        log,
+        *more,
+    )
     done = scalple("reprocess", "--store", store, *arguments)
     assert done.code == 0, done.err
 
 
-OTHERS = (
+OTHERS: tuple[str | Path, ...] = (
     *("--pgbouncer-log", SAMPLE / "pgbouncer.log"),
     *("--identity-events", SAMPLE / "identity.jsonl"),
 )
@@ -530,11 +538,50 @@ def test_rules_that_changed_are_applied_when_asked_for(
     ruled: Path, at_once: Path, tmp_path: Path
 ) -> None:
     store = tmp_path / "store"
-    assert reprocess_sample(store).code == 0
+    assert reprocess_sample(store, "--schema", SAMPLE / "schema.sql").code == 0
     assert not any("policy" in str(one["findings"]) for one in rows(store, ANSWER))
     read(store, ruled, SAMPLE / "postgresql.csv", "--revise")
     kept = "SELECT source_offset, list_filter(findings, lambda f: f LIKE 'policy%') FROM audit ORDER BY 1"
     assert rows(store, kept) == rows(at_once, kept)
+
+
+def asked(store: Path, *more: str | Path) -> dict[str, Any]:
+    """What the verb says, and that it wrote nothing."""
+    before = manifests(store)
+    said = scalple("policy", "--store", store, "--format", "json", *more)
+    assert said.code == 0, said.err
+    assert manifests(store) == before
+    answer: dict[str, Any] = said.json()
+    return answer
+
+
+def test_what_other_rules_would_find_is_what_they_find_when_they_are_in_force(
+    ruled: Path, at_once: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    assert reprocess_sample(store, "--schema", SAMPLE / "schema.sql").code == 0
+    tried, true = asked(store, "--config", ruled), asked(at_once)
+    assert [one["finding"] for one in true["findings"]] == sorted(
+        {f for one in rows(at_once, ANSWER) for f in one["findings"] or () if f != "rolled-back"}
+    )
+    for part in ("findings", "actors", "days"):
+        assert {one["stored"] for one in tried[part]} == {0}
+        for one in true[part]:
+            assert one["found"] == one["stored"] > 0
+        assert [one | {"stored": 0} for one in true[part]] == tried[part]
+    days = sum(one["found"] for one in true["days"])
+    assert days == sum(one["found"] for one in true["findings"]) > 0
+    assert tried["silent"] == true["silent"] == []
+    assert asked(at_once, "--until", "2020-01-01")["silent"] == [
+        "billing-no-iban",
+        "services-only",
+        "unattributed-users",
+        "writes-need-tickets",
+    ]
+    table = scalple("policy", "--store", at_once)
+    assert table.code == 0
+    assert "policy-unknown:billing-no-iban" in table.out
+    assert scalple("policy", "--store", store).code == 4  # no rules, nothing stored
 
 
 @pytest.mark.parametrize(
@@ -593,7 +640,7 @@ def test_a_rule_for_what_the_schema_does_not_have_is_an_error(
     path.write_text(f'\n[[policy]]\nname = "a"\n{key} = ["{value}"]\n')
     arguments = ("--config", path, "--schema", SAMPLE / "schema.sql")
     done = scalple(
-        "reprocess", "--store", tmp_path / "store", *arguments, "--identity-events", OTHERS[3]
+        "reprocess", "--store", tmp_path / "store", *arguments, "--identity-events", OTHERS[-1]
     )
     assert done.code == (0 if is_known else 4), done.err
     assert is_known or f"config.toml:4: policy a: the schema has no {value}" in done.err
