@@ -30,7 +30,8 @@ def reads(store: Path) -> list[dict[str, Any]]:
         store,
         "SELECT * FROM audit WHERE class = 'READ' AND repeat_of IS NULL AND attribution_grade <> "
         "'pooler' AND success IS DISTINCT FROM false "
-        "QUALIFY row_number() OVER (PARTITION BY session_id, statement_id ORDER BY seq) = 1",
+        "QUALIFY row_number() OVER (PARTITION BY session_id, statement_id, "
+        "substatement_id ORDER BY seq) = 1",
     )
     return [one for one in found if PERSONAL & set(one["columns_accessed"] or ())]
 

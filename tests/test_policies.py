@@ -141,6 +141,10 @@ def at_that_time(hours: Hours, when: dt.datetime) -> bool:
     return inside != hours.outside
 
 
+def spelt_out(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one for name in names for one in (PERSONAL if name == "personal" else (name,)))
+
+
 def touched(policy: Policy, row: dict[str, Any]) -> Iterable[Truth]:
     untold = None if row["class"] in ("READ", "WRITE", None) else False
     if policy.databases:
@@ -166,10 +170,8 @@ def touched(policy: Policy, row: dict[str, Any]) -> Iterable[Truth]:
             )
         )
     if policy.columns or policy.unless_columns:
-        wanted, excused = (
-            [name for one in many for name in (PERSONAL if one == "personal" else (one,))]
-            for many in (policy.columns or ("*.*.*",), policy.unless_columns)
-        )
+        wanted = spelt_out(policy.columns or ("*.*.*",))
+        excused = spelt_out(policy.unless_columns)
         if any(
             any(parts_like(one, column) for one in wanted)
             and not any(parts_like(one, column) for one in excused)
