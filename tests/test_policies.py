@@ -625,6 +625,17 @@ def test_a_rule_that_cannot_be_followed_is_an_error_that_names_its_line(
     assert caught.value.place == f"{path}:{line}"
 
 
+def test_the_rule_book_of_the_document_loads(tmp_path: Path) -> None:
+    text = (SAMPLE.parent / "docs" / "POLICIES.md").read_text()
+    path = tmp_path / "config.toml"
+    for example in text.split("```toml\n")[1:]:
+        path.write_text(example.partition("```")[0])
+        assert load(path).policy
+    _, _, csv = text.partition("```\nactor,")
+    (tmp_path / "people.csv").write_text("actor," + csv.partition("```")[0])
+    assert len(load(path).rules().people) == 3
+
+
 @pytest.mark.parametrize(
     ("key", "value", "is_known"),
     [
