@@ -28,6 +28,7 @@ VERBS = (
     "coverage",
     "policy",
     "minimisation",
+    "entitlements",
     "verify",
     "demo",
 )

@@ -37,7 +37,7 @@ def test_the_document_lists_every_number_of_coverage(tmp_path: Path) -> None:
     assert found["attributed_share"] is None
 
 
-def test_the_document_lists_every_key_of_what_policy_and_minimisation_say(tmp_path: Path) -> None:
+def test_the_document_lists_every_key_of_what_reports_say(tmp_path: Path) -> None:
     config, store = tmp_path / "config.toml", tmp_path / "store"
     sample = DOCS.parent / "sample_logs"
     config.write_text(
@@ -53,6 +53,13 @@ def test_the_document_lists_every_key_of_what_policy_and_minimisation_say(tmp_pa
     found = scalple("minimisation", "--store", store, "--format", "json").json()
     assert keys_of("TEMPLATE") == set(found["templates"][0])
     assert keys_of("READER") == set(found["actors"][0])
+    snapshot = tmp_path / "snapshot.json"
+    text = (DOCS / "POLICIES.md").read_text()
+    snapshot.write_text(text.partition("```json\n")[2].partition("```")[0])
+    said = scalple("entitlements", "--store", store, "--snapshot", snapshot, "--format", "json")
+    assert said.json()["rights"][0]["use"] == "used"
+    assert keys_of("RIGHT") == set(said.json()["rights"][0])
+    assert keys_of("ROLE") == set(said.json()["roles"][0])
 
 
 def test_the_examples_of_identity_events_validate() -> None:
