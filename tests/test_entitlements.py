@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.unusedrights import Grant, Members, Use, rights
-from tests.commandline import SAMPLE, reprocess_sample, rows, scalple
+from tests.commandline import rows, scalple
 
 ROLES = ("anna", "bot", "readers", "writers", "public")
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
@@ -74,14 +74,6 @@ def test_a_grant_is_judged_as_a_naive_reading_of_the_uses_judges_it(
     assert found.last == (NOON if sure or unsure else None)
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample, with its schema."""
-    path = tmp_path_factory.mktemp("entitlements") / "store"
-    assert reprocess_sample(path, "--schema", SAMPLE / "schema.sql").code == 0
-    return path
-
-
 def asked(store: Path, snapshot: dict[str, Any], folder: Path, *more: str) -> dict[str, Any]:
     path = folder / "snapshot.json"
     path.write_text(json.dumps(snapshot))
@@ -91,10 +83,10 @@ def asked(store: Path, snapshot: dict[str, Any], folder: Path, *more: str) -> di
     return answer
 
 
-def test_what_the_sample_used_is_what_its_rows_touched(store: Path, tmp_path: Path) -> None:
+def test_what_the_sample_used_is_what_its_rows_touched(sample_store: Path, tmp_path: Path) -> None:
     # A parallel worker's row may lack the role, which its leader's has.
     known = rows(
-        store,
+        sample_store,
         "SELECT * FROM audit WHERE class IN ('READ', 'WRITE') "
         "AND (repeat_of IS NULL OR db_role IS NOT NULL)",
     )
@@ -108,7 +100,7 @@ def test_what_the_sample_used_is_what_its_rows_touched(store: Path, tmp_path: Pa
         for what in privileges
     ]
     snapshot = {"grants": grants, "roles": [{"name": one, "login": True} for one in logins]}
-    answer = asked(store, snapshot, tmp_path)
+    answer = asked(sample_store, snapshot, tmp_path)
     assert len(answer["rights"]) == len(grants)
     for one in answer["rights"]:
         touching = [
@@ -139,7 +131,7 @@ def test_what_the_sample_used_is_what_its_rows_touched(store: Path, tmp_path: Pa
 
 
 def test_owners_and_superusers_need_no_grant_and_members_use_those_of_their_groups(
-    store: Path, tmp_path: Path
+    sample_store: Path, tmp_path: Path
 ) -> None:
     snapshot = {
         "taken_at": "2026-03-01T00:00:00Z",
@@ -152,23 +144,25 @@ def test_owners_and_superusers_need_no_grant_and_members_use_those_of_their_grou
             for role in ("boss", "owner", "readers", "others")
         ],
     }
-    answer = asked(store, snapshot, tmp_path)
+    answer = asked(sample_store, snapshot, tmp_path)
     by_role = {one["role"]: one for one in answer["rights"]}
     assert set(by_role) == {"readers", "others"}
     assert by_role["readers"]["use"] == "used"
     assert by_role["readers"]["logins"] == ["app_user"]
     assert by_role["others"]["use"] == "never"
     # Another database's statements use none of these; of a time without any, nothing is judged.
-    elsewhere = asked(store, snapshot | {"database": "elsewhere"}, tmp_path)
+    elsewhere = asked(sample_store, snapshot | {"database": "elsewhere"}, tmp_path)
     assert {one["use"] for one in elsewhere["rights"]} <= {"not-judged", "perhaps", "never"}
-    before = asked(store, snapshot, tmp_path, "--until", "2020-01-01")
+    before = asked(sample_store, snapshot, tmp_path, "--until", "2020-01-01")
     assert {one["use"] for one in before["rights"]} == {"not-judged"}
-    table = scalple("entitlements", "--store", store, "--snapshot", tmp_path / "snapshot.json")
+    table = scalple(
+        "entitlements", "--store", sample_store, "--snapshot", tmp_path / "snapshot.json"
+    )
     assert "1 of 2 rights were used" in table.out
     csv = scalple(
         "entitlements",
         "--store",
-        store,
+        sample_store,
         "--snapshot",
         tmp_path / "snapshot.json",
         "--format",
@@ -191,11 +185,11 @@ def test_owners_and_superusers_need_no_grant_and_members_use_those_of_their_grou
     ],
 )
 def test_a_file_that_is_no_snapshot_is_refused(
-    store: Path, tmp_path: Path, text: str, what: str
+    sample_store: Path, tmp_path: Path, text: str, what: str
 ) -> None:
     path = tmp_path / "snapshot.json"
     path.write_text(text)
-    said = scalple("entitlements", "--store", store, "--snapshot", path)
+    said = scalple("entitlements", "--store", sample_store, "--snapshot", path)
     assert said.code == 3
     assert what in said.err
     assert str(path) in said.err

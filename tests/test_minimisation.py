@@ -16,18 +16,10 @@ PERSONAL = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample, with its schema: without it no `*` can be spelt out."""
-    path = tmp_path_factory.mktemp("minimisation") / "store"
-    assert reprocess_sample(path, "--schema", SAMPLE / "schema.sql").code == 0
-    return path
-
-
-@pytest.fixture(scope="module")
-def reads(store: Path) -> list[dict[str, Any]]:
+def reads(sample_store: Path) -> list[dict[str, Any]]:
     """The sample's reads of personal columns, one row of each statement."""
     found = rows(
-        store,
+        sample_store,
         "SELECT * FROM audit WHERE class = 'READ' AND repeat_of IS NULL AND attribution_grade <> "
         "'pooler' AND success IS DISTINCT FROM false "
         "QUALIFY row_number() OVER (PARTITION BY session_id, statement_id, "
@@ -46,7 +38,7 @@ def by_star(one: dict[str, Any], text: str) -> list[str]:
 
 
 def test_it_lists_the_templates_that_somebody_finds_who_reads_the_statements(
-    store: Path, reads: list[dict[str, Any]]
+    sample_store: Path, reads: list[dict[str, Any]]
 ) -> None:
     texts: dict[str, str] = {}
     for one in reads:
@@ -63,7 +55,7 @@ def test_it_lists_the_templates_that_somebody_finds_who_reads_the_statements(
             returned[mark, actor, role, tuple(starred)] += one["rows_returned"] or 0
         for column in PERSONAL & set(one["columns_accessed"]):
             how[actor, role, column]["star" if column in starred else "name"] += 1
-    said = scalple("minimisation", "--store", store, "--format", "json")
+    said = scalple("minimisation", "--store", sample_store, "--format", "json")
     assert said.code == 0, said.err
     answer = said.json()
 
@@ -78,15 +70,17 @@ def test_it_lists_the_templates_that_somebody_finds_who_reads_the_statements(
         for one in answer["actors"]
     } == {which: (count["name"], count["star"]) for which, count in how.items()}
     assert answer["unknown"] > 0
-    table = scalple("minimisation", "--store", store).out
+    table = scalple("minimisation", "--store", sample_store).out
     assert "could perhaps have been left out" in table
     assert f"Of {answer['unknown']} further reads it isn't known" in table
-    csv = scalple("minimisation", "--store", store, "--format", "csv").out
+    csv = scalple("minimisation", "--store", sample_store, "--format", "csv").out
     assert len(csv.splitlines()) >= len(answer["templates"]) + 1
 
 
-def test_a_period_without_statements_has_nothing(store: Path) -> None:
-    said = scalple("minimisation", "--store", store, "--until", "2020-01-01", "--format", "json")
+def test_a_period_without_statements_has_nothing(sample_store: Path) -> None:
+    said = scalple(
+        "minimisation", "--store", sample_store, "--until", "2020-01-01", "--format", "json"
+    )
     answer = said.json()
     assert (answer["templates"], answer["actors"], answer["unknown"]) == ([], [], 0)
 
