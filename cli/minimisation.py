@@ -4,9 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from scalple.cli import render
 from scalple.cli.answer import TEXT_SHOWN, write_coverage
-from scalple.cli.declarations import recorded
+from scalple.cli.declarations import recorded, recorded_policies
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -20,6 +23,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.correlate.tenures import Tenures
 from scalple.ingest.errors import ConfigError
 from scalple.store import query as questions
 from scalple.store.minimisation import minimisation as ask
@@ -68,9 +72,12 @@ def minimisation(
     if form == "csv":
         render.write_rows(found["templates"], form, sys.stdout)
         return
+    tenures = Tenures(
+        tuple(one for o in reader.origins for one in recorded_policies(reader, o).people)
+    )
     answer: dict[str, Any] = {
-        "templates": render.items(found["templates"]),
-        "actors": render.items(found["actors"]),
+        "templates": _with_groups(found["templates"], tenures),
+        "actors": _with_groups(found["actors"], tenures),
         "unknown": found["unknown"],
         "coverage": render.plain(questions.coverage(con, chosen)),
     }
@@ -80,10 +87,27 @@ def minimisation(
         _write(answer)
 
 
+def _with_groups(found: pa.Table, tenures: Tenures) -> list[dict[str, Any]]:
+    """Rows with the groups that the list of people gives the actor at the time of the last statement."""
+    last = tenures.epochs(np.asarray(found.column("last").cast(pa.int64()).to_numpy(), np.int64))
+    groups = [
+        None if actor is None else tenures.at(actor, epoch).groups
+        for actor, epoch in zip(found.column("actor").to_pylist(), last.tolist(), strict=True)
+    ]
+    return [
+        one | {"groups": None if many is None else list(many)}
+        for one, many in zip(render.items(found), groups, strict=True)
+    ]
+
+
 def _personal(reader: StoreReader) -> tuple[str, ...]:
     rules = [recorded(reader, origin) for origin in reader.origins]
     identifiers = {c for one in rules for columns in one.identifiers.values() for c in columns}
     return tuple(sorted(identifiers.union(*(one.personal_data for one in rules))))
+
+
+def _who(one: dict[str, Any]) -> str:
+    return "\n".join([one["actor"] or "-", *(f"({group})" for group in one["groups"] or ())])
 
 
 def _write(answer: dict[str, Any]) -> None:
@@ -92,7 +116,7 @@ def _write(answer: dict[str, Any]) -> None:
         {
             "statements": one["statements"],
             "rows": one["rows_returned"],
-            "actor": one["actor"] or "-",
+            "actor": _who(one),
             "role": one["db_role"],
             "columns": "\n".join(one["columns"]),
             "one of them": " ".join((one["query"] or "").split())[:TEXT_SHOWN],
@@ -104,7 +128,7 @@ def _write(answer: dict[str, Any]) -> None:
     render.write_table(templates, _TEMPLATE, sys.stdout, title=title, empty="none", folding=folding)
     actors = [
         {
-            "actor": one["actor"] or "-",
+            "actor": _who(one),
             "role": one["db_role"],
             "column": one["column"],
             "by name": one["by_name"],

@@ -498,6 +498,40 @@ def test_the_sample_has_the_findings_that_its_rows_show(at_once: Path) -> None:
     }
 
 
+def test_a_ticket_and_groups_that_an_event_gives_hold_for_the_statements_that_cite_it(
+    ruled: Path, tmp_path: Path
+) -> None:
+    """Every other connection of one actor has a ticket; another actor's events tell his groups."""
+    events = tmp_path / "identity.jsonl"
+    lines = (SAMPLE / "identity.jsonl").read_text().splitlines()
+    said = [json.loads(line) for line in lines]
+    with_ticket = {
+        one["connection"]
+        for one in [one for one in said if one.get("actor") == "employee_id_1044"][::2]
+    }
+    for one in said:
+        if one.get("connection") in with_ticket:
+            one["ticket"] = "CHG-1"
+        if one.get("actor") == "employee_id_4502":
+            one["groups"] = ["support"]
+    events.write_text("".join(json.dumps(one) + "\n" for one in said))
+    store = tmp_path / "store"
+    read(store, ruled, SAMPLE / "postgresql.csv", *OTHERS[:-1], events)
+    known = rows(
+        store,
+        "SELECT session_user_id AS actor, class, coalesce(findings, []) AS findings, "
+        "list_contains(columns_accessed, 'public.users.iban') AS iban, (SELECT bool_or(detail LIKE "
+        "'%CHG-1%') FROM evidence WHERE id IN a.attribution_evidence) AS ticket FROM audit a",
+    )
+    wrote = [one for one in known if one["actor"] == "employee_id_1044" and one["class"] == "WRITE"]
+    assert 0 < sum(one["ticket"] is True for one in wrote) < len(wrote)
+    for one in wrote:
+        assert ("policy:writes-need-tickets" in one["findings"]) == (one["ticket"] is not True)
+    supporters = [one for one in known if one["actor"] == "employee_id_4502" and one["iban"]]
+    assert supporters
+    assert not any("billing-no-iban" in str(one["findings"]) for one in supporters)
+
+
 def test_a_log_read_in_pieces_has_the_same_findings(
     ruled: Path, at_once: Path, tmp_path: Path
 ) -> None:
@@ -578,6 +612,10 @@ def test_what_other_rules_would_find_is_what_they_find_when_they_are_in_force(
         "unattributed-users",
         "writes-need-tickets",
     ]
+    readers = scalple("minimisation", "--store", at_once, "--format", "json").json()["actors"]
+    groups = {one["actor"]: one["groups"] for one in readers}
+    assert (groups["employee_id_2291"], groups["employee_id_1044"]) == (["billing"], None)
+    assert groups["employee_id_0877"] == []  # not here any more
     table = scalple("policy", "--store", at_once)
     assert table.code == 0
     assert "policy-unknown:billing-no-iban" in table.out
