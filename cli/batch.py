@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 from scalple.cli.reading import Records
 from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.correlator import Attributed, Correlator
-from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_in, where_true
+from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_true
 from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import outcomes
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, REVISIONS, TEXTS, UNPARSED
+from scalple.correlate.repeats import filled_in
 from scalple.correlate.rollbacks import TakenBack
 from scalple.correlate.sharing import shared
 from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Reject
 
-_PREVIOUS = pa.array([pgaudit.PREVIOUSLY_LOGGED], TEXT)
 _TELLING_STATES = ("42501", "42883")
 """Errors whose message names objects only; others may quote what the client wrote."""
 
@@ -88,6 +88,7 @@ class BatchBuilder:
             self.numbers.next_seq["evidence"],
             self.numbers.next_seq["audit"],
             records.refused,
+            records.enriched,
         )
         return {
             "evidence": self.numbers.give(
@@ -117,7 +118,8 @@ class BatchBuilder:
 
     def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
         log, rows, payload = attributed.log, records.rows, records.payload
-        enriched = self._filled_in(records, attributed.repeats)
+        statements, begin = payload.column("statement"), self.numbers.next_seq["audit"]
+        enriched = filled_in(records.enriched, statements, attributed.repeats, begin)
         said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
         address, port = _endpoint(said.column("connection_from"))
         success, sqlstate = outcomes(log, attributed.session, rows, payload)
@@ -162,16 +164,6 @@ class BatchBuilder:
             "source_file": constant(file, len(rows)),
         }
         return self.numbers.give("audit", pa.table(columns), AUDIT)
-
-    def _filled_in(self, records: Records, repeats: Ints) -> pa.Table:
-        """What was read from the texts; `<previously logged>` stands for an earlier record's."""
-        enriched = records.enriched
-        untold = where_in(records.payload.column("statement"), _PREVIOUS)
-        at = repeats - self.numbers.next_seq["audit"]
-        here = untold & (at >= 0) & (repeats >= 0)
-        if not here.any():
-            return enriched
-        return enriched.take(pa.array(np.where(here, at, np.arange(len(repeats)))))
 
     def _log_ids(self, seqs: Ints) -> pa.Array:
         """Numbers of audit rows as their log_ids; NULL for none."""

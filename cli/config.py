@@ -8,10 +8,12 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
+from scalple.cli import policysection
+from scalple.cli.policysection import PolicySection
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate.masking import RULES as MASKING_RULES
@@ -57,6 +59,8 @@ class ActorsSection(Section):
     roles: dict[str, str] = Field(default={})
     identities: dict[str, str] = Field(default={})
     emails: dict[str, str] = Field(default={})
+    file: str | None = None
+    """CSV of people: groups, kinds, and from when to when they were here."""
 
 
 class ClaimsSection(Section):
@@ -96,18 +100,29 @@ class Config(Section):
     actors: ActorsSection = ActorsSection()
     claims: ClaimsSection = ClaimsSection()
     clocks: ClocksSection = ClocksSection()
+    policy: tuple[PolicySection, ...] = ()
     sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
 
     def rules(self) -> Rules:
-        """The declarations that shape rows, as the layers below know them."""
+        """The declarations that shape rows, as the layers below know them.
+
+        Raises:
+            ConfigError: the list of people can't be read.
+        """
+        file, people = (
+            policysection.people(Path(self.actors.file)) if self.actors.file else ((), ())
+        )
+        emails = {one.actor: one.email for one in file if one.email}
         return Rules(
             identifiers=self.identifiers,
             personal_data=self.personal_data,
-            actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
+            actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
             clocks=Clocks(self.clocks.skew_ms),
+            policies=tuple(one.policy() for one in self.policy),
+            people=people,
         )
 
 
@@ -131,6 +146,7 @@ def load(path: Path) -> Config:
     except ValidationError as error:
         raise _fault(path, text, error) from error
     _check_columns(path, text, config)
+    policysection.check(config.policy, path, text, bool(config.actors.file))
     return _absolute(config, path.resolve().parent)
 
 
@@ -149,8 +165,12 @@ def _fault(path: Path, text: str, error: ValidationError) -> ConfigError:
 def _known_keys(sections: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     for name in sections:
-        inner = model.model_fields[name].annotation if name in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        if name.isdigit():
+            continue  # the place in an array of tables
+        found = model.model_fields[name].annotation if name in model.model_fields else None
+        kinds = [one for one in (found, *get_args(found)) if isinstance(one, type)]
+        inner = next((one for one in kinds if issubclass(one, BaseModel)), None)
+        if inner is None:
             return []
         model = inner
     return [field.alias or name for name, field in model.model_fields.items()]
@@ -158,6 +178,8 @@ def _known_keys(sections: list[str]) -> list[str]:
 
 def _place(path: Path, text: str, keys: list[str]) -> str:
     """`file:line` of a key: its own line, or the line of the nearest section above it."""
+    if keys[0] == "policy" and len(keys) > 1:
+        return f"{path}:{policysection.line(text, int(keys[1]), keys[2:])}"
     section: list[str] = []
     best = 1
     for number, line in enumerate(text.splitlines(), start=1):
@@ -209,6 +231,7 @@ def _absolute(config: Config, base: Path) -> Config:
         update={
             "store": whole(config.store),
             "sources": config.sources.model_copy(update=sources),
+            "actors": config.actors.model_copy(update={"file": whole(config.actors.file)}),
             "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),

@@ -4,15 +4,18 @@ Configuration enters, bytes leave, and back, so that questions need the store an
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
 
 RULES = "rules"
+POLICIES = "policies"
+"""Policies and people; missing where there were none."""
 SCHEMA = "schema"
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
@@ -22,12 +25,20 @@ ACCESS = "access"
 
 def to_objects(rules: Rules, schema_sql: str | None, access: str = "on") -> dict[str, bytes]:
     """What a commit records."""
-    objects = {RULES: json.dumps(asdict(rules), sort_keys=True, ensure_ascii=False).encode()}
+    said = asdict(rules)
+    of_policies = {name: said.pop(name) for name in ("policies", "people")}
+    objects = {RULES: _json(said)}
+    if any(of_policies.values()):
+        objects[POLICIES] = _json(of_policies)
     if schema_sql is not None:
         objects[SCHEMA] = schema_sql.encode()
     if access == "off":
         objects[ACCESS] = access.encode()
     return objects
+
+
+def _json(said: dict[str, Any]) -> bytes:
+    return json.dumps(said, sort_keys=True, ensure_ascii=False).encode()
 
 
 def rules_from_bytes(data: bytes) -> Rules:
@@ -75,6 +86,27 @@ def _is_unlogged(reader: StoreReader, origin: str) -> bool:
             told = manifest.objects.get(ACCESS)
             return told is not None and reader.objects(told) == b"off"
     return False
+
+
+def recorded_policies(reader: StoreReader, origin: str) -> Rules:
+    """The newest rules of an origin, with the policies and people that were in force with them.
+
+    Raises:
+        VerificationError: an object holds no such thing.
+    """
+    rules = recorded(reader, origin)
+    newest = next((m for m in reversed(reader.chain(origin).manifests) if RULES in m.objects), None)
+    if newest is None or POLICIES not in newest.objects:
+        return rules
+    try:
+        said = json.loads(reader.objects(newest.objects[POLICIES]))
+        return replace(
+            rules,
+            policies=tuple(Policy.from_plain(one) for one in said["policies"]),
+            people=tuple(Person.from_plain(one) for one in said["people"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VerificationError(f"the recorded policies can't be read: {error}") from error
 
 
 def check_subject_key(reader: StoreReader, secret: bytes) -> None:

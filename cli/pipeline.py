@@ -29,6 +29,7 @@ from scalple.cli.warmup import WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
+from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
 from scalple.ingest import stderrlog
@@ -181,7 +182,7 @@ class Pipeline:
             self.outcome.warnings += missing_evidence(evidence, plan.rules)
             correlator = Correlator(plan.origin, plan.rules, evidence)
             builder = BatchBuilder(self._numbers, correlator)
-            warmup = WarmUp(correlator, self._stored, self._seq_of)
+            warmup = WarmUp(correlator, self._stored, self._seq_of, self._touched)
             revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
                 if revise and log.file.end and self._views is not None:
@@ -252,6 +253,26 @@ class Pipeline:
             {"origin": self._plan.origin, "name": name, "offset": offset},
         ).fetchall()
         return int(found[0][0]) if len(found) == 1 else None
+
+    def _touched(self, name: str, offsets: pa.Array) -> pa.Table | None:
+        """What the rows touched that were read there, as far as it can be told; for policies."""
+        if self._views is None or not self._plan.rules.policies or not len(offsets):
+            return None
+        columns = ", ".join(OF_ACCESS)
+        # Of two files of one name it can't be told whose row it is.
+        stored = self._views.sql(
+            f"SELECT source_offset, {columns} FROM audit WHERE origin = $origin "
+            "AND source_file = $name AND source_offset BETWEEN $first AND $last "
+            "QUALIFY count(*) OVER (PARTITION BY source_offset) = 1",
+            params={
+                "origin": self._plan.origin,
+                "name": name,
+                "first": pc.min(offsets).as_py(),
+                "last": pc.max(offsets).as_py(),
+            },
+        ).to_arrow_table()
+        known = stored.column("source_offset").combine_chunks()
+        return stored.select(OF_ACCESS).take(pc.index_in(offsets, known))
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}

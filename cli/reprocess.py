@@ -15,10 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations
+from scalple.cli import declarations, policysection
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
+from scalple.correlate.catalog import read_schema
 from scalple.correlate.record import EVIDENCE
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, StoreError
@@ -91,6 +92,14 @@ def reprocess(
         pa.set_cpu_count(workers)
     options = ReadOptions(timezone, log_line_prefix)
     todo = plan(config, name, postgres_log, pgbouncer_log, identity_events, options, schema)
+    if config.policy and todo.schema_sql is not None and config_path is not None:
+        declared = {
+            *config.personal_data,
+            *(c for many in config.identifiers.values() for c in many),
+        }
+        policysection.check_names(
+            config.policy, config_path, read_schema(todo.schema_sql), declared
+        )
     report(run(replace(todo, revise=revise), directory, config), directory)
 
 

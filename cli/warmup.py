@@ -33,6 +33,8 @@ class WarmUp:
         correlator: whose open sessions are to be as they were.
         stored: evidence of earlier runs (columns of EVIDENCE): the numbers that sessions have.
         seq_of: number of the audit row that was read from that file name and offset, if it is known.
+        touched: what the rows touched that were read from that file name and those offsets, as the
+            store has it, for policies; None where it isn't needed.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class WarmUp:
         correlator: Correlator,
         stored: pa.Table,
         seq_of: Callable[[str, int], int | None] = lambda _name, _offset: None,
+        touched: Callable[[str, pa.Array], pa.Table | None] = lambda _name, _offsets: None,
     ) -> None:
         self._correlator = correlator
         self._seq_of = seq_of
+        self._touched = touched
         self._pending: list[Opened] = []
         of_sessions = stored.filter(pc.equal(stored.column("source"), "postgresql"))
         self._numbers: dict[tuple[str, int], int] = {
@@ -73,7 +77,7 @@ class WarmUp:
         for one, begin in reversed(parts):
             for block in self._blocks(one, begin):
                 seq_of = functools.partial(self._seq_of, one.file.path.name)
-                for _ in self._feed(block.table.combine_chunks(), seq_of):
+                for _ in self._feed(one.file.path.name, block.table.combine_chunks(), seq_of):
                     pass  # what comes out is in the store
 
     def again(
@@ -83,7 +87,7 @@ class WarmUp:
         pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
         self._pending.clear()
         for block in self._blocks(opened, 0):
-            yield from self._feed(block.table.combine_chunks(), seq_of)
+            yield from self._feed(opened.file.path.name, block.table.combine_chunks(), seq_of)
 
     def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
         """The records of [begin, file.end), from the first that begins there."""
@@ -99,7 +103,7 @@ class WarmUp:
         return (piece.block for piece in window.pieces(opened.parse))
 
     def _feed(
-        self, log: pa.Table, seq_of: Callable[[int], int | None]
+        self, name: str, log: pa.Table, seq_of: Callable[[int], int | None]
     ) -> Iterator[tuple[pa.Array, pa.Table]]:
         """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump."""
         cuts, numbers = self._cuts(log)
@@ -112,7 +116,12 @@ class WarmUp:
             rows = marked[np.asarray(ok)]
             offsets = piece.column("source_offset").take(pa.array(rows)).combine_chunks()
             done = self._correlator.attribute(
-                piece, rows, payload.combine_chunks(), number, self._first_seq(seq_of, offsets)
+                piece,
+                rows,
+                payload.combine_chunks(),
+                number,
+                self._first_seq(seq_of, offsets),
+                touched=self._touched(name, offsets),
             )
             yield offsets, done.columns
 

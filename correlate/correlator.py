@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from scalple.correlate import attribution as rules_of
-from scalple.correlate.answers import Answers
+from scalple.correlate.answers import ROLLED_BACK, Answers
 from scalple.correlate.attribution import Known, attribute
 from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed, Claims
@@ -33,8 +33,9 @@ from scalple.correlate.logbatch import (
     where_true,
 )
 from scalple.correlate.outcome import is_error, refused_statements
+from scalple.correlate.policies import OF_ACCESS, Policies, with_policies
 from scalple.correlate.processes import ENDED, Processes
-from scalple.correlate.repeats import Repeats
+from scalple.correlate.repeats import Repeats, filled_in
 from scalple.correlate.rollbacks import Rollbacks, TakenBack
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Records, RunCutter, Runs
@@ -93,6 +94,7 @@ class Correlator:
         self._repeats = Repeats()
         self._rollbacks = Rollbacks()
         self._endings = Endings()
+        self._policies = Policies(rules, evidence.events)
         self._linked = Linked(evidence, self._served)
         self._gatherer = Gatherer(rules, evidence, self._labels, self._served, self._sessions)
         self._answers = Answers(
@@ -107,6 +109,7 @@ class Correlator:
         next_evidence_seq: int,
         next_audit_seq: int = UNNUMBERED,
         denied: Ints = NOTHING,
+        touched: pa.Table | None = None,
     ) -> Attributed:
         """Attribute one batch.
 
@@ -118,6 +121,8 @@ class Correlator:
             next_audit_seq: number of the batch's first pgAudit record in the store; without it
                 nothing is said to repeat the batch's records.
             denied: positions in `log` of the records that report a refused statement.
+            touched: the columns OF_ACCESS, one row per pgAudit record, for policies; without them what
+                was touched isn't known.
         """
         batch = LogBatch(log, audit_rows, payload)
         # A forged line's id says nothing about what is missing.
@@ -213,8 +218,17 @@ class Correlator:
             batch.spread(rolled_back.astype(np.int64), 0)[every.audit_rows] > 0,
         )
         columns, of_refused = _split(answers, every.audit_rows, audit_rows, denied, log.num_rows)
-        self._rollbacks.remember(columns.column("findings").combine_chunks(), next_audit_seq)
         repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
+        if self._policies.in_force:
+            statements = payload.column("statement")
+            read = (
+                None if touched is None else filled_in(touched, statements, repeats, next_audit_seq)
+            )
+            columns = with_policies(self._policies, _as_logged(batch, read), columns, ROLLED_BACK)
+            of_refused = with_policies(
+                self._policies, _of_records(log, denied), of_refused, ROLLED_BACK, people_only=True
+            )
+        self._rollbacks.remember(columns.column("findings").combine_chunks(), next_audit_seq)
         self._repeats.forget(session_of, ended)
         self._sessions.forget(session_of, ended)
         return Attributed(
@@ -277,6 +291,23 @@ class Correlator:
         of_session = np.array(self._claimants.codes_of(actors))[position]
         named = np.where(client >= 0, of_client[client], of_session)
         known.claim_agrees = (claimed.who >= 0) & (named == claimed.who)
+
+
+def _of_records(log: pa.Table, rows: Ints) -> pa.Table:
+    """What the log says of these records, under the names of the store's columns."""
+    said = log.select(["log_time", "database_name", "user_name"]).take(pa.array(rows))
+    return said.rename_columns(["log_time", "database", "db_role"])
+
+
+def _as_logged(batch: LogBatch, touched: pa.Table | None) -> pa.Table:
+    """What policies look at of the pgAudit records."""
+    rows = _of_records(batch.log, batch.audit_rows)
+    rows = rows.append_column("class", batch.payload.column("class"))
+    rows = rows.append_column("rows_returned", batch.payload.column("rows"))
+    if touched is not None:
+        for name in OF_ACCESS:
+            rows = rows.append_column(name, touched.column(name))
+    return rows
 
 
 def _split(

@@ -52,6 +52,7 @@ class Evidence:
     """
 
     def __init__(self, events: pa.Table, rules: Rules) -> None:
+        self.events = events
         con = duckdb.connect(":memory:", config={"threads": 2})
         con.execute("SET TimeZone = 'UTC'")
         con.register("events", events)

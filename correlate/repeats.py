@@ -13,14 +13,23 @@ import re
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
-from scalple.correlate.logbatch import Bools, Ints, LogBatch, codes_of, dictionary_encoded
+from scalple.correlate.logbatch import (
+    Bools,
+    Ints,
+    LogBatch,
+    codes_of,
+    dictionary_encoded,
+    where_in,
+)
 from scalple.ingest.pgaudit import PREVIOUSLY_LOGGED
 from scalple.ingest.sqltokens import read_tokens
 
 NONE = -1
 _MAY_BE_SEVERAL = re.compile(r";\s*[^\s;]")
 _READ_CHARS_MAX = 1 << 18
+_PREVIOUS = pa.array([PREVIOUSLY_LOGGED], pa.string())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,25 @@ class Repeats:
         """Sessions that are over."""
         for code in np.unique(session_of[ended]).tolist():
             self._last.pop(code, None)
+
+
+def filled_in(
+    enriched: pa.Table, statements: pa.ChunkedArray, repeats: Ints, first_seq: int
+) -> pa.Table:
+    """What was read from the texts; `<previously logged>` stands for an earlier record's.
+
+    Args:
+        enriched: one row per pgAudit record.
+        statements: their texts, as logged.
+        repeats: per record the number of the one that it repeats.
+        first_seq: number of the first record.
+    """
+    untold = where_in(statements, _PREVIOUS)
+    at = repeats - first_seq
+    here = untold & (at >= 0) & (repeats >= 0)
+    if not here.any():
+        return enriched
+    return enriched.take(pa.array(np.where(here, at, np.arange(len(repeats)))))
 
 
 def _places(texts: list[str | None], known: list[tuple[int, _Last]]) -> dict[str | None, int]:

@@ -6,6 +6,8 @@ The command line builds these from the configuration; nothing here reads a file.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from scalple.correlate.policyrules import Person, Policy
+
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
@@ -75,3 +77,6 @@ class Rules:
     pooler: Pooler = field(default_factory=Pooler)
     claims: Claims = field(default_factory=Claims)
     clocks: Clocks = field(default_factory=Clocks)
+    policies: tuple[Policy, ...] = ()
+    people: tuple[Person, ...] = ()
+    """Periods in which actors were here; of others nothing is known."""

@@ -7,6 +7,7 @@ end it. Several lines may give one actor several periods.
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +43,8 @@ class ActorFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, list[Listed]] = {}
+        self.tells_groups = False
+        """There is a column for groups."""
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 self._read(csv.DictReader(file, strict=True))
@@ -57,12 +60,18 @@ class ActorFile:
                 f"actor, and of {', '.join(sorted(_COLUMNS - {'actor'}))} what is there",
                 place=f"{self.path}:1",
             )
+        self.tells_groups = "groups" in columns
         for row in rows:
             place = f"{self.path}:{rows.line_num}"
             if None in row or None in row.values():
                 raise ConfigError("more or fewer fields than columns", place=place)
             one = _listed({name: text.strip() for name, text in row.items()}, place)
             self._lines.setdefault(one.actor, []).append(one)
+
+    def lines(self) -> Iterator[Listed]:
+        """Everything it says, actor by actor."""
+        for lines in self._lines.values():
+            yield from lines
 
     def find(self, actor: str, now: datetime) -> Listed | None:
         """The actor's line that is valid now."""

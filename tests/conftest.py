@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
-from tests.commandline import SAMPLE, scalple
+from tests.commandline import SAMPLE, reprocess_sample, scalple
 from tests.stack import Stack, StackOptions, missing_programs
 from tests.workload import Truth, WorkloadOptions, run_workload
 
@@ -48,6 +48,15 @@ def stack() -> Iterator[Stack]:
     """A running stack with the default options, shared by the session: leave it as you found it."""
     with Stack() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sample_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of the sample, read with its schema and without policies: only to be read."""
+    store = tmp_path_factory.mktemp("sample") / "store"
+    said = reprocess_sample(store, "--schema", SAMPLE / "schema.sql")
+    assert said.code == 0, said.err
+    return store
 
 
 @pytest.fixture(scope="session")

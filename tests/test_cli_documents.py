@@ -37,6 +37,31 @@ def test_the_document_lists_every_number_of_coverage(tmp_path: Path) -> None:
     assert found["attributed_share"] is None
 
 
+def test_the_document_lists_every_key_of_what_reports_say(tmp_path: Path) -> None:
+    config, store = tmp_path / "config.toml", tmp_path / "store"
+    sample = DOCS.parent / "sample_logs"
+    config.write_text(
+        (sample / "config.toml").read_text().replace(' = ["', f' = ["{sample}/', 3)
+        + '[[policy]]\nname = "all"\ntables = ["*.*"]\n'
+    )
+    sources = ("--config", config, "--schema", sample / "schema.sql")
+    assert scalple("reprocess", "--store", store, *sources).code == 0
+    found = scalple("policy", "--store", store, "--format", "json").json()
+    assert keys_of("FOUND") == {
+        key for part in ("findings", "actors", "days") for key in found[part][0]
+    }
+    found = scalple("minimisation", "--store", store, "--format", "json").json()
+    assert keys_of("TEMPLATE") == set(found["templates"][0])
+    assert keys_of("READER") == set(found["actors"][0])
+    snapshot = tmp_path / "snapshot.json"
+    text = (DOCS / "POLICIES.md").read_text()
+    snapshot.write_text(text.partition("```json\n")[2].partition("```")[0])
+    said = scalple("entitlements", "--store", store, "--snapshot", snapshot, "--format", "json")
+    assert said.json()["rights"][0]["use"] == "used"
+    assert keys_of("RIGHT") == set(said.json()["rights"][0])
+    assert keys_of("ROLE") == set(said.json()["roles"][0])
+
+
 def test_the_examples_of_identity_events_validate() -> None:
     text = (DOCS / "IDENTITY_EVENTS.md").read_text()
     lines = [line for line in text.splitlines() if line.startswith('{"v":1,')]
@@ -70,9 +95,11 @@ def said_in(section: Section, path: str = "") -> set[tuple[str, str]]:
     said = set()
     for name in section.model_fields_set:
         value = getattr(section, name)
-        if isinstance(value, Section):
-            said |= said_in(value, f"{path}.{name}".lstrip("."))
-        else:
+        inner = value if isinstance(value, tuple) else (value,)
+        sections = [one for one in inner if isinstance(one, Section)]
+        for one in sections:
+            said |= said_in(one, f"{path}.{name}".lstrip("."))
+        if not sections:
             said.add((path, name))
     return said
 
@@ -83,6 +110,8 @@ def test_the_document_lists_every_key_of_the_configuration() -> None:
         # The operator names what is in these: each is a section of its own.
         tables = {key for key in own.values() if f"\n## `[{key}]`\n" in text}
         title = f"`[{path}]`" if path else "Above all sections"
+        if f"\n## `[[{path}]]`\n" in text:  # there may be several
+            title = f"`[[{path}]]`"
         assert keys_of(title, "CONFIGURATION.md") | tables == set(own.values()), title
 
 

@@ -1,0 +1,73 @@
+"""Which personal columns came back that no statement asked for by name.
+
+Enters: a connection with the store's views, the columns declared as personal, a period. Leaves: Arrow
+tables: templates that read personal columns through `*` alone, and per actor and column how it was read.
+Whether the application used what came back, no log says: such columns could perhaps have been left out.
+"""
+
+from importlib import resources
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from scalple.store.question import Period
+
+_TEMPLATES = """
+SELECT query_fingerprint, actor, db_role, by_star AS columns, count(*) AS statements,
+       sum(rows_returned)::BIGINT AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
+       min(log_time) AS first, max(log_time) AS last, min(query) AS query
+FROM minimised WHERE len(by_star) > 0
+GROUP BY query_fingerprint, actor, db_role, by_star
+ORDER BY statements DESC, query_fingerprint, actor, db_role, columns
+"""
+_ACTORS = """
+SELECT actor, db_role, name AS "column",
+       count(*) FILTER (NOT list_contains(by_star, name)) AS by_name,
+       count(*) FILTER (list_contains(by_star, name)) AS by_star,
+       sum(rows_returned)::BIGINT AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
+       min(log_time) AS first, max(log_time) AS last
+FROM (SELECT *, unnest(columns) AS name FROM minimised)
+GROUP BY actor, db_role, name
+ORDER BY actor NULLS LAST, db_role, name
+"""
+_UNKNOWN = """
+SELECT count(*) FROM audit
+WHERE class = 'READ' AND repeat_of IS NULL AND columns_basis NOT IN ('parsed', 'star-expanded')
+  AND (affected_tables IS NULL OR list_has_any(affected_tables, $tables)) AND {period}
+"""
+
+
+def minimisation(
+    con: duckdb.DuckDBPyConnection, personal: tuple[str, ...], period: Period
+) -> dict[str, Any]:
+    """`templates` and `actors` as tables, and how many rows may belong there and can't be told.
+
+    Args:
+        con: the store's views.
+        personal: columns (`schema.table.column`) that are personal.
+        period: of the statements.
+    """
+    where, values = _period(period)
+    text = resources.files("scalple.store").joinpath("minimisation.sql").read_text("utf-8")
+    columns = values | {"personal": list(personal)}
+    con.execute(f"CREATE OR REPLACE TEMP TABLE minimised AS {text.format(period=where)}", columns)
+    tables = values | {"tables": sorted({one.rpartition(".")[0] for one in personal})}
+    unknown = con.execute(_UNKNOWN.format(period=where), tables).fetchall()[0][0]
+    found: dict[str, pa.Table] = {
+        "templates": con.sql(_TEMPLATES).to_arrow_table(),
+        "actors": con.sql(_ACTORS).to_arrow_table(),
+    }
+    return found | {"unknown": unknown}
+
+
+def _period(period: Period) -> tuple[str, dict[str, Any]]:
+    """A condition on log_time, and its values."""
+    where, values = ["true"], {}
+    if period.since is not None:
+        where.append("log_time >= $since")
+        values["since"] = period.since
+    if period.until is not None:
+        where.append("log_time < $until")
+        values["until"] = period.until
+    return " AND ".join(where), values
