@@ -37,6 +37,7 @@ def rules_from_bytes(data: bytes) -> Rules:
         return Rules(
             identifiers={name: tuple(columns) for name, columns in value["identifiers"].items()},
             personal_data=dict(value["personal_data"]),
+            harmless=tuple(value.get("harmless", ())),
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
             claims=_claims(value),

@@ -20,6 +20,7 @@ from scalple.correlate.catalog import relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
+from scalple.correlate.settingmasks import personal_settings
 from scalple.correlate.sharing import shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
@@ -70,8 +71,10 @@ class Enricher:
         naming = Naming(self._sealer)
         treatment = Treatment(self._sealer, naming)
         lists = parameters.split(_plain(batch["parameters"]))
-        values = ParameterMasks(treatment, lists, row_form, forms)
-        literals = LiteralMasks(treatment, lexed, forms)
+        settings = personal_settings(lexed, forms, self._forms.is_personal_setting)
+        bound_to = [(np.flatnonzero(np.isin(row_text, t)), n) for t, n in settings.parameters]
+        values = ParameterMasks(treatment, lists, row_form, forms, bound_to)
+        literals = LiteralMasks(treatment, lexed, forms, settings)
         literals.hide_in_comments(values.replaced, row_text)
         in_literals = expand(literals.subjects, row_text)
         found = naming.lists([in_literals, values.subjects], batch.num_rows)

@@ -4,24 +4,27 @@ In: skeletons, `Rules`, the catalog. Out: `Form`: tables, columns, shape, and fo
 bind parameter that needs it a `Target`: how to mask it, whom it names. Sees no values.
 """
 
-import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scalple.correlate import masking, sqltext, statements, templates
-from scalple.correlate.catalog import Catalog, read_schema
+from scalple.correlate import (
+    credentials,
+    keeping,
+    masking,
+    personalnames,
+    sqltext,
+    statements,
+    surroundings,
+    templates,
+)
+from scalple.correlate.catalog import Catalog, read_schema, relation_name
 from scalple.correlate.queries import Binding
 from scalple.correlate.rules import Rules
+from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
 
 _REMEMBERED = 8192  # forms
-
-# A literal after such a name is a secret whether the statement can be parsed or not.
-_SECRET_BEFORE = re.compile(
-    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)(?!_encryption)[\w."]{0,64}+
-        \s*+(?:=>?|:=|\bto\b|\()?\s*+[\x01\x02]""",
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Target:
 
 
 REDACT = Target("redact")
+STATEMENT = Target("statement")
+"""Given to a function that runs it: its literals are hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class Form:
     redacts_parameters: bool = False
     """The statement couldn't be read: any parameter may be personal."""
     comments: tuple[int, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    """Calls of set_config."""
 
 
 class FormReader:
@@ -68,15 +75,14 @@ class FormReader:
                 self._names.setdefault(column, []).append(name)
         self._personal = dict(rules.personal_data)
         for column, rule in self._personal.items():
-            if rule not in masking.RULES:
-                raise ConfigError(
-                    f"unknown masking rule {rule!r}",
-                    place=column,
-                    hint="one of " + ", ".join(masking.RULES),
-                )
+            if fault := masking.fault(rule):
+                raise ConfigError(fault, place=column, hint=masking.RULES_HINT)
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
         self._identifiers = frozenset(self._names)
+        self._variables = frozenset(rules.claims.variables)
+        columns = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
+        self._telling = {*rules.identifiers, *(c for c in columns if "_" in c)}
         self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
@@ -115,8 +121,12 @@ class FormReader:
         by_slot, parameters = self._targets(read)
         if not (self._personal.keys() | self._identifiers).isdisjoint(read.carried):
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
-        for slot in _secret_slots(skeleton):
-            by_slot[slot] = REDACT
+        for slot, is_statement in read.handed:
+            of = parameters if slot.is_parameter else by_slot
+            if not (slot.number in of and of[slot.number].rule):
+                of[slot.number] = STATEMENT if is_statement else REDACT
+        for number in self._given_away(skeleton, read.tables):
+            by_slot[number] = REDACT
         accessed = [c for c in read.columns if c in self._personal]
         bound = [b.column for b in read.bindings if b.column in self._personal]
         return Form(
@@ -130,6 +140,7 @@ class FormReader:
             _grouped(parameters),
             False,
             comments,
+            tuple(surroundings.set_configs(skeleton)),
         )
 
     def _targets(self, read: statements.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
@@ -142,6 +153,27 @@ class FormReader:
             if target.rule or target.subjects:
                 found[is_parameter][number] = target
         return found
+
+    def _given_away(self, skeleton: str, tables: Iterable[str]) -> list[int]:
+        """Literals that the words around them give away."""
+        found = [*credentials.slots(skeleton), *surroundings.payloads(skeleton)]
+        for name, numbers in surroundings.settings(skeleton):
+            found += numbers if self.is_personal_setting(name) else []
+        holders = {c.rpartition(".")[0] for c in (*self._personal, *self._names)}
+        if parent := relation_name(surroundings.partitioned(skeleton)):
+            tables = [*tables, self.table(parent)]
+        return found + ([] if holders.isdisjoint(tables) else surroundings.bounds(skeleton))
+
+    def is_personal_setting(self, name: str) -> bool:
+        """A setting with a dot in its name that holds a person's data, and not who is at work."""
+        if "." not in name or name in self._variables:
+            return False
+        last = name.rpartition(".")[2]
+        return (
+            last in self._telling
+            or credentials.is_secret_name(last)
+            or personalnames.kind_of(name) is not None
+        )
 
     @staticmethod
     def _redact_loose(
@@ -165,9 +197,10 @@ class FormReader:
         columns = [b.column for b in bindings]
         personal = [self._personal[c] for c in columns if c in self._personal]
         named = [self._names[c][0] for c in columns if c in self._names]
-        secret = any(masking.SECRET_NAME.search(c.rpartition(".")[2]) for c in columns)
+        secret = any(credentials.is_secret_name(c.rpartition(".")[2]) for c in columns)
         rule = personal[0] if personal else "id" if named else "redact" if secret else None
-        if rule == "keep-last-4" and not any(b.is_value for b in bindings):
+        keeps = rule == "keep-last-4" or (rule or "").startswith(keeping.PREFIX)
+        if keeps and not any(b.is_value for b in bindings):
             rule = "redact"  # the end of a pattern isn't the end of the value
         subjects: dict[str, str] = {}
         for binding in bindings:
@@ -194,10 +227,3 @@ def _grouped(targets: dict[int, Target]) -> dict[Target, list[int]]:
     for slot, target in targets.items():
         grouped.setdefault(target, []).append(slot)
     return grouped
-
-
-def _secret_slots(skeleton: str) -> list[int]:
-    if not masking.SECRET_NAME.search(skeleton):
-        return []
-    ends = {match.end() - 1 for match in _SECRET_BEFORE.finditer(skeleton)}
-    return [i for i, m in enumerate(templates.MARKERS.finditer(skeleton)) if m.start() in ends]

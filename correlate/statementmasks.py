@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking
-from scalple.correlate.forms import REDACT, Form
+from scalple.correlate.forms import REDACT, STATEMENT, Form
+from scalple.correlate.settingmasks import PersonalSettings
 from scalple.correlate.templates import Lexed
 from scalple.correlate.values import Pairs, Replaced, Treatment, by_target, in_order
 
@@ -26,7 +27,13 @@ _LEAST_SUSPICIOUS = 5  # a@b.c
 class LiteralMasks:
     """Literals and comments of a batch's distinct texts."""
 
-    def __init__(self, treatment: Treatment, lexed: Lexed, forms: Sequence[Form]) -> None:
+    def __init__(
+        self,
+        treatment: Treatment,
+        lexed: Lexed,
+        forms: Sequence[Form],
+        settings: PersonalSettings,
+    ) -> None:
         named: list[tuple[Ints, Pairs]] = []
         self._lexed = lexed
         self._replaced = Replaced()
@@ -46,10 +53,21 @@ class LiteralMasks:
                 masks = treatment.masked(values, target)
                 codes = coded.indices
                 self._replaced.add(where, owners, _take(values, codes), masks.take(codes))
-                shown = pc.if_else(pc.equal(masks, ""), coded.dictionary, _quoted(masks))
+                same = pc.equal(masks, "" if target is not STATEMENT else _texts(values))
+                shown = pc.if_else(same, coded.dictionary, _quoted(masks))
                 self._texts.append(shown.take(codes))
         self.subjects = in_order(named)
+        self._redact_settings(settings)
         self._mask_loose()
+
+    def _redact_settings(self, settings: PersonalSettings) -> None:
+        for where, owners in settings.literals:
+            free = ~self._replaced.within(len(self._lexed.segments))[where]
+            where, owners = where[free], owners[free]
+            values = _texts(_unquoted(self._lexed.segments.take(pa.array(where))))
+            masks = pa.array([masking.REDACTED] * len(where), pa.string())
+            self._replaced.add(where, owners, values, masks)
+            self._texts.append(_quoted(masks))
 
     def _find_comments(self, forms: Sequence[Form]) -> tuple[Ints, Ints]:
         slots = [(i, np.array(form.comments)) for i, form in enumerate(forms) if form.comments]
@@ -159,8 +177,14 @@ class ParameterMasks:
     """Bind values of a batch's rows."""
 
     def __init__(
-        self, treatment: Treatment, lists: pa.Array, row_form: Ints, forms: Sequence[Form]
+        self,
+        treatment: Treatment,
+        lists: pa.Array,
+        row_form: Ints,
+        forms: Sequence[Form],
+        settings: list[tuple[Ints, int]],
     ) -> None:
+        """`settings`: rows, and the number of the parameter that is a personal setting's value."""
         named: list[tuple[Ints, Pairs]] = []
         self.replaced = Replaced()
         self._lists = lists
@@ -180,6 +204,7 @@ class ParameterMasks:
             if target.rule:
                 self._add(where, owners, coded, values, treatment.masked(values, target))
         self.subjects = in_order(named)
+        self._redact_settings(treatment, settings)
         self._redact_unread(treatment, row_form, forms)
         self._mask_loose()
 
@@ -197,6 +222,14 @@ class ParameterMasks:
     ) -> None:
         codes = coded.indices
         self.replaced.add(where, owners, _take(values, codes), masks.take(codes))
+
+    def _redact_settings(self, treatment: Treatment, settings: list[tuple[Ints, int]]) -> None:
+        for rows, number in settings:
+            where, owners = self._elements([(rows, [number])])
+            free = ~self.replaced.within(len(self._values))[where]
+            coded = self._values.take(pa.array(where[free])).dictionary_encode()
+            values = coded.dictionary.to_pylist()
+            self._add(where[free], owners[free], coded, values, treatment.masked(values, REDACT))
 
     def _redact_unread(self, treatment: Treatment, row_form: Ints, forms: Sequence[Form]) -> None:
         """Of a statement that wasn't read or wasn't logged, any parameter may be personal."""

@@ -48,9 +48,18 @@ def test_scrub(text: str, scrubbed: str) -> None:
     assert masking.scrub(text) == scrubbed
 
 
-def test_telephone_numbers_in_comments_only() -> None:
+def test_telephone_numbers_in_comments_and_alone() -> None:
     assert masking.scrub("-- +49 170 1234567", is_comment=True) == "-- ****4567"
-    assert masking.scrub("+49 170 1234567") == "+49 170 1234567"
+    assert masking.scrub("+49 170 1234567") == "****4567"
+    for text in (
+        "a +49 170 1234567",
+        "+02:00",
+        "+1234567",
+        "49170123456",
+        "+1.5e+10",
+        "+1-2+34567890",
+    ):
+        assert masking.scrub(text) == text
 
 
 @pytest.mark.parametrize(
