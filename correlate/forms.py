@@ -63,6 +63,11 @@ class Form:
     comments: tuple[int, ...] = ()
     settings: tuple[Setting, ...] = ()
     """Calls of set_config."""
+    suspected: tuple[str, ...] = ()
+    """Undeclared columns whose names say that they are personal."""
+    watched_literals: dict[int, str] = field(default_factory=dict)
+    """Undeclared columns by their literals: what these hold may give them away."""
+    watched_parameters: dict[int, str] = field(default_factory=dict)
 
 
 class FormReader:
@@ -79,10 +84,11 @@ class FormReader:
                 raise ConfigError(fault, place=column, hint=masking.RULES_HINT)
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
+        self._harmless = frozenset(rules.harmless)
         self._identifiers = frozenset(self._names)
         self._variables = frozenset(rules.claims.variables)
-        columns = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
-        self._telling = {*rules.identifiers, *(c for c in columns if "_" in c)}
+        bare = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
+        self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
         self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
@@ -119,7 +125,8 @@ class FormReader:
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
-        if not (self._personal.keys() | self._identifiers).isdisjoint(read.carried):
+        watched = self._watched(read, by_slot, parameters)
+        if any(c in self._identifiers or self._rule(c) for c in read.carried):
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
         for slot, is_statement in read.handed:
             of = parameters if slot.is_parameter else by_slot
@@ -127,20 +134,22 @@ class FormReader:
                 of[slot.number] = STATEMENT if is_statement else REDACT
         for number in self._given_away(skeleton, read.tables):
             by_slot[number] = REDACT
-        accessed = [c for c in read.columns if c in self._personal]
-        bound = [b.column for b in read.bindings if b.column in self._personal]
+        touched = dict.fromkeys([*read.columns, *(b.column for b in read.bindings)])
+        masked = tuple(c for c in touched if self._rule(c))
         return Form(
             mark,
             read.tables,
             read.columns,
             read.basis,
             read.shape,
-            tuple(dict.fromkeys([*accessed, *bound])),
+            masked,
             _grouped(by_slot),
             _grouped(parameters),
             False,
             comments,
             tuple(surroundings.set_configs(skeleton)),
+            tuple(c for c in masked if c not in self._personal),
+            *watched,
         )
 
     def _targets(self, read: statements.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
@@ -153,6 +162,38 @@ class FormReader:
             if target.rule or target.subjects:
                 found[is_parameter][number] = target
         return found
+
+    def _rule(self, column: str) -> str | None:
+        """The rule of a column that is declared personal, or personal by its name."""
+        if rule := self._personal.get(column):
+            return rule
+        if column in self._identifiers or not self._is_undeclared(column):
+            return None
+        kind = personalnames.kind_of(column)
+        return personalnames.RULES[kind] if kind else None
+
+    def _is_undeclared(self, column: str) -> bool:
+        """A table's column of which nothing is said; those of views are their tables'."""
+        return not (
+            column in self._harmless
+            or column.rpartition(".")[0] in self._catalog.views
+            or personalnames.is_system(column)
+        )
+
+    def _watched(
+        self,
+        read: statements.Statement,
+        by_slot: dict[int, Target],
+        parameters: dict[int, Target],
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Columns by the slots that are theirs and aren't masked."""
+        watched: tuple[dict[int, str], dict[int, str]] = ({}, {})
+        for binding in read.bindings:
+            slot, column = binding.slot, binding.column
+            is_free = slot.number not in (parameters if slot.is_parameter else by_slot)
+            if is_free and self._is_undeclared(column):
+                watched[slot.is_parameter].setdefault(slot.number, column)
+        return watched
 
     def _given_away(self, skeleton: str, tables: Iterable[str]) -> list[int]:
         """Literals that the words around them give away."""
@@ -195,10 +236,12 @@ class FormReader:
 
     def _target(self, bindings: list[Binding]) -> Target:
         columns = [b.column for b in bindings]
-        personal = [self._personal[c] for c in columns if c in self._personal]
+        declared = [self._personal[c] for c in columns if c in self._personal]
+        personal = declared or [rule for c in columns if (rule := self._rule(c))]
         named = [self._names[c][0] for c in columns if c in self._names]
         secret = any(credentials.is_secret_name(c.rpartition(".")[2]) for c in columns)
-        rule = personal[0] if personal else "id" if named else "redact" if secret else None
+        rule = declared[0] if declared else "id" if named else "redact" if secret else None
+        rule = rule or (personal[0] if personal else None)
         keeps = rule == "keep-last-4" or (rule or "").startswith(keeping.PREFIX)
         if keeps and not any(b.is_value for b in bindings):
             rule = "redact"  # the end of a pattern isn't the end of the value

@@ -160,10 +160,30 @@ def _hide_iban(match: re.Match[str]) -> str:
 
 def is_iban(text: str) -> bool:
     packed = text.replace(" ", "").upper()
-    if not 15 <= len(packed) <= 34:
+    if not (15 <= len(packed) <= 34 and packed.isascii() and packed.isalnum()):
+        return False
+    if not (packed[:2].isalpha() and packed[2:4].isdigit()):
         return False
     digits = "".join(str(int(c, 36)) for c in packed[4:] + packed[:4])
     return int(digits) % 97 == 1
+
+
+def is_email(text: str) -> bool:
+    return _EMAIL.fullmatch(text) is not None
+
+
+def is_phone(text: str) -> bool:
+    """In its international form; others can't be told from other numbers."""
+    return _ONLY_PHONE.fullmatch(text) is not None
+
+
+def holds_personal(text: str) -> bool:
+    """Somewhere in the text is an e-mail address, an IBAN or a card number."""
+    return (
+        _EMAIL.search(text) is not None
+        or any(_hide_iban(m) != m[0] for m in _IBAN.finditer(text))
+        or any(is_card(m[0]) for m in _CARD.finditer(text))
+    )
 
 
 def is_card(text: str) -> bool:

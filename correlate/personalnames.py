@@ -20,12 +20,17 @@ RULES = {
 }
 """Kind -> the masking rule that suits it."""
 
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 # Without blanks, hyphens and underscores: e_mail and e-mail are `email`.
 _CATALOGUE = {
     "email": "email mail emailaddress emailaddr mailaddress courriel correo",
     "iban": "iban bankaccount kontonummer bankverbindung",
     "card": "cardnumber cardno creditcard creditcardnumber ccnumber ccnum kreditkarte debitcard",
-    "phone": "phone telephone mobile mobilephone cellphone cell phonenumber msisdn tel telefon handy"
+    "phone": "phone telephone mobile mobilephone cellphone phonenumber msisdn tel telefon handy"
     " telefono telefone mobil fax rufnummer telefonnummer",
     "birth-date": "birthdate birthday dateofbirth dob bornon geburtsdatum geburtstag datenaissance"
     " birth fechanacimiento",
@@ -44,25 +49,25 @@ _KINDS = {name: kind for kind, names in _CATALOGUE.items() for name in names.spl
 _LONGEST = 4  # words
 
 # Behind the word that counts, these leave the value what it is.
-_QUALIFIERS = frozenset(
+_QUALIFIERS = _listed(
     "no nr num number nummer value text raw norm normalized normalised lower lc clean plain primary"
     " secondary main private work office home business alt alternate alternative old new previous"
-    " current".split()
+    " current"
 )
 # Before it, these make something else of it.
-_FLAGS = frozenset(
+_FLAGS = _listed(
     "is has had can should allow allows use uses enable enabled send sends no not num count total max"
-    " min accepts wants verify".split()
+    " min accepts wants verify"
 )
-_OTHER_ADDRESSES = frozenset(
+_OTHER_ADDRESSES = _listed(
     "ip ipv4 ipv6 mac memory mem server host listen bind contract wallet web site url network net"
     " base device remote client local src dst source target btc eth bitcoin blockchain bus i2c http"
-    " smtp node peer".split()
+    " smtp node peer"
 )
-_PEOPLE = frozenset(
+_PEOPLE = _listed(
     "user users customer customers person persons people patient patients employee employees member"
     " members contact contacts student students guest guests subscriber subscribers applicant"
-    " applicants kunde kunden mitarbeiter personen patienten mitglied mitglieder".split()
+    " applicants kunde kunden mitarbeiter personen patienten mitglied mitglieder"
 )
 _NAMES_OF_PEOPLE = frozenset({"name", "displayname"})
 _SYSTEM = ("pg_catalog.", "information_schema.", "pg_toast.")
@@ -71,10 +76,15 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
 
+def is_system(column: str) -> bool:
+    """A column (`schema.table.column`) of the server's own catalog."""
+    return column.startswith(_SYSTEM)
+
+
 @lru_cache(maxsize=8192)
 def kind_of(name: str) -> str | None:
     """The kind of personal data that a name promises; None for what promises none."""
-    if name.startswith(_SYSTEM):
+    if is_system(name):
         return None
     relation, _, column = name.rpartition(".")
     words = _words(column)

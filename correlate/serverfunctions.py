@@ -7,8 +7,7 @@ function of that name, which does with its arguments what is known. Functions th
 
 # pg_proc of PostgreSQL 15 without operators', types' and indexes' support functions; newer ones;
 # contrib modules.
-_NAMES = frozenset(
-    """
+_LISTED = """
     dblink_connect dblink_connect_u dblink_disconnect dblink_get_connections dblink_error_message
     dblink_is_busy dblink_get_result dblink_fetch dblink_close abbrev abs acldefault aclexplode acos acosd acosh age akeys amvalidate any_value area
     array_agg array_append array_cat array_dims array_fill array_length array_lower array_ndims
@@ -94,17 +93,16 @@ _NAMES = frozenset(
     websearch_to_tsquery width width_bucket word_similarity xml xml_is_well_formed
     xml_is_well_formed_content xml_is_well_formed_document xmlagg xmlcomment xmlexists xmltext
     xmlvalidate xpath xpath_exists
-    """.split()
-)
+    """
+_NAMES = frozenset(_LISTED.split())
 _HANDING_ON = frozenset({"pg_notify", "pg_logical_emit_message"})
 
-RUN_SQL = frozenset(
-    """
+_RUNNERS = """
     dblink dblink_exec dblink_open dblink_send_query query_to_xml query_to_xmlschema
     query_to_xml_and_xmlschema ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4
     schedule schedule_in_database
-    """.split()
-)
+    """
+RUN_SQL = frozenset(_RUNNERS.split())
 """An argument of theirs is a statement; others are names, or say where to connect to."""
 
 

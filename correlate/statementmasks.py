@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scalple.correlate import masking
+from scalple.correlate import masking, undeclared
 from scalple.correlate.forms import REDACT, STATEMENT, Form
 from scalple.correlate.settingmasks import PersonalSettings
 from scalple.correlate.templates import Lexed
@@ -36,6 +36,9 @@ class LiteralMasks:
     ) -> None:
         named: list[tuple[Ints, Pairs]] = []
         self._lexed = lexed
+        self._forms = forms
+        self.seen: list[undeclared.Seen] = []
+        """Undeclared columns in which a detector recognised values; the owners are texts."""
         self._replaced = Replaced()
         self._texts: list[pa.Array] = []  # what stands in the statement, in step with _replaced
         self._comments, self._comment_owners = self._find_comments(forms)
@@ -101,6 +104,18 @@ class LiteralMasks:
             values = coded.cast(pa.string())
             self._replaced.add(where[suspicious], owners[suspicious], values, texts)
             self._texts.append(texts)
+            self._see(where[suspicious], owners[suspicious], coded)
+
+    def _see(self, where: Ints, owners: Ints, coded: pa.Array) -> None:
+        """Note the undeclared columns that have something recognised in them."""
+        self.seen = undeclared.find(
+            [masking.unquote(segment) for segment in coded.dictionary.to_pylist()],
+            coded.indices.to_numpy(),
+            (where - self._lexed.starts[owners] - 1) // 2,
+            self._lexed.form[owners],
+            owners,
+            [form.watched_literals for form in self._forms],
+        )
 
     def _mask_equal(self, where: Ints, owners: Ints, segments: pa.Array) -> NDArray[np.bool_]:
         """Masks what equals a masked literal of the same text; returns what remains."""
@@ -126,12 +141,13 @@ class LiteralMasks:
         if not len(self._comments):
             return
         hidden = self._hidden(bound, row_text)
-        comments = self._lexed.segments.take(pa.array(self._comments)).to_pylist()
+        segments = self._lexed.segments.take(pa.array(self._comments))
+        suspicious = _suspicious(segments, masking.SUSPICIOUS_COMMENT).tolist()
         changed, texts = [], []
         for i, (comment, owner) in enumerate(
-            zip(comments, self._comment_owners.tolist(), strict=True)
+            zip(segments.to_pylist(), self._comment_owners.tolist(), strict=True)
         ):
-            text = masking.scrub(comment, is_comment=True)
+            text = masking.scrub(comment, is_comment=True) if suspicious[i] else comment
             for value, mask in hidden.get(owner, ()):
                 text = text.replace(value, mask)
             if text != comment:
@@ -187,6 +203,8 @@ class ParameterMasks:
         """`settings`: rows, and the number of the parameter that is a personal setting's value."""
         named: list[tuple[Ints, Pairs]] = []
         self.replaced = Replaced()
+        self.seen: list[undeclared.Seen] = []
+        """The same; the owners are rows."""
         self._lists = lists
         self._values = lists.flatten()
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
@@ -206,7 +224,7 @@ class ParameterMasks:
         self.subjects = in_order(named)
         self._redact_settings(treatment, settings)
         self._redact_unread(treatment, row_form, forms)
-        self._mask_loose()
+        self._mask_loose(row_form, forms)
 
     def _elements(self, places: list[tuple[Ints, list[int]]]) -> tuple[Ints, Ints]:
         where, owners = [], []
@@ -242,7 +260,7 @@ class ParameterMasks:
             values = coded.dictionary.to_pylist()
             self._add(where, owners, coded, values, treatment.masked(values, REDACT))
 
-    def _mask_loose(self) -> None:
+    def _mask_loose(self, row_form: Ints, forms: Sequence[Form]) -> None:
         lengths = pc.binary_length(self._values).to_numpy(zero_copy_only=False)
         where = np.flatnonzero((lengths >= _SHORTEST) & ~self.replaced.within(len(lengths)))
         owners = np.searchsorted(self._ends, where, side="right")
@@ -257,6 +275,15 @@ class ParameterMasks:
         self._add(
             where[rest], owners[rest], coded, found, _texts([masking.scrub(v) for v in found])
         )
+        if len(coded):
+            self.seen = undeclared.find(
+                found,
+                coded.indices.to_numpy(),
+                where[rest] - self._starts[owners[rest]] + 1,
+                row_form[owners[rest]],
+                owners[rest],
+                [form.watched_parameters for form in forms],
+            )
 
     def lists(self) -> pa.Array:
         values = self.replaced.apply(self._values, self.replaced.masks)
