@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
+from scalple.correlate.schematext import without_values
+from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
@@ -16,13 +18,15 @@ RULES = "rules"
 SCHEMA = "schema"
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
+SIGHTINGS = "sightings"
+"""Undeclared columns that seem to hold personal data, as one commit's rows show them."""
 
 
 def to_objects(rules: Rules, schema_sql: str | None) -> dict[str, bytes]:
     """What a commit records."""
     objects = {RULES: json.dumps(asdict(rules), sort_keys=True, ensure_ascii=False).encode()}
     if schema_sql is not None:
-        objects[SCHEMA] = schema_sql.encode()
+        objects[SCHEMA] = without_values(schema_sql).encode()
     return objects
 
 
@@ -59,6 +63,22 @@ def recorded(reader: StoreReader, origin: str) -> Rules:
         if RULES in manifest.objects:
             return rules_from_bytes(reader.objects(manifest.objects[RULES]))
     return Rules()
+
+
+def sightings(reader: StoreReader, origin: str) -> Sightings:
+    """All sightings of an origin.
+
+    Raises:
+        VerificationError: an object holds something else.
+    """
+    found = Sightings()
+    for manifest in reader.chain(origin).manifests:
+        if SIGHTINGS in manifest.objects:
+            try:
+                found.add(Sightings.from_bytes(reader.objects(manifest.objects[SIGHTINGS])))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise VerificationError(f"recorded sightings can't be read: {error}") from error
+    return found
 
 
 def check_subject_key(reader: StoreReader, secret: bytes) -> None:

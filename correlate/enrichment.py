@@ -24,7 +24,7 @@ from scalple.correlate.settingmasks import personal_settings
 from scalple.correlate.sharing import shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
-from scalple.correlate.undeclared import BY_NAME, FieldsOfRows, Seen, Sightings
+from scalple.correlate.undeclared import BY_NAME, NUMBER, FieldsOfRows, Seen, Sightings
 from scalple.correlate.values import Naming, Treatment, expand
 
 COLUMNS = (
@@ -60,7 +60,7 @@ class Enricher:
     def __init__(self, rules: Rules, schema_sql: str | None, subject_key: bytes) -> None:
         self._forms = FormReader(rules, schema_sql)
         self._sealer = Sealer(subject_key)
-        self._sightings = Sightings.none()
+        self._sightings = Sightings()
 
     def enrich(self, batch: pa.Table) -> pa.Table:
         """Same number of rows, same order."""
@@ -92,7 +92,8 @@ class Enricher:
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
 
     def _note(self, seen: Seen, rows: Ints, fields: FieldsOfRows) -> None:
-        fields.add(seen.column, rows)
+        if seen.kind != NUMBER:
+            fields.add(seen.column, rows)
         self._sightings.note(seen.column, seen.kind, len(rows))
 
     def _note_names(self, row_form: Ints, forms: list[Form]) -> None:
@@ -104,7 +105,7 @@ class Enricher:
 
     def take_sightings(self) -> Sightings:
         """Undeclared columns that the batches since the last call have shown."""
-        taken, self._sightings = self._sightings, Sightings.none()
+        taken, self._sightings = self._sightings, Sightings()
         return taken
 
     def without_strange_names(self, masked: str) -> str:

@@ -103,8 +103,11 @@ def fault(rule: str) -> str | None:
 
 def statement(text: str) -> str:
     """A text that may be a statement, without any of its literals; another one scrubbed."""
-    if not _STATEMENT.match(text):
-        return scrub(text)
+    return hide_literals(text) if _STATEMENT.match(text) else scrub(text)
+
+
+def hide_literals(text: str) -> str:
+    """A statement's text without its literals and comments."""
     segments, skeleton = templates.split(text)
     marks = templates.MARKERS.findall(skeleton)
     return "".join(

@@ -5,21 +5,26 @@ Out: which rows they are in, and how often each column was seen in which way. Ke
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scalple.correlate import masking
 
+_LONG_NUMBER = re.compile(r"[0-9]{13,19}")
+
 Ints = NDArray[np.int64]
 
 BY_NAME = "name"
 TEXT = "text"
 """A longer text in which something is recognised."""
-KINDS = ("email", "iban", "card", "phone", TEXT)
+NUMBER = "number"
+"""A number as long as a card's that is none: tells that a column holds something else."""
+KINDS = ("email", "iban", "card", "phone", TEXT, NUMBER)
 """What values are recognised as."""
 
 
@@ -34,6 +39,8 @@ def kind_of_value(value: str) -> str | None:
         return "card"
     if masking.is_phone(value):
         return "phone"
+    if _LONG_NUMBER.fullmatch(value):
+        return NUMBER
     return TEXT if masking.holds_personal(value) else None
 
 
@@ -93,11 +100,7 @@ def _number(kind: str | None) -> int:
 class Sightings:
     """How many rows showed an undeclared column, by column and by what gave it away."""
 
-    counts: dict[str, Counter[str]]
-
-    @classmethod
-    def none(cls) -> "Sightings":
-        return cls({})
+    counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def note(self, column: str, how: str, rows: int) -> None:
         """`how`: `name`, or a kind of value."""
@@ -115,7 +118,7 @@ class Sightings:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Sightings":
         """The inverse. Raises ValueError."""
-        found = cls.none()
+        found = cls()
         for column, counts in json.loads(data).items():
             for how, rows in counts.items():
                 found.note(column, how, int(rows))
