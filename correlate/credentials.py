@@ -21,8 +21,8 @@ _NAMES = (
     r"passw(?:or)?d|pwd|secret|token|api_?key|access_?key|private_?key|signature|\bpass(?=\W|\Z)"
 )
 _NAMED = re.compile(
-    rf"((?:{_NAMES})[\w-]{{0,20}}[\"']{{0,2}}\s{{0,3}}(?:=>?|:|%3D)\s{{0,3}})"
-    r"(\"[^\"]*\"?|'[^']*'?|[^\s'\",;&}]+)",
+    rf"((?:{_NAMES})[\w-]{{0,20}}[\"']{{0,2}}\s{{0,3}}(?:(?:=>?|:|%3D)\s{{0,3}}|\s(?=[EN]?'|\$\$)))"
+    r"(''[^']+''|[EN]'[^']*'?|\$\$.*?\$\$|\"[^\"]*\"?|'[^']*'?|[^\s'\",;&}]+)",
     re.IGNORECASE,
 )
 _AUTHORIZATION = re.compile(

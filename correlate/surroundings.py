@@ -21,7 +21,8 @@ _SET = re.compile(
         \s*+(?:=|\bto\b)\s*+([\x01\x02](?:\s*+,\s*+[\x01\x02])*+)""",
     re.IGNORECASE | re.VERBOSE,
 )
-_SET_CONFIG = re.compile(r"\bset_config\s*+\(\s*+(\x01)\s*+,([^,()]*+)", re.IGNORECASE)
+_SET_CONFIG = re.compile(r"\bset_config\s*+\(\s*+(\x01)\s*+,", re.IGNORECASE)
+_EDGE = re.compile(r"[(),]")
 _PARAMETER = re.compile(r"\$(\d{1,6})\b")
 
 
@@ -73,11 +74,25 @@ def settings(skeleton: str) -> list[tuple[str, list[int]]]:
 def set_configs(skeleton: str) -> list[Setting]:
     """Calls of set_config whose name stands there."""
     found = []
-    for match in _SET_CONFIG.finditer(skeleton):
-        numbers = _Numbers(skeleton)
+    calls = list(_SET_CONFIG.finditer(skeleton))
+    numbers = _Numbers(skeleton if calls else "")
+    for match in calls:
         (name,) = numbers.within(*match.span(1))
-        slots = [Slot(i, False) for i in numbers.within(*match.span(2))]
-        slots += [Slot(int(n), True) for n in _PARAMETER.findall(match[2])]
+        begin, end = match.end(), _end_of_argument(skeleton, match.end())
+        slots = [Slot(i, False) for i in numbers.within(begin, end)]
+        slots += [Slot(int(n), True) for n in _PARAMETER.findall(skeleton, begin, end)]
         if slots:
             found.append(Setting(name, tuple(slots)))
     return found
+
+
+def _end_of_argument(skeleton: str, begin: int) -> int:
+    depth = 0
+    for edge in _EDGE.finditer(skeleton, begin):
+        if edge[0] == "(":
+            depth += 1
+        elif depth == 0:
+            return edge.start()
+        elif edge[0] == ")":
+            depth -= 1
+    return len(skeleton)
