@@ -16,8 +16,9 @@ from scalple.correlate.proposals import as_toml, propose
 from scalple.correlate.rules import Rules
 from scalple.correlate.undeclared import Sightings, kind_of_value
 from tests.commandline import scalple
+from tests.leaks import Case
 from tests.test_enrichment import KEY, batch
-from tests.test_nothing_leaks import Case, audited, row_of
+from tests.test_nothing_leaks import audited, row_of
 
 PERSONAL = [
     "email",
