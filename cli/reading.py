@@ -42,7 +42,7 @@ class Records:
     """Their statements, masked."""
     rejects: list[Reject]
     sightings: Sightings
-    """Undeclared columns that seem to hold personal data, refused statements included."""
+    """Undeclared columns that seem to hold personal data."""
 
 
 @dataclass(slots=True)
@@ -70,6 +70,7 @@ class RecordReader:
         bad = _bad_payloads(data, begin, block, marked[~good])
         refused = denied_rows(log)
         queries = self._masked(log.take(pa.array(refused)))
+        self.enricher.take_sightings()  # what was refused may name columns that there aren't
         payload = payload.combine_chunks()
         enriched = self.enricher.enrich(_statements(payload))
         return Records(

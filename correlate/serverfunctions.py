@@ -8,7 +8,8 @@ function of that name, which does with its arguments what is known. Functions th
 # pg_proc of PostgreSQL 15 without operators', types' and indexes' support functions; newer ones;
 # contrib modules.
 _LISTED = """
-    dblink_connect dblink_connect_u dblink_disconnect dblink_get_connections dblink_error_message
+    hashtext hashtextextended hashint4 hashint8 hashint8extended hash_array regclass regtype macaddr
+    inet_merge inet_same_family xid dblink_connect dblink_connect_u dblink_disconnect dblink_get_connections dblink_error_message
     dblink_is_busy dblink_get_result dblink_fetch dblink_close abbrev abs acldefault aclexplode acos acosd acosh age akeys amvalidate any_value area
     array_agg array_append array_cat array_dims array_fill array_length array_lower array_ndims
     array_position array_positions array_prepend array_remove array_replace array_reverse

@@ -17,8 +17,8 @@ _PARTITION_OF = re.compile(
     re.IGNORECASE,
 )
 _SET = re.compile(
-    r"""\bset\s++(?:(?:session|local)\s++)?+((?:[^\W\d][\w$]*+\s*+\.\s*+)+[^\W\d][\w$]*+)
-        \s*+(?:=|\bto\b)\s*+([\x01\x02](?:\s*+,\s*+[\x01\x02])*+)""",
+    r"""\bset\s++(?:(?:session|local)\s++)?+"?((?:[^\W\d][\w$]*+\s*+\.\s*+)+[^\W\d][\w$]*+)
+        "?\s*+(?:=|\bto\b)\s*+([\x01\x02](?:\s*+,\s*+[\x01\x02])*+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*+\(\s*+(\x01)\s*+,", re.IGNORECASE)

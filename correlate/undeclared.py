@@ -19,6 +19,7 @@ _LONG_NUMBER = re.compile(r"[0-9]{13,19}")
 
 Ints = NDArray[np.int64]
 
+COLUMNS_MAX = 2000
 BY_NAME = "name"
 TEXT = "text"
 """A longer text in which something is recognised."""
@@ -98,18 +99,22 @@ def _number(kind: str | None) -> int:
 
 @dataclass(slots=True)
 class Sightings:
-    """How many rows showed an undeclared column, by column and by what gave it away."""
+    """How many rows showed an undeclared column, by column and by what gave it away.
+
+    Bounded: once there are COLUMNS_MAX columns, further ones are left out; clients name columns.
+    """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def note(self, column: str, how: str, rows: int) -> None:
         """`how`: `name`, or a kind of value."""
-        if rows:
+        if rows and (column in self.counts or len(self.counts) < COLUMNS_MAX):
             self.counts.setdefault(column, Counter())[how] += rows
 
     def add(self, other: "Sightings") -> None:
         for column, counts in other.counts.items():
-            self.counts.setdefault(column, Counter()).update(counts)
+            for how, rows in counts.items():
+                self.note(column, how, rows)
 
     def to_bytes(self) -> bytes:
         """JSON: column -> how -> rows."""

@@ -366,6 +366,15 @@ def test_declared_columns_are_no_news_and_harmless_ones_stay() -> None:
     assert sightings.counts == {}
 
 
+def test_sightings_are_bounded() -> None:
+    _, sightings = seen(*((f"SELECT email FROM t{i}", None) for i in range(2100)))
+    assert len(sightings.counts) == 2000
+    more = Sightings()
+    more.add(sightings)
+    more.add(sightings)
+    assert more.counts["public.t5.email"] == {"name": 2}
+
+
 def test_long_numbers_of_which_some_pass_the_check_are_no_cards() -> None:
     texts = [f"SELECT id FROM jobs WHERE number = {4000000000000000 + 7 * i}" for i in range(200)]
     _, sightings = seen(*((text, None) for text in texts))
