@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from scalple.correlate.blankschema import without_values
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
-from scalple.correlate.schematext import without_values
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id

@@ -144,9 +144,8 @@ COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _OPERATIONS = (exp.Func, exp.Binary)
 _SEPARATE = (*COMPARISONS, exp.Connector, exp.Not, exp.Count)  # not the value of an operand
 _KEYED = {"json_build_object", "jsonb_build_object"}
-_CHOICES = (exp.Nullif, exp.Coalesce, exp.Greatest, exp.Least)
-_SETS = (exp.ArrayOverlaps, exp.ArrayContainsAll, exp.ArrayContains)
-_TRANSPARENT = (*WRAPPERS, *_CHOICES, *_SETS, exp.Array, exp.Any, exp.Connector)
+_CHOICES = (exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
+_TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector, exp.Binary, *_CHOICES)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
 

@@ -68,8 +68,8 @@ class _StatementReader(QueryReader):
             return self.write(node, scope).shape
         if isinstance(node, exp.Copy):
             return self._copy(node, scope)
-        acts_later = node.args.get("kind") in ("FUNCTION", "PROCEDURE", "TRIGGER")
-        if isinstance(node, exp.Command) or (isinstance(node, exp.Create) and acts_later):
+        is_routine = node.args.get("kind") in ("FUNCTION", "PROCEDURE", "TRIGGER")
+        if isinstance(node, exp.Command) or (isinstance(node, exp.Create) and is_routine):
             raise Unread("not parsed")
         tables = [node.this] if isinstance(node, exp.Create) else node.find_all(exp.Table)
         for table in tables:

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scalple.correlate import catalog
+from scalple.correlate.blankschema import without_values
 from scalple.correlate.rawbytes import without_statements
 from scalple.correlate.refusals import telling
-from scalple.correlate.schematext import without_values
 
 
 @pytest.mark.parametrize(
