@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -16,6 +16,7 @@ import pytest
 from scalple.correlate import masking
 from tests.commandline import Said, rows, scalple
 from tests.leaks import BIRTHDAYS, KINDS, SECRET, Case, cases, spelled
+from tests.log_forms import STDERR_PREFIX, to_jsonlog, to_stderr
 
 SCHEMA = """
 CREATE TABLE public.users (
@@ -103,8 +104,16 @@ def log() -> Iterator[list[str]]:
         more = {**error, "severity": "ERROR", "context": f"SQL function {error.get('query')}"}
         yield record(line := line + 1, **more)
     yield audited(line := line + 1, Case("SELECT 1", (), ""), name=KINDS["email"]())
-    strange = f"duration: 5 ms  statement: SELECT '{KINDS['name']()}'"
-    yield record(line + 1, strange)
+    for said in (
+        "connection authorized: user=app database=shop application_name={email}",
+        "duration: 5 ms  statement: SELECT '{name}'",
+        "execute s1: UPDATE users SET name = '{name}'",
+        "process 5 still waiting for ShareLock on transaction {id} after 1000 ms",
+        'logical replication of "{name}" has started',
+        "disconnection: session time: 0:00:01 user=app database=shop host={email}",
+    ):
+        message = said.format_map({column: make() for column, make in KINDS.items()})
+        yield record(line := line + 1, message, detail=f"Key (id)=({KINDS['id']()})")
 
 
 def torn() -> Iterator[str]:
@@ -147,8 +156,8 @@ def found_in(data: bytes) -> list[bytes]:
     return [data[max(0, hits.start() - 80) : hits.end() + 20]] if hits else []
 
 
-def test_no_byte_of_the_store_tells_a_personal_value(kept: tuple[Path, Said]) -> None:
-    store, _ = kept
+def search(store: Path) -> None:
+    """Every byte of every file, and every column of those that are compressed."""
     files = [path for path in store.rglob("*") if path.is_file()]
     assert {path.suffix for path in files} >= {".parquet", ".json"}
     for path in files:
@@ -158,6 +167,25 @@ def test_no_byte_of_the_store_tells_a_personal_value(kept: tuple[Path, Said]) ->
             for name in table.column_names:
                 text = repr(table.column(name).to_pylist()).encode()
                 assert not found_in(text), (path.name, name)
+
+
+def test_no_byte_of_the_store_tells_a_personal_value(kept: tuple[Path, Said]) -> None:
+    search(kept[0])
+
+
+@pytest.mark.parametrize("convert", [to_stderr, to_jsonlog])
+def test_nor_does_a_log_of_another_form(
+    convert: Callable[[Path, Path], Path], kept: tuple[Path, Said], tmp_path: Path
+) -> None:
+    directory = kept[0].parent
+    log = convert(directory / "postgresql.csv", tmp_path / "postgresql.log")
+    options = ("--config", directory / "config.toml", "--schema", directory / "schema.sql")
+    prefix = ("--log-line-prefix", STDERR_PREFIX) if convert is to_stderr else ()
+    store = tmp_path / "store"
+    said = scalple("reprocess", "--store", store, *options, "--postgres-log", log, *prefix)
+    assert said.code == 0, said.err
+    assert not found_in(said.err.encode())
+    search(store)
 
 
 def test_every_statement_is_in_the_store(kept: tuple[Path, Said]) -> None:
