@@ -36,6 +36,7 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
+	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
 	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py
 	for release in $(LATER); do \
 	    sh tests/install_later_pooler.sh $$release $(POOLERS)/$$release && \

@@ -6,7 +6,7 @@ attribution, enrichment and outcome; decides nothing itself.
 
 import datetime as dt
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +18,15 @@ from scalple.correlate.correlator import Attributed, Correlator
 from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_true
 from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import outcomes
+from scalple.correlate.rawbytes import without_statements
 from scalple.correlate.record import AUDIT, DENIED, EVIDENCE, GAPS, REVISIONS, TEXTS, UNPARSED
+from scalple.correlate.refusals import telling
 from scalple.correlate.repeats import filled_in
 from scalple.correlate.rollbacks import TakenBack
 from scalple.correlate.sharing import shared
 from scalple.ingest import pgaudit
 from scalple.ingest.records import TEXT
 from scalple.ingest.rejects import Reject
-
-_TELLING_STATES = ("42501", "42883")
-"""Errors whose message names objects only; others may quote what the client wrote."""
 
 
 @dataclass(slots=True)
@@ -71,6 +70,10 @@ def reject_rows(numbers: RowNumbers, rejects: list[Reject], file: str) -> pa.Tab
     return numbers.give("unparsed", table, UNPARSED)
 
 
+def _shown(reject: Reject) -> Reject:
+    return replace(reject, raw=without_statements(reject.raw))
+
+
 @dataclass(slots=True)
 class BatchBuilder:
     """Builds batches in the order in which they were logged."""
@@ -97,7 +100,7 @@ class BatchBuilder:
             "audit": self._audit(records, attributed, file),
             "denied": self._denied(records, attributed, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
-            "unparsed": reject_rows(self.numbers, records.rejects, file),
+            "unparsed": reject_rows(self.numbers, [_shown(r) for r in records.rejects], file),
             "revisions": self._revisions(attributed.taken_back),
         }
 
@@ -176,7 +179,7 @@ class BatchBuilder:
         refused = attributed.log.take(pa.array(records.refused)).combine_chunks()
         address, port = _endpoint(refused.column("connection_from"))
         state = refused.column("sql_state_code").cast(TEXT)
-        telling = pc.is_in(state, pa.array(_TELLING_STATES))
+        said = zip(refused.column("message").to_pylist(), state.to_pylist(), strict=True)
         table = pa.table(
             {
                 "log_time": refused.column("log_time"),
@@ -190,7 +193,7 @@ class BatchBuilder:
                 "client_port": port,
                 "application_name": _known(refused.column("application_name")),
                 "sqlstate": refused.column("sql_state_code"),
-                "message": pc.if_else(telling, refused.column("message"), pa.scalar(None, TEXT)),
+                "message": pa.array([telling(*one) for one in said], TEXT),
                 "query": records.refused_queries,
                 **{
                     name: attributed.refused.column(name)

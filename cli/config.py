@@ -10,13 +10,13 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from scalple.cli import policysection
 from scalple.cli.policysection import PolicySection
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
-from scalple.correlate.masking import RULES as MASKING_RULES
+from scalple.correlate import keeping, masking
 from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError
 
@@ -25,6 +25,27 @@ ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
 _COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
+
+
+HARMLESS = "none"
+"""In the place of a masking rule: the column holds no personal data."""
+
+
+def _masking_rule(value: object) -> object:
+    """A rule's name, or `{ keep = PATTERN }` as the name that the layers below know."""
+    if isinstance(value, dict):
+        pattern = value.get("keep")
+        if set(value) != {"keep"} or not isinstance(pattern, str):
+            raise ValueError("a rule of one's own is { keep = 'PATTERN' }")
+        if fault := keeping.fault(pattern):
+            raise ValueError(f"the pattern {pattern!r} {fault}")
+        return keeping.PREFIX + pattern
+    if isinstance(value, str) and value.startswith(keeping.PREFIX):
+        raise ValueError("a rule of one's own is { keep = 'PATTERN' }")
+    return value
+
+
+MaskingRule = Annotated[str, BeforeValidator(_masking_rule)]
 
 
 class Sources(Section):
@@ -96,7 +117,7 @@ class Config(Section):
     sources: Sources = Sources()
     pooler: PoolerSection = PoolerSection()
     identifiers: dict[str, tuple[str, ...]] = Field(default={})
-    personal_data: dict[str, str] = Field(default={})
+    personal_data: dict[str, MaskingRule] = Field(default={})
     actors: ActorsSection = ActorsSection()
     claims: ClaimsSection = ClaimsSection()
     clocks: ClocksSection = ClocksSection()
@@ -116,7 +137,8 @@ class Config(Section):
         emails = {one.actor: one.email for one in file if one.email}
         return Rules(
             identifiers=self.identifiers,
-            personal_data=self.personal_data,
+            personal_data={c: rule for c, rule in self.personal_data.items() if rule != HARMLESS},
+            harmless=tuple(c for c, rule in self.personal_data.items() if rule == HARMLESS),
             actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
@@ -208,12 +230,12 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
                 f"{column!r} is not schema.table.column",
                 place=_place(path, text, ["personal_data", column]),
             )
-        if rule not in MASKING_RULES:
-            raise ConfigError(
-                f"unknown masking rule {rule!r}",
-                place=_place(path, text, ["personal_data", column]),
-                hint="known rules: " + ", ".join(sorted(MASKING_RULES)),
-            )
+        place = _place(path, text, ["personal_data", column])
+        fault = None if rule == HARMLESS else masking.fault(rule)
+        if rule == HARMLESS and any(column in many for many in config.identifiers.values()):
+            fault = f"{column!r} is an identifier, whose values are always masked"
+        if fault:
+            raise ConfigError(fault, place=place, hint=masking.RULES_HINT)
 
 
 def _absolute(config: Config, base: Path) -> Config:

@@ -7,8 +7,10 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
+from scalple.correlate.blankschema import without_values
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
+from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
@@ -21,6 +23,8 @@ SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
 ACCESS = "access"
 """`off` where questions asked of the store aren't logged."""
+SIGHTINGS = "sightings"
+"""Undeclared columns that seem to hold personal data, as one commit's rows show them."""
 
 
 def to_objects(rules: Rules, schema_sql: str | None, access: str = "on") -> dict[str, bytes]:
@@ -31,7 +35,7 @@ def to_objects(rules: Rules, schema_sql: str | None, access: str = "on") -> dict
     if any(of_policies.values()):
         objects[POLICIES] = _json(of_policies)
     if schema_sql is not None:
-        objects[SCHEMA] = schema_sql.encode()
+        objects[SCHEMA] = without_values(schema_sql).encode()
     if access == "off":
         objects[ACCESS] = access.encode()
     return objects
@@ -52,6 +56,7 @@ def rules_from_bytes(data: bytes) -> Rules:
         return Rules(
             identifiers={name: tuple(columns) for name, columns in value["identifiers"].items()},
             personal_data=dict(value["personal_data"]),
+            harmless=tuple(value.get("harmless", ())),
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
             claims=_claims(value),
@@ -107,6 +112,22 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded policies can't be read: {error}") from error
+
+
+def sightings(reader: StoreReader, origin: str) -> Sightings:
+    """All sightings of an origin.
+
+    Raises:
+        VerificationError: an object holds something else.
+    """
+    found = Sightings()
+    for manifest in reader.chain(origin).manifests:
+        if SIGHTINGS in manifest.objects:
+            try:
+                found.add(Sightings.from_bytes(reader.objects(manifest.objects[SIGHTINGS])))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise VerificationError(f"recorded sightings can't be read: {error}") from error
+    return found
 
 
 def check_subject_key(reader: StoreReader, secret: bytes) -> None:

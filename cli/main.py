@@ -32,6 +32,7 @@ VERBS = (
     "verify",
     "prove",
     "check-proof",
+    "detect",
     "demo",
 )
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
+from scalple.cli.declarations import SIGHTINGS
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
@@ -30,8 +31,10 @@ from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.policies import OF_ACCESS
+from scalple.correlate.proposals import Proposal, propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
+from scalple.correlate.undeclared import Sightings
 from scalple.ingest import stderrlog
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.records import TIME
@@ -85,6 +88,10 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     unparsed: Counter[str] = field(default_factory=Counter)
     """By reason."""
+    sightings: Sightings = field(default_factory=Sightings)
+    """Undeclared columns that seem to hold personal data."""
+    proposals: list[Proposal] = field(default_factory=list)
+    """What to declare of these."""
 
     def add(self, tables: dict[str, pa.Table]) -> None:
         """Count committed rows by kind."""
@@ -112,19 +119,30 @@ class Committer:
             self.wait()
         self._pool.shutdown(wait=True)
 
-    def submit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
+    def submit(
+        self,
+        tables: dict[str, pa.Table],
+        positions: list[Position],
+        sightings: Sightings | None = None,
+    ) -> None:
         """Commit after the batches before; returns once few enough are waiting."""
         self.wait(BATCHES_WAITING - 1)
-        self._pending.append(self._pool.submit(self._commit, tables, positions))
+        self._pending.append(self._pool.submit(self._commit, tables, positions, sightings))
 
     def wait(self, waiting: int = 0) -> None:
         """Until no more than that many batches aren't durable; raises what went wrong."""
         while len(self._pending) > waiting:
             self._pending.popleft().result()
 
-    def _commit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
+    def _commit(
+        self, tables: dict[str, pa.Table], positions: list[Position], sightings: Sightings | None
+    ) -> None:
         kept = {kind: table for kind, table in tables.items() if table.num_rows}
-        self._writer.commit(kept, positions, self._objects)
+        objects = self._objects
+        if sightings is not None and sightings.counts:
+            objects = objects | {SIGHTINGS: sightings.to_bytes()}
+            self._outcome.sightings.add(sightings)
+        self._writer.commit(kept, positions, objects)
         self._outcome.add(kept)
 
 
@@ -195,6 +213,7 @@ class Pipeline:
                 else:
                     warmup.note(log)
             self.outcome.warnings += differing_clocks(evidence, plan.rules)
+        self.outcome.proposals = propose(self.outcome.sightings, plan.rules)
         return self.outcome
 
     # -- evidence -----------------------------------------------------------------------------
@@ -306,7 +325,8 @@ class Pipeline:
         foreign = Foreign()
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
-            committer.submit(tables, [_position("postgres", file, piece)])
+            position = _position("postgres", file, piece)
+            committer.submit(tables, [position], records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
         if foreign.count:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import where_in
 from scalple.correlate.outcome import denied_rows
+from scalple.correlate.undeclared import Sightings
 from scalple.ingest import pgaudit
 from scalple.ingest.records import NONSTANDARD, TEXT
 from scalple.ingest.rejects import Block, Reject
@@ -40,6 +41,8 @@ class Records:
     refused_queries: pa.Array
     """Their statements, masked."""
     rejects: list[Reject]
+    sightings: Sightings
+    """Undeclared columns that seem to hold personal data."""
 
 
 @dataclass(slots=True)
@@ -67,9 +70,19 @@ class RecordReader:
         bad = _bad_payloads(data, begin, block, marked[~good])
         refused = denied_rows(log)
         queries = self._masked(log.take(pa.array(refused)))
+        self.enricher.take_sightings()  # what was refused may name columns that there aren't
         payload = payload.combine_chunks()
         enriched = self.enricher.enrich(_statements(payload))
-        return Records(log, marked[good], payload, enriched, refused, queries, block.rejects + bad)
+        return Records(
+            log,
+            marked[good],
+            payload,
+            enriched,
+            refused,
+            queries,
+            block.rejects + bad,
+            self.enricher.take_sightings(),
+        )
 
     def _masked(self, refused: pa.Table) -> pa.Array:
         texts, states = refused.column("query").cast(TEXT), refused.column("sql_state_code")

@@ -20,7 +20,9 @@ from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
 from scalple.correlate.catalog import read_schema
+from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
+from scalple.correlate.rules import Rules
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
@@ -32,6 +34,8 @@ from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
 DEFAULT_ORIGIN = "default"
+PROPOSED = 10
+"""So many columns are proposed at the end of a run."""
 LARGE_BYTES = 64 << 20
 """From so much on, segments will be large."""
 _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | re.DOTALL)
@@ -293,6 +297,8 @@ def report(outcome: Outcome, directory: Path) -> None:
             "run again with --revise and the server logs that they speak of: what the store has "
             "read of them isn't read twice, but attributed once more",
         )
+    if outcome.proposals:
+        _propose(outcome.proposals, directory)
     unparsed = outcome.rows.get("unparsed", 0)
     if unparsed:
         why = "; ".join(f"{n:,} × {what}" for what, n in outcome.unparsed.most_common(3))
@@ -301,3 +307,14 @@ def report(outcome: Outcome, directory: Path) -> None:
             f"{unparsed:,} piece(s) of the logs are no well-formed record and kept as bytes: {why}",
             f"scalple-ingest sql --store {directory} {question}",
         )
+
+
+def _propose(proposals: list[Proposal], directory: Path) -> None:
+    """Entries for the configuration, ready to be pasted."""
+    shown = as_toml([replace(one, identifier=None) for one in proposals[:PROPOSED]], Rules())
+    rest = f"and {len(proposals) - PROPOSED:,} more; " if len(proposals) > PROPOSED else ""
+    _warn(
+        f"{len(proposals):,} column(s) that aren't declared seem to hold personal data; their values "
+        f'are masked; declare them, or say "none" of those that hold none:\n{shown}',
+        f"{rest}scalple-ingest detect --store {directory} shows all, also those of the schema",
+    )

@@ -20,9 +20,11 @@ from scalple.correlate.catalog import relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
+from scalple.correlate.settingmasks import personal_settings
 from scalple.correlate.sharing import shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
+from scalple.correlate.undeclared import BY_NAME, NUMBER, FieldsOfRows, Seen, Sightings
 from scalple.correlate.values import Naming, Treatment, expand
 
 COLUMNS = (
@@ -58,6 +60,7 @@ class Enricher:
     def __init__(self, rules: Rules, schema_sql: str | None, subject_key: bytes) -> None:
         self._forms = FormReader(rules, schema_sql)
         self._sealer = Sealer(subject_key)
+        self._sightings = Sightings()
 
     def enrich(self, batch: pa.Table) -> pa.Table:
         """Same number of rows, same order."""
@@ -70,15 +73,40 @@ class Enricher:
         naming = Naming(self._sealer)
         treatment = Treatment(self._sealer, naming)
         lists = parameters.split(_plain(batch["parameters"]))
-        values = ParameterMasks(treatment, lists, row_form, forms)
-        literals = LiteralMasks(treatment, lexed, forms)
+        settings = personal_settings(lexed, forms, self._forms.is_personal_setting)
+        bound_to = [(np.flatnonzero(np.isin(row_text, t)), n) for t, n in settings.parameters]
+        values = ParameterMasks(treatment, lists, row_form, forms, bound_to)
+        literals = LiteralMasks(treatment, lexed, forms, settings)
         literals.hide_in_comments(values.replaced, row_text)
         in_literals = expand(literals.subjects, row_text)
         found = naming.lists([in_literals, values.subjects], batch.num_rows)
         query = shared(row_text, literals.texts())
         bound = values.lists()
-        described = self._describe(batch, row_form, forms)
+        fields = FieldsOfRows(batch.num_rows)
+        for seen in literals.seen:
+            self._note(seen, np.flatnonzero(np.isin(row_text, seen.owners)), fields)
+        for seen in values.seen:
+            self._note(seen, seen.owners, fields)
+        self._note_names(row_form, forms)
+        described = self._describe(batch, row_form, forms, fields)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
+
+    def _note(self, seen: Seen, rows: Ints, fields: FieldsOfRows) -> None:
+        if seen.kind != NUMBER:
+            fields.add(seen.column, rows)
+        self._sightings.note(seen.column, seen.kind, len(rows))
+
+    def _note_names(self, row_form: Ints, forms: list[Form]) -> None:
+        if any(form.suspected for form in forms):
+            rows = np.bincount(row_form + 1, minlength=len(forms) + 1)
+            for form, count in zip(forms, rows[1:].tolist(), strict=True):
+                for column in form.suspected:
+                    self._sightings.note(column, BY_NAME, count)
+
+    def take_sightings(self) -> Sightings:
+        """Undeclared columns that the batches since the last call have shown."""
+        taken, self._sightings = self._sightings, Sightings()
+        return taken
 
     def without_strange_names(self, masked: str) -> str:
         """A masked text that the server didn't understand, without the words nobody knows.
@@ -93,22 +121,29 @@ class Enricher:
         known = word["name"] and self._forms.knows(word["name"])
         return word[0] if known else masking.REDACTED
 
-    def _describe(self, batch: pa.Table, row_form: Ints, forms: list[Form]) -> list[pa.Array]:
+    def _describe(
+        self, batch: pa.Table, row_form: Ints, forms: list[Form], fields: FieldsOfRows
+    ) -> list[pa.Array]:
         """What depends on the form and on the object that pgAudit names."""
         types, type_names = _coded(batch["object_type"])
         objects, object_names = _coded(batch["object_name"])
         count_types, count_objects = len(type_names) + 1, len(object_names) + 1
         key = ((row_form + 1) * count_types + types + 1) * count_objects + objects + 1
+        count_fields = len(fields.columns)
+        if count_fields > 1:
+            key = key * count_fields + fields.codes
         coded = pa.array(key).dictionary_encode()
         rows = []
         for distinct in coded.dictionary.to_pylist():
-            rest, named = divmod(distinct, count_objects)
+            rest, shown = divmod(distinct, count_fields)
+            rest, named = divmod(rest, count_objects)
             form, kind = divmod(rest, count_types)
             rows.append(
                 self._description(
                     forms[form - 1] if form else None,
                     type_names[kind - 1].as_py() if kind else None,
                     object_names[named - 1].as_py() if named else None,
+                    fields.columns[shown],
                 )
             )
         columns = list(zip(*rows, strict=True)) or [()] * 6
@@ -120,7 +155,11 @@ class Enricher:
         ]
 
     def _description(
-        self, form: Form | None, object_type: str | None, object_name: str | None
+        self,
+        form: Form | None,
+        object_type: str | None,
+        object_name: str | None,
+        shown: tuple[str, ...],
     ) -> tuple[Any, ...]:
         table = relation_name(object_name) if object_type in _RELATIONS else None
         if table and "." not in (object_name or ""):
@@ -136,7 +175,7 @@ class Enricher:
             form.columns,
             form.basis,
             form.shape,
-            form.masked_fields,
+            tuple(dict.fromkeys([*(form.masked_fields or ()), *shown])),
         )
 
 

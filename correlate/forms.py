@@ -4,24 +4,27 @@ In: skeletons, `Rules`, the catalog. Out: `Form`: tables, columns, shape, and fo
 bind parameter that needs it a `Target`: how to mask it, whom it names. Sees no values.
 """
 
-import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from scalple.correlate import masking, sqltext, statements, templates
-from scalple.correlate.catalog import Catalog, read_schema
+from scalple.correlate import (
+    credentials,
+    keeping,
+    masking,
+    personalnames,
+    sqltext,
+    statements,
+    surroundings,
+    templates,
+)
+from scalple.correlate.catalog import Catalog, read_schema, relation_name
 from scalple.correlate.queries import Binding
 from scalple.correlate.rules import Rules
+from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
 
 _REMEMBERED = 8192  # forms
-
-# A literal after such a name is a secret whether the statement can be parsed or not.
-_SECRET_BEFORE = re.compile(
-    r"""(?:passw(?:or)?d|passphrase|pwd|secret|token|api_?key|credential)(?!_encryption)[\w."]{0,64}+
-        \s*+(?:=>?|:=|\bto\b|\()?\s*+[\x01\x02]""",
-    re.IGNORECASE | re.VERBOSE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Target:
 
 
 REDACT = Target("redact")
+STATEMENT = Target("statement")
+"""Given to a function that runs it: its literals are hidden."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ class Form:
     redacts_parameters: bool = False
     """The statement couldn't be read: any parameter may be personal."""
     comments: tuple[int, ...] = ()
+    settings: tuple[Setting, ...] = ()
+    """Calls of set_config."""
+    suspected: tuple[str, ...] = ()
+    """Undeclared columns whose names say that they are personal."""
+    watched_literals: dict[int, str] = field(default_factory=dict)
+    """Undeclared columns by their literals: what these hold may give them away."""
+    watched_parameters: dict[int, str] = field(default_factory=dict)
 
 
 class FormReader:
@@ -68,15 +80,15 @@ class FormReader:
                 self._names.setdefault(column, []).append(name)
         self._personal = dict(rules.personal_data)
         for column, rule in self._personal.items():
-            if rule not in masking.RULES:
-                raise ConfigError(
-                    f"unknown masking rule {rule!r}",
-                    place=column,
-                    hint="one of " + ", ".join(masking.RULES),
-                )
+            if fault := masking.fault(rule):
+                raise ConfigError(fault, place=column, hint=masking.RULES_HINT)
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
+        self._harmless = frozenset(rules.harmless)
         self._identifiers = frozenset(self._names)
+        self._variables = frozenset(rules.claims.variables)
+        bare = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
+        self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
         self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
@@ -113,23 +125,31 @@ class FormReader:
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
-        if not (self._personal.keys() | self._identifiers).isdisjoint(read.carried):
+        watched = self._watched(read, by_slot, parameters)
+        if any(c in self._identifiers or self._rule(c) for c in read.carried):
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
-        for slot in _secret_slots(skeleton):
-            by_slot[slot] = REDACT
-        accessed = [c for c in read.columns if c in self._personal]
-        bound = [b.column for b in read.bindings if b.column in self._personal]
+        for slot, is_statement in read.handed:
+            of = parameters if slot.is_parameter else by_slot
+            if not (slot.number in of and of[slot.number].rule):
+                of[slot.number] = STATEMENT if is_statement else REDACT
+        for number in self._given_away(skeleton, read.tables):
+            by_slot[number] = REDACT
+        touched = dict.fromkeys([*read.columns, *(b.column for b in read.bindings)])
+        masked = tuple(c for c in touched if self._rule(c))
         return Form(
             mark,
             read.tables,
             read.columns,
             read.basis,
             read.shape,
-            tuple(dict.fromkeys([*accessed, *bound])),
+            masked,
             _grouped(by_slot),
             _grouped(parameters),
             False,
             comments,
+            tuple(surroundings.set_configs(skeleton)),
+            tuple(c for c in masked if c not in self._personal),
+            *watched,
         )
 
     def _targets(self, read: statements.Statement) -> tuple[dict[int, Target], dict[int, Target]]:
@@ -142,6 +162,59 @@ class FormReader:
             if target.rule or target.subjects:
                 found[is_parameter][number] = target
         return found
+
+    def _rule(self, column: str) -> str | None:
+        """The rule of a column that is declared personal, or personal by its name."""
+        if rule := self._personal.get(column):
+            return rule
+        if column in self._identifiers or not self._is_undeclared(column):
+            return None
+        kind = personalnames.kind_of(column)
+        return personalnames.RULES[kind] if kind else None
+
+    def _is_undeclared(self, column: str) -> bool:
+        """A table's column of which nothing is said; those of views are their tables'."""
+        return not (
+            column in self._harmless
+            or column.rpartition(".")[0] in self._catalog.views
+            or personalnames.is_system(column)
+        )
+
+    def _watched(
+        self,
+        read: statements.Statement,
+        by_slot: dict[int, Target],
+        parameters: dict[int, Target],
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Columns by the slots that are theirs and aren't masked."""
+        watched: tuple[dict[int, str], dict[int, str]] = ({}, {})
+        for binding in read.bindings:
+            slot, column = binding.slot, binding.column
+            is_free = slot.number not in (parameters if slot.is_parameter else by_slot)
+            if is_free and self._is_undeclared(column):
+                watched[slot.is_parameter].setdefault(slot.number, column)
+        return watched
+
+    def _given_away(self, skeleton: str, tables: Iterable[str]) -> list[int]:
+        """Literals that the words around them give away."""
+        found = [*credentials.slots(skeleton), *surroundings.payloads(skeleton)]
+        for name, numbers in surroundings.settings(skeleton):
+            found += numbers if self.is_personal_setting(name) else []
+        holders = {c.rpartition(".")[0] for c in (*self._personal, *self._names)}
+        if parent := relation_name(surroundings.partitioned(skeleton)):
+            tables = [*tables, self.table(parent)]
+        return found + ([] if holders.isdisjoint(tables) else surroundings.bounds(skeleton))
+
+    def is_personal_setting(self, name: str) -> bool:
+        """A setting with a dot in its name that holds a person's data, and not who is at work."""
+        if "." not in name or name in self._variables:
+            return False
+        last = name.rpartition(".")[2]
+        return (
+            last in self._telling
+            or credentials.is_secret_name(last)
+            or personalnames.kind_of(name) is not None
+        )
 
     @staticmethod
     def _redact_loose(
@@ -163,11 +236,14 @@ class FormReader:
 
     def _target(self, bindings: list[Binding]) -> Target:
         columns = [b.column for b in bindings]
-        personal = [self._personal[c] for c in columns if c in self._personal]
+        declared = [self._personal[c] for c in columns if c in self._personal]
+        personal = declared or [rule for c in columns if (rule := self._rule(c))]
         named = [self._names[c][0] for c in columns if c in self._names]
-        secret = any(masking.SECRET_NAME.search(c.rpartition(".")[2]) for c in columns)
-        rule = personal[0] if personal else "id" if named else "redact" if secret else None
-        if rule == "keep-last-4" and not any(b.is_value for b in bindings):
+        secret = any(credentials.is_secret_name(c.rpartition(".")[2]) for c in columns)
+        rule = declared[0] if declared else "id" if named else "redact" if secret else None
+        rule = rule or (personal[0] if personal else None)
+        keeps = rule == "keep-last-4" or (rule or "").startswith(keeping.PREFIX)
+        if keeps and not any(b.is_value for b in bindings):
             rule = "redact"  # the end of a pattern isn't the end of the value
         subjects: dict[str, str] = {}
         for binding in bindings:
@@ -194,10 +270,3 @@ def _grouped(targets: dict[int, Target]) -> dict[Target, list[int]]:
     for slot, target in targets.items():
         grouped.setdefault(target, []).append(slot)
     return grouped
-
-
-def _secret_slots(skeleton: str) -> list[int]:
-    if not masking.SECRET_NAME.search(skeleton):
-        return []
-    ends = {match.end() - 1 for match in _SECRET_BEFORE.finditer(skeleton)}
-    return [i for i, m in enumerate(templates.MARKERS.finditer(skeleton)) if m.start() in ends]

@@ -7,25 +7,30 @@ In: one text value. Out: what stands in its place. The rules:
     hash         h: and 16 hex digits of a keyed hash: equal values look equal
     redact       ***
     date-year    1984-**-**
+    keep:REGEX   what the pattern matches, *** for what stands before and behind it
     id           (identifier columns without a rule) id: and 12 hex digits of the subject token
 
-`scrub` finds e-mail addresses, IBANs and card numbers (by their check digits) and passwords in
-free text, and international telephone numbers where the text is a comment. Recognises no names,
-addresses or dates of birth.
+`scrub` finds e-mail addresses, IBANs and card numbers (by their check digits), secrets, and members
+of JSON that are personal by their names in free text; and international telephone numbers where the
+text is a comment, or nothing but one. Recognises no names, addresses or dates of birth.
 """
 
 import re
 from collections.abc import Callable
 
+from scalple.correlate import credentials, keeping, personalnames, templates
+
 REDACTED = "***"
 RULES = ("email", "keep-last-4", "hash", "redact", "date-year")
+
+RULES_HINT = f"one of {', '.join(RULES)}, none, or {{ keep = 'PATTERN' }}"
 
 Masker = Callable[[str], str]
 
 # What may hold something that `scrub` recognises, for RE2: cheap to ask of whole columns.
 SUSPICIOUS = (
-    r"@|%40|://|[0-9](?:[ -]?[0-9]){12}|[A-Za-z]{2}[0-9]{2} ?[A-Za-z0-9]{4}"
-    r"|(?i:passw|pwd|secret|token|api_?key)"
+    r"@|%40|[0-9](?:[ -]?[0-9]){12}|[A-Za-z]{2}[0-9]{2} ?[A-Za-z0-9]{4}|(?:^|')\+[0-9]|\"\s*:|"
+    + credentials.SUSPICIOUS
 )
 SUSPICIOUS_COMMENT = SUSPICIOUS + r"|\+[0-9]|%2B[0-9]"
 
@@ -40,18 +45,18 @@ _CARD_KIND = re.compile(
     r"4(?:\d{12}|\d{15}|\d{18})|(?:5[1-5]|2[2-7]|35|62|65)\d{14}|6011\d{12}|3[47]\d{13}|3[068]\d{12}"
 )
 _PHONE = re.compile(r"(?<![\w+])(?:\+|%2B)\d{1,3}[\d ().-]{5,16}\d(?!\w)")
-_PASSWORD = re.compile(
-    r"((?:passw(?:or)?d|pwd|secret|token|api_?key)[\w-]{0,20}[\"']{0,2}\s{0,3}(?:=>?|:|%3D)\s{0,3})"
-    r"(\"[^\"]*\"?|'[^']*'?|[^\s'\",;&}]+)",
+_STATEMENT = re.compile(
+    r"\s*+(?:--|/\*|\(|(?:select|with|insert|update|delete|merge|values|table|copy|call|do|execute"
+    r"|explain|declare|prepare|create|alter|drop|set|comment|grant|begin|truncate|notify)\b)",
     re.IGNORECASE,
 )
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]{0,64}:)[^\s/@]{1,256}@")
-_YEAR = re.compile(r"(\d{4})-\d")
-
-# A name that says its value is a secret, whatever the declarations say.
-SECRET_NAME = re.compile(
-    r"passw(?:or)?d|passphrase|secret|token|api_?key|credential", re.IGNORECASE
+_ONLY_PHONE = re.compile(r"\s{0,9}\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}\s{0,9}")
+# A member of a JSON object whose value is a text or a number.
+_MEMBER = re.compile(
+    r"""("([A-Za-z][\w-]{1,40})"\s{0,5}:\s{0,5})(?P<quote>")?((?(quote)(?:[^"\\]|\\.)*+|-?[0-9][0-9.]*+))(?(quote)"?)""",
+    re.DOTALL,
 )
+_YEAR = re.compile(r"(\d{4})-\d")
 
 
 def mask_email(value: str) -> str:
@@ -81,27 +86,69 @@ def hasher(digest: Callable[[bytes, str], bytes]) -> Masker:
     return lambda value: "h:" + digest(b"mask", value)[:8].hex()
 
 
+def masker_of(rule: str) -> Masker | None:
+    """The masker of a rule that needs no key; None for the others."""
+    if rule.startswith(keeping.PREFIX):
+        pattern = rule.removeprefix(keeping.PREFIX)
+        return lambda value: keeping.keep(pattern, [value])[0]
+    return PLAIN_RULES.get(rule)
+
+
+def fault(rule: str) -> str | None:
+    """What is wrong with a rule's name; None if there is such a rule."""
+    if rule.startswith(keeping.PREFIX):
+        return keeping.fault(rule.removeprefix(keeping.PREFIX))
+    return None if rule in RULES else f"unknown masking rule {rule!r}"
+
+
+def statement(text: str) -> str:
+    """A text that may be a statement, without any of its literals; another one scrubbed."""
+    return hide_literals(text) if _STATEMENT.match(text) else scrub(text)
+
+
+def hide_literals(text: str) -> str:
+    """A statement's text without its literals and comments."""
+    segments, skeleton = templates.split(text)
+    marks = templates.MARKERS.findall(skeleton)
+    return "".join(
+        _hide_part(segment, marks[i // 2]) if i % 2 else segment
+        for i, segment in enumerate(segments)
+    )
+
+
+def _hide_part(segment: str, mark: str) -> str:
+    if mark == templates.NUMBER and len(segment) < 4:
+        return segment
+    return f"/* {REDACTED} */" if mark == templates.COMMENT else quote(REDACTED)
+
+
 PLAIN_RULES: dict[str, Masker] = {
     "email": mask_email,
     "keep-last-4": keep_last_4,
     "redact": redact,
     "date-year": date_year,
+    "statement": statement,
 }
 
 
 def scrub(text: str, *, is_comment: bool = False) -> str:
     """The text with what is recognised as personal or secret masked in place."""
-    text = _PASSWORD.sub(_hide_password, text)
-    text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
+    if _ONLY_PHONE.fullmatch(text):
+        return keep_last_4(text.strip())
+    text = _MEMBER.sub(_hide_member, text)
+    text = credentials.hide(text)
     text = _EMAIL.sub(lambda m: mask_email(m[0]), text)
     text = _IBAN.sub(_hide_iban, text)
     text = _CARD.sub(lambda m: keep_last_4(m[0]) if is_card(m[0]) else m[0], text)
     return _PHONE.sub(lambda m: keep_last_4(m[0]), text) if is_comment else text
 
 
-def _hide_password(match: re.Match[str]) -> str:
-    quote = match[2][0] if match[2][0] in "'\"" and match[2][0] == match[2][-1] else ""
-    return f"{match[1]}{quote}{REDACTED}{quote}"
+def _hide_member(match: re.Match[str]) -> str:
+    kind = personalnames.kind_of(match[2])
+    if kind is None or not match[4]:
+        return match[0]
+    masked = PLAIN_RULES[personalnames.RULES[kind]](match[4])
+    return f'{match[1]}"{masked}"'
 
 
 def _hide_iban(match: re.Match[str]) -> str:
@@ -116,10 +163,30 @@ def _hide_iban(match: re.Match[str]) -> str:
 
 def is_iban(text: str) -> bool:
     packed = text.replace(" ", "").upper()
-    if not 15 <= len(packed) <= 34:
+    if not (15 <= len(packed) <= 34 and packed.isascii() and packed.isalnum()):
+        return False
+    if not (packed[:2].isalpha() and packed[2:4].isdigit()):
         return False
     digits = "".join(str(int(c, 36)) for c in packed[4:] + packed[:4])
     return int(digits) % 97 == 1
+
+
+def is_email(text: str) -> bool:
+    return _EMAIL.fullmatch(text) is not None
+
+
+def is_phone(text: str) -> bool:
+    """In its international form; others can't be told from other numbers."""
+    return _ONLY_PHONE.fullmatch(text) is not None
+
+
+def holds_personal(text: str) -> bool:
+    """Somewhere in the text is an e-mail address, an IBAN or a card number."""
+    return (
+        _EMAIL.search(text) is not None
+        or any(_hide_iban(m) != m[0] for m in _IBAN.finditer(text))
+        or any(is_card(m[0]) for m in _CARD.finditer(text))
+    )
 
 
 def is_card(text: str) -> bool:

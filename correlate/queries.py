@@ -246,6 +246,7 @@ class QueryReader:
                 is_test = isinstance(node.parent, exp.Exists)
                 relation = self.query(node, scope, is_test=is_test)
                 scope.nested.append(relation.shape)
+                scope.answers[id(node)] = () if is_test else relation.everything().columns
                 if relation.carries and not is_test:
                     scope.carriers.add(id(node))
 
@@ -433,7 +434,8 @@ class QueryReader:
                 continue
             done.update(map(id, nodes))
             refs = [scope.refs[id(n)][1] for n in nodes if id(n) in scope.refs]
-            if columns := tuple(dict.fromkeys(c for ref in refs for c in ref.columns)):
+            given = [c for n in nodes for c in scope.answers.get(id(n), ())]
+            if columns := tuple(dict.fromkeys([*(c for r in refs for c in r.columns), *given])):
                 self._bind(sqltext.slots_among(nodes, node), columns)
                 self.carry(columns, self.has_carrier(nodes, scope))
 

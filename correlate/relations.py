@@ -97,6 +97,8 @@ class Scope:
     """Subqueries through which a constant may come."""
     nested: list[str] = field(default_factory=list)
     """Shapes of subqueries."""
+    answers: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Subquery -> the stored columns that it gives."""
     links: list[tuple[int, int]] = field(default_factory=list)
     """Narrowing the first relation narrows the second."""
     same: dict[tuple[Place, Place], None] = field(default_factory=dict)

@@ -72,7 +72,9 @@ class Rules:
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Identifier name -> columns (`schema.table.column`) that hold it."""
     personal_data: Mapping[str, str] = field(default_factory=dict)
-    """Column (`schema.table.column`) -> name of its masking rule."""
+    """Column (`schema.table.column`) -> name of its masking rule, or `keep:` and a pattern."""
+    harmless: tuple[str, ...] = ()
+    """Columns that hold no personal data, whatever their names and values look like."""
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
     claims: Claims = field(default_factory=Claims)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import sqlglot
 
-from scalple.correlate import templates
+from scalple.correlate import serverfunctions, templates
 from scalple.correlate.relations import Slot
 
 exp = sqlglot.exp  # the classes by which other modules tell nodes apart
@@ -144,7 +144,8 @@ COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _OPERATIONS = (exp.Func, exp.Binary)
 _SEPARATE = (*COMPARISONS, exp.Connector, exp.Not, exp.Count)  # not the value of an operand
 _KEYED = {"json_build_object", "jsonb_build_object"}
-_TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector)
+_CHOICES = (exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
+_TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector, exp.Binary, *_CHOICES)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
 
@@ -289,6 +290,33 @@ def _above(node: exp.Expr, root: exp.Expr) -> Iterator[exp.Expr]:
         yield node
         if isinstance(node, COMPARISONS):
             return
+
+
+def handed_over(tree: exp.Expr) -> dict[Slot, bool]:
+    """Slots given to functions that aren't the server's own, hand on, or encrypt: whose value it is,
+    nothing says. True where the value, as it stands, is a text that may be run as SQL."""
+    found: dict[Slot, bool] = {}
+    for node in tree.walk():
+        name = _called(node)
+        if name is None or serverfunctions.is_own(name):
+            continue
+        arguments = [*node.iter_expressions()][1:] if name == "pg_notify" else [node]
+        for below in (n for root in arguments for n in root.walk(prune=_ends_arguments)):
+            if slot := _slot(below):
+                runs = below.parent is node and name in serverfunctions.RUN_SQL
+                found[slot] = runs and found.get(slot, True)
+    return found
+
+
+def _ends_arguments(node: exp.Expr) -> bool:
+    return isinstance(node, exp.Query | exp.DataType)
+
+
+def _called(node: exp.Expr) -> str | None:
+    """The function that a node calls, if sqlglot knows no such function, or it encrypts."""
+    if isinstance(node, exp.Encrypt | exp.Decrypt):
+        return "encrypt"
+    return node.name.lower() if isinstance(node, exp.Anonymous) else None
 
 
 def is_in_order(node: exp.Expr) -> bool:

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scalple.correlate import masking
-from scalple.correlate.forms import REDACT, Form
+from scalple.correlate import masking, undeclared
+from scalple.correlate.forms import REDACT, STATEMENT, Form
+from scalple.correlate.settingmasks import PersonalSettings
 from scalple.correlate.templates import Lexed
 from scalple.correlate.values import Pairs, Replaced, Treatment, by_target, in_order
 
@@ -26,9 +27,18 @@ _LEAST_SUSPICIOUS = 5  # a@b.c
 class LiteralMasks:
     """Literals and comments of a batch's distinct texts."""
 
-    def __init__(self, treatment: Treatment, lexed: Lexed, forms: Sequence[Form]) -> None:
+    def __init__(
+        self,
+        treatment: Treatment,
+        lexed: Lexed,
+        forms: Sequence[Form],
+        settings: PersonalSettings,
+    ) -> None:
         named: list[tuple[Ints, Pairs]] = []
         self._lexed = lexed
+        self._forms = forms
+        self.seen: list[undeclared.Seen] = []
+        """Undeclared columns in which a detector recognised values; the owners are texts."""
         self._replaced = Replaced()
         self._texts: list[pa.Array] = []  # what stands in the statement, in step with _replaced
         self._comments, self._comment_owners = self._find_comments(forms)
@@ -46,10 +56,21 @@ class LiteralMasks:
                 masks = treatment.masked(values, target)
                 codes = coded.indices
                 self._replaced.add(where, owners, _take(values, codes), masks.take(codes))
-                shown = pc.if_else(pc.equal(masks, ""), coded.dictionary, _quoted(masks))
+                same = pc.equal(masks, "" if target is not STATEMENT else _texts(values))
+                shown = pc.if_else(same, coded.dictionary, _quoted(masks))
                 self._texts.append(shown.take(codes))
         self.subjects = in_order(named)
+        self._redact_settings(settings)
         self._mask_loose()
+
+    def _redact_settings(self, settings: PersonalSettings) -> None:
+        for where, owners in settings.literals:
+            free = ~self._replaced.within(len(self._lexed.segments))[where]
+            where, owners = where[free], owners[free]
+            values = _texts(_unquoted(self._lexed.segments.take(pa.array(where))))
+            masks = pa.array([masking.REDACTED] * len(where), pa.string())
+            self._replaced.add(where, owners, values, masks)
+            self._texts.append(_quoted(masks))
 
     def _find_comments(self, forms: Sequence[Form]) -> tuple[Ints, Ints]:
         slots = [(i, np.array(form.comments)) for i, form in enumerate(forms) if form.comments]
@@ -83,6 +104,18 @@ class LiteralMasks:
             values = coded.cast(pa.string())
             self._replaced.add(where[suspicious], owners[suspicious], values, texts)
             self._texts.append(texts)
+            self._see(where[suspicious], owners[suspicious], coded)
+
+    def _see(self, where: Ints, owners: Ints, coded: pa.Array) -> None:
+        """Note the undeclared columns that have something recognised in them."""
+        self.seen = undeclared.find(
+            [masking.unquote(segment) for segment in coded.dictionary.to_pylist()],
+            coded.indices.to_numpy(),
+            (where - self._lexed.starts[owners] - 1) // 2,
+            self._lexed.form[owners],
+            owners,
+            [form.watched_literals for form in self._forms],
+        )
 
     def _mask_equal(self, where: Ints, owners: Ints, segments: pa.Array) -> NDArray[np.bool_]:
         """Masks what equals a masked literal of the same text; returns what remains."""
@@ -108,12 +141,13 @@ class LiteralMasks:
         if not len(self._comments):
             return
         hidden = self._hidden(bound, row_text)
-        comments = self._lexed.segments.take(pa.array(self._comments)).to_pylist()
+        segments = self._lexed.segments.take(pa.array(self._comments))
+        suspicious = _suspicious(segments, masking.SUSPICIOUS_COMMENT).tolist()
         changed, texts = [], []
         for i, (comment, owner) in enumerate(
-            zip(comments, self._comment_owners.tolist(), strict=True)
+            zip(segments.to_pylist(), self._comment_owners.tolist(), strict=True)
         ):
-            text = masking.scrub(comment, is_comment=True)
+            text = masking.scrub(comment, is_comment=True) if suspicious[i] else comment
             for value, mask in hidden.get(owner, ()):
                 text = text.replace(value, mask)
             if text != comment:
@@ -159,10 +193,18 @@ class ParameterMasks:
     """Bind values of a batch's rows."""
 
     def __init__(
-        self, treatment: Treatment, lists: pa.Array, row_form: Ints, forms: Sequence[Form]
+        self,
+        treatment: Treatment,
+        lists: pa.Array,
+        row_form: Ints,
+        forms: Sequence[Form],
+        settings: list[tuple[Ints, int]],
     ) -> None:
+        """`settings`: rows, and the number of the parameter that is a personal setting's value."""
         named: list[tuple[Ints, Pairs]] = []
         self.replaced = Replaced()
+        self.seen: list[undeclared.Seen] = []
+        """The same; the owners are rows."""
         self._lists = lists
         self._values = lists.flatten()
         counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
@@ -180,8 +222,9 @@ class ParameterMasks:
             if target.rule:
                 self._add(where, owners, coded, values, treatment.masked(values, target))
         self.subjects = in_order(named)
+        self._redact_settings(treatment, settings)
         self._redact_unread(treatment, row_form, forms)
-        self._mask_loose()
+        self._mask_loose(row_form, forms)
 
     def _elements(self, places: list[tuple[Ints, list[int]]]) -> tuple[Ints, Ints]:
         where, owners = [], []
@@ -198,6 +241,14 @@ class ParameterMasks:
         codes = coded.indices
         self.replaced.add(where, owners, _take(values, codes), masks.take(codes))
 
+    def _redact_settings(self, treatment: Treatment, settings: list[tuple[Ints, int]]) -> None:
+        for rows, number in settings:
+            where, owners = self._elements([(rows, [number])])
+            free = ~self.replaced.within(len(self._values))[where]
+            coded = self._values.take(pa.array(where[free])).dictionary_encode()
+            values = coded.dictionary.to_pylist()
+            self._add(where[free], owners[free], coded, values, treatment.masked(values, REDACT))
+
     def _redact_unread(self, treatment: Treatment, row_form: Ints, forms: Sequence[Form]) -> None:
         """Of a statement that wasn't read or wasn't logged, any parameter may be personal."""
         unread = np.array([*(form.redacts_parameters for form in forms), True])[row_form]
@@ -209,7 +260,7 @@ class ParameterMasks:
             values = coded.dictionary.to_pylist()
             self._add(where, owners, coded, values, treatment.masked(values, REDACT))
 
-    def _mask_loose(self) -> None:
+    def _mask_loose(self, row_form: Ints, forms: Sequence[Form]) -> None:
         lengths = pc.binary_length(self._values).to_numpy(zero_copy_only=False)
         where = np.flatnonzero((lengths >= _SHORTEST) & ~self.replaced.within(len(lengths)))
         owners = np.searchsorted(self._ends, where, side="right")
@@ -224,6 +275,15 @@ class ParameterMasks:
         self._add(
             where[rest], owners[rest], coded, found, _texts([masking.scrub(v) for v in found])
         )
+        if len(coded):
+            self.seen = undeclared.find(
+                found,
+                coded.indices.to_numpy(),
+                where[rest] - self._starts[owners[rest]] + 1,
+                row_form[owners[rest]],
+                owners[rest],
+                [form.watched_parameters for form in forms],
+            )
 
     def lists(self) -> pa.Array:
         values = self.replaced.apply(self._values, self.replaced.masks)

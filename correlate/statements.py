@@ -24,6 +24,8 @@ class Statement:
     """Columns that meet, or are given, what may be a constant from anywhere in the statement."""
     defining: tuple[Slot, ...] = ()
     """Of a definition, the constants that may belong to the columns carried."""
+    handed: tuple[tuple[Slot, bool], ...] = ()
+    """Given to functions of which nothing is known; whether it may be a statement itself."""
 
 
 def analyse(skeleton: str, catalog: Catalog, identifiers: frozenset[str]) -> Statement:
@@ -46,6 +48,7 @@ def analyse(skeleton: str, catalog: Catalog, identifiers: frozenset[str]) -> Sta
         tuple(reader.bindings),
         tuple(reader.carried),
         tuple(reader.defining) if len(trees) == 1 else (),
+        tuple(one for tree in trees for one in sqltext.handed_over(tree).items()),
     )
 
 
@@ -65,7 +68,7 @@ class _StatementReader(QueryReader):
             return self.write(node, scope).shape
         if isinstance(node, exp.Copy):
             return self._copy(node, scope)
-        is_routine = node.args.get("kind") in ("FUNCTION", "PROCEDURE")
+        is_routine = node.args.get("kind") in ("FUNCTION", "PROCEDURE", "TRIGGER")
         if isinstance(node, exp.Command) or (isinstance(node, exp.Create) and is_routine):
             raise Unread("not parsed")
         tables = [node.this] if isinstance(node, exp.Create) else node.find_all(exp.Table)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from scalple.correlate import masking
+from scalple.correlate import keeping, masking
 from scalple.correlate.forms import Form, Target
 from scalple.correlate.record import SUBJECT
 from scalple.correlate.subjects import Sealer
@@ -128,6 +128,8 @@ class Treatment:
         if target.rule == "id" and not target.is_array:
             signed = _signed(values, target)
             masks = ["id:" + both[:6].hex() for both in self._sealer.name(target.name, signed)]
+        elif (target.rule or "").startswith(keeping.PREFIX) and not target.is_array:
+            masks = keeping.keep((target.rule or "").removeprefix(keeping.PREFIX), values)
         else:
             masks = [self._mask(value, target) for value in values]
         for kept in ("", _SUPPRESSED):
@@ -136,7 +138,8 @@ class Treatment:
         return pa.array(masks, pa.string())
 
     def _mask(self, value: str, target: Target) -> str:
-        masker = self._maskers.get(target.rule or "") or self._identifier(target.name)
+        rule = target.rule or ""
+        masker = self._maskers.get(rule) or masking.masker_of(rule) or self._identifier(target.name)
         return masking.mask_array(value, masker) if target.is_array else masker(value)
 
     def _identifier(self, name: str) -> masking.Masker:

@@ -1,0 +1,71 @@
+"""`detect`: which undeclared columns seem to hold personal data, as entries for the configuration."""
+
+import sys
+from pathlib import Path
+
+from scalple.cli import declarations, render
+from scalple.cli.options import (
+    command,
+    config_option,
+    configured,
+    format_option,
+    store_option,
+    store_path,
+)
+from scalple.correlate.catalog import read_schema
+from scalple.correlate.proposals import Proposal, as_toml, propose
+from scalple.correlate.rules import Rules
+from scalple.correlate.undeclared import Sightings
+from scalple.store.reader import StoreReader
+
+
+@command("detect")
+@store_option
+@format_option("table", "json", "toml")
+@config_option
+def detect(store_dir: str | None, form: str, config_path: Path | None) -> None:
+    """Propose what to declare: columns that seem to hold personal data and aren't declared.
+
+    By the columns' names in statements and in the recorded schema, and by what was recognised among
+    the values that belong to them (e-mail addresses, IBANs, card and telephone numbers). With
+    --config, what the file declares counts instead of what the store recorded.
+
+    \b
+    Example:
+      scalple-ingest detect --store ./store --format toml
+    """
+    config = configured(config_path)
+    reader = StoreReader.open(store_path(store_dir, config))
+    given = config.rules() if config_path is not None else None
+    found: dict[str, Proposal] = {}
+    rules = Rules()
+    for origin in reader.origins:
+        rules = given or declarations.recorded(reader, origin)
+        found |= {one.column: one for one in _proposals(reader, origin, rules)}
+    proposals = [found[column] for column in sorted(found)]
+    if form == "toml":
+        sys.stdout.write(as_toml(proposals, rules) if proposals else "")
+    elif form == "json":
+        render.write_json({"proposals": [_item(one) for one in proposals]}, sys.stdout)
+    else:
+        rows = [{**_item(one), "evidence": one.evidence} for one in proposals]
+        empty = "no undeclared column seems to hold personal data"
+        render.write_table(rows, ["column", "kind", "rule", "evidence"], sys.stdout, empty=empty)
+
+
+def _proposals(reader: StoreReader, origin: str, rules: Rules) -> list[Proposal]:
+    seen: Sightings = declarations.sightings(reader, origin)
+    schema = read_schema(declarations.recorded_schema(reader, origin))
+    return propose(seen, rules, schema)
+
+
+def _item(one: Proposal) -> dict[str, object]:
+    return {
+        "column": one.column,
+        "kind": one.kind,
+        "rule": one.rule,
+        "identifier": one.identifier,
+        "by_name": one.by_name,
+        "rows": one.rows,
+        "values": dict(one.values),
+    }
