@@ -129,15 +129,12 @@ class Enricher:
             basis = "object-audit" if table else "unknown"
             mark = form.fingerprint if form else None
             return (mark, [table] if table else None, None, basis, None, None)
+        basis, shape = form.basis, form.shape
+        if table and table not in form.tables:
+            # The text doesn't say what is read of it, nor how far that is narrowed.
+            basis, shape = "unknown" if basis == "unknown" else "object-audit", None
         tables = dict.fromkeys([*form.tables, *([table] if table else [])])
-        return (
-            form.fingerprint,
-            list(tables),
-            form.columns,
-            form.basis,
-            form.shape,
-            form.masked_fields,
-        )
+        return (form.fingerprint, list(tables), form.columns, basis, shape, form.masked_fields)
 
 
 def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:

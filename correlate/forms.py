@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from scalple.correlate import masking, sqltext, statements, templates
 from scalple.correlate.catalog import Catalog, read_schema
-from scalple.correlate.queries import Binding
+from scalple.correlate.functions import Functions
+from scalple.correlate.predicates import Binding
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
 
@@ -76,7 +77,9 @@ class FormReader:
                 )
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
-        self._identifiers = frozenset(self._names)
+        self._functions = Functions(rules.functions, schema_sql)
+        for column, name in self._functions.columns.items():
+            self._names[column] = [name]
         self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
@@ -107,25 +110,29 @@ class FormReader:
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = statements.analyse(skeleton, self._catalog, self._identifiers)
+            read = statements.analyse(skeleton, self._catalog, self._names, self._functions)
         except sqltext.Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
-        if not (self._personal.keys() | self._identifiers).isdisjoint(read.carried):
+        is_loose = not (self._personal.keys() | self._names.keys()).isdisjoint(read.carried)
+        if is_loose or read.is_opaque:
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
         for slot in _secret_slots(skeleton):
             by_slot[slot] = REDACT
+        if read.is_opaque:
+            literals, bound = _grouped(by_slot), _grouped(parameters)
+            return Form(mark, literals=literals, parameters=bound, comments=comments)
         accessed = [c for c in read.columns if c in self._personal]
-        bound = [b.column for b in read.bindings if b.column in self._personal]
+        named = [b.column for b in read.bindings if b.column in self._personal]
         return Form(
             mark,
             read.tables,
             read.columns,
             read.basis,
             read.shape,
-            tuple(dict.fromkeys([*accessed, *bound])),
+            tuple(dict.fromkeys([*accessed, *named])),
             _grouped(by_slot),
             _grouped(parameters),
             False,

@@ -71,6 +71,9 @@ class Rules:
     """Identifier name -> columns (`schema.table.column`) that hold it."""
     personal_data: Mapping[str, str] = field(default_factory=dict)
     """Column (`schema.table.column`) -> name of its masking rule."""
+    functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Function or procedure (`schema.name`) -> by position, the identifier that each argument
+    names; empty for an argument that names nobody."""
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
     claims: Claims = field(default_factory=Claims)

@@ -50,12 +50,28 @@ _CURSOR = re.compile(
     re.IGNORECASE,
 )
 _DOLLAR = re.compile(r'("(?:[^"]|"")*"|[^\W\d][\w$]*)|\$(\d{1,6})\b')
-_NESTING = re.compile(r"([A-Za-z]\w{0,20}+)?\s*+[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
-_OPERATOR = re.compile(
-    r"\bOPERATOR\s*+\(\s*+(?:\w++\s*+\.\s*+)?([-+*/<>=~!@#%^&|`?]++)\s*+\)", re.IGNORECASE
-)
+_BRACKETS = re.compile(r'"[^"]*"|[()]')
+_NESTING = re.compile(r"(?:([A-Za-z]\w{0,20}+)\s*+)?[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
 _SUBSCRIPTS = re.compile(r"(?:\[[^\[\]]*+\]\s*+){20}")
 _PREFIXES = re.compile(rf"(?:\bnot\s+|[-+~!@]\s*){{{_DEEPEST}}}", re.IGNORECASE)
+# What sqlglot doesn't parse and what means nothing here; quoted names stay.
+_ASIDE = re.compile(
+    rf"""(?:\bU&("(?:[^"]|"")*+"))|("[^"]*")
+      | \bOPERATOR\s*+\(\s*+(?:{_WORD}\s*+\.\s*+)?([-+*/<>=~!@#%^&|`?]++)\s*+\)
+      | (\bSOME)(?=\s*\()
+      | \bOVERRIDING\s++(?:SYSTEM|USER)\s++VALUE\b
+      | \bON\s++COMMIT\s++(?:DROP|(?:DELETE|PRESERVE)\s++ROWS)\b
+      | \bWHERE\s++CURRENT\s++OF\s++{_WORD}""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_UNICODE = re.compile(r"\\(?:([0-9A-Fa-f]{4})|\+(0[0-9A-Fa-f]{5}))")
+_COPY_QUERY = re.compile(r"\s*+COPY\s*+\(", re.IGNORECASE)
+_COPY_TABLE = re.compile(
+    rf"(\s*+COPY\s++)(?:BINARY\s++)?((?:{_WORD}\s*+\.\s*+)*{_WORD}\s*+(?:\([^()]*\)\s*+)?)"
+    r"\b(FROM|TO)\b(?:(?!\bWHERE\b).)*+(WHERE\b.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_CALL = re.compile(r"\s*+CALL\b", re.IGNORECASE)
 # These touch no row; sqlglot doesn't parse all of them.
 _HARMLESS = re.compile(
     r"\s*(?:SET|RESET|SHOW|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|DISCARD|LISTEN"
@@ -84,6 +100,14 @@ def parameters(skeleton: str) -> list[int]:
     return sorted({int(m[2]) for m in _DOLLAR.finditer(skeleton) if m[2]})
 
 
+def parse_call(skeleton: str) -> list[exp.Expr]:
+    """Trees of CALL, read as SELECT; none for another statement. Raises Unread."""
+    if not _CALL.match(skeleton.replace(templates.COMMENT, " ")):
+        return []
+    text, _ = _unwrap(_sentinels(skeleton))
+    return parse(_CALL.sub("SELECT ", text, count=1))
+
+
 def parse_skeleton(skeleton: str) -> tuple[list[exp.Expr], bool]:
     """Trees of the statements in a skeleton, and whether they feed a cursor."""
     text, is_cursor = _unwrap(_sentinels(skeleton))
@@ -101,21 +125,47 @@ def _sentinels(skeleton: str) -> str:
             return f"'lit~{slot}'"
         return f"{_BASE + 10 * slot}" if match[0] == templates.NUMBER else " "
 
-    # `OPERATOR(pg_catalog.=)`, as foreign key checks write it, is `=`.
-    text = _OPERATOR.sub(r" \1 ", templates.MARKERS.sub(sentinel, skeleton))
+    text = _ASIDE.sub(_plainer, templates.MARKERS.sub(sentinel, skeleton))
     return _DOLLAR.sub(lambda m: m[1] or f"{_PARAMETERS + 10 * int(m[2])}", text)
 
 
+def _plainer(match: re.Match[str]) -> str:
+    """`OPERATOR(pg_catalog.=)`, as foreign key checks write it, is `=`; SOME is ANY."""
+    coded, quoted, operator, some = match.groups()
+    if coded:
+        return _UNICODE.sub(lambda m: chr(int(m[1] or m[2], 16)), coded)
+    return quoted or (f" {operator} " if operator else " ANY" if some else " ")
+
+
 def _unwrap(text: str) -> tuple[str, bool]:
-    """Without EXPLAIN, PREPARE … AS and DECLARE … CURSOR FOR, which sqlglot doesn't parse."""
+    """Without EXPLAIN, PREPARE … AS, DECLARE … CURSOR FOR and the like, which sqlglot doesn't
+    parse; and whether the statement hands its rows out wholesale."""
     _refuse_nesting(text)
     if _PREFIXES.search(text) or _SUBSCRIPTS.search(text):
         raise Unread("nested too deeply")
     for pattern in (_EXPLAIN, _PREPARE):
         if match := pattern.match(text):
             text = text[match.end() :]
-    match = _CURSOR.match(text)
-    return (text[match.end() :], True) if match else (text, False)
+    if match := _CURSOR.match(text):
+        return text[match.end() :], True
+    if match := _COPY_QUERY.match(text):
+        return text[match.end() : _closing(text, match.end())], True
+    if match := _COPY_TABLE.fullmatch(text):
+        copy, table, way, condition = match.groups()
+        name = table.partition("(")[0]
+        test = f"; SELECT 1 FROM {name} {condition}" if condition else ""
+        return f"{copy}{table} {way} STDIN{test}", False
+    return text, False
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket that is open closes. Raises Unread."""
+    depth = 1
+    for token in _BRACKETS.finditer(text, start):
+        depth += {"(": 1, ")": -1}.get(token[0], 0)
+        if depth == 0:
+            return token.start()
+    raise Unread("a bracket is open")
 
 
 def _refuse_nesting(text: str) -> None:
@@ -144,7 +194,9 @@ COMPARISONS = (exp.Predicate, exp.RegexpLike, exp.RegexpILike)
 _OPERATIONS = (exp.Func, exp.Binary)
 _SEPARATE = (*COMPARISONS, exp.Connector, exp.Not, exp.Count)  # not the value of an operand
 _KEYED = {"json_build_object", "jsonb_build_object"}
-_TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector)
+_CHOICES = (exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
+_TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector, exp.Binary, *_CHOICES)
+_ARRAYS = (exp.Any, exp.All, exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
 
@@ -217,6 +269,9 @@ def row_of(node: exp.Expr) -> list[exp.Expr] | None:
     return node.expressions if is_row or isinstance(node, exp.Tuple) else None
 
 
+_AGGREGATES = (exp.AggFunc, exp.Filter, exp.WithinGroup)
+
+
 def only_aggregates(nodes: list[exp.Expr]) -> bool:
     """Every projection is computed from many rows, and doesn't list their values."""
     listing = (exp.ArrayAgg, exp.GroupConcat, exp.JSONArrayAgg, exp.JSONObjectAgg, exp.Window)
@@ -225,7 +280,7 @@ def only_aggregates(nodes: list[exp.Expr]) -> bool:
         if is_star(node) or node.find(*listing):
             return False
         seen |= node.find(exp.AggFunc) is not None
-        if any(c.find_ancestor(exp.AggFunc) is None for c in node.find_all(exp.Column)):
+        if any(c.find_ancestor(*_AGGREGATES) is None for c in node.find_all(exp.Column)):
             return False
     return seen
 
@@ -264,6 +319,16 @@ def constants(node: exp.Expr) -> list[Slot] | None:
     return [] if is_constant and not slots_in(node) else None
 
 
+def _takes_array(node: exp.Expr) -> bool:
+    is_all = isinstance(node, exp.Anonymous) and node.name.upper() == "ALL"
+    return is_all or isinstance(node, _ARRAYS)
+
+
+def every_slot(root: exp.Expr) -> list[Slot]:
+    """All slots below a node, but not those of subqueries."""
+    return [slot for node in own(root) if (slot := _slot(node))]
+
+
 def slots_in(root: exp.Expr) -> list[Slot]:
     """Slots below a node that may tell a value: not numbers that only steer a function."""
     return slots_among(own(root), root)
@@ -274,8 +339,7 @@ def slots_among(nodes: Iterable[exp.Expr], root: exp.Expr) -> list[Slot]:
     for node in nodes:
         slot = _slot(node)
         if slot and _tells(node, root):
-            arrays = (exp.Any, exp.ArrayContainsAll, exp.ArrayOverlaps)
-            is_array = any(isinstance(above, arrays) for above in _above(node, root))
+            is_array = any(_takes_array(above) for above in _above(node, root))
             found.append(replace(slot, is_array=is_array))
     return found
 
@@ -289,6 +353,13 @@ def _above(node: exp.Expr, root: exp.Expr) -> Iterator[exp.Expr]:
         yield node
         if isinstance(node, COMPARISONS):
             return
+
+
+def is_counted(node: exp.Expr, root: exp.Expr) -> bool:
+    """Only counted below the root: the count isn't the value."""
+    return isinstance(node, exp.Column) and any(
+        isinstance(n, exp.Count) for n in _above(node, root)
+    )
 
 
 def is_in_order(node: exp.Expr) -> bool:
@@ -305,7 +376,7 @@ def _tells(node: exp.Expr, root: exp.Expr) -> bool:
         if isinstance(parent, _JSON) and child.arg_key == "expression":
             return False
         if is_number and isinstance(parent, exp.Func) and not isinstance(parent, _TRANSPARENT):
-            return False
+            return False  # it steers the function
         is_keyed = isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEYED
         if is_keyed and child is node and (child.index or 0) % 2 == 0:
             return False  # a key

@@ -81,7 +81,8 @@ def records() -> Iterator[str]:
         verb = text.split()[0].replace("WITH", "SELECT")
         kind = "WRITE" if verb in WRITES else "READ"
         bound = values if values == NONE else quoted(values)
-        audit = f"AUDIT: SESSION,{n},1,{kind},{verb},TABLE,public.users,{quoted(text)},{bound},1"
+        table = "archive" if text == "SELECT id FROM archive" else "users"
+        audit = f"AUDIT: SESSION,{n},1,{kind},{verb},TABLE,public.{table},{quoted(text)},{bound},1"
         yield (
             f'2026-03-14 11:22:08.{n:03d} UTC,"app_user","app",7380,"127.0.0.1:5555",6b043fa0.1cd4,'
             f'{n},"{verb}",2026-03-14 11:22:00 UTC,3/{n},0,LOG,00000,{quoted(audit)},,,,,,,,,'
