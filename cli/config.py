@@ -22,7 +22,9 @@ ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
 CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
-_COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
+_NAME = r"[^.\s]+(?: +[^.\s]+)*"  # as the server keeps it: no quotes; blanks only within
+_COLUMN = re.compile(rf"{_NAME}\.{_NAME}\.{_NAME}")
+_FUNCTION = re.compile(rf"{_NAME}\.{_NAME}")
 
 
 class Sources(Section):
@@ -90,6 +92,7 @@ class Config(Section):
     pooler: PoolerSection = PoolerSection()
     identifiers: dict[str, tuple[str, ...]] = Field(default={})
     personal_data: dict[str, str] = Field(default={})
+    functions: dict[str, tuple[str, ...]] = Field(default={})
     actors: ActorsSection = ActorsSection()
     claims: ClaimsSection = ClaimsSection()
     clocks: ClocksSection = ClocksSection()
@@ -101,6 +104,7 @@ class Config(Section):
         return Rules(
             identifiers=self.identifiers,
             personal_data=self.personal_data,
+            functions=self.functions,
             actors=Actors(self.actors.roles, self.actors.identities, self.actors.emails),
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
@@ -128,6 +132,7 @@ def load(path: Path) -> Config:
     except ValidationError as error:
         raise _fault(path, text, error) from error
     _check_columns(path, text, config)
+    _check_functions(path, text, config)
     return _absolute(config, path.resolve().parent)
 
 
@@ -189,6 +194,23 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
                 place=_place(path, text, ["personal_data", column]),
                 hint="known rules: " + ", ".join(sorted(MASKING_RULES)),
             )
+
+
+def _check_functions(path: Path, text: str, config: Config) -> None:
+    for function, named in config.functions.items():
+        place = _place(path, text, ["functions", function])
+        if not _FUNCTION.fullmatch(function):
+            raise ConfigError(
+                f"{function!r} is not schema.name", place=place, hint="without brackets or types"
+            )
+        for identifier in named:
+            if identifier and identifier not in config.identifiers:
+                known = ", ".join(sorted(config.identifiers))
+                raise ConfigError(
+                    f"{identifier!r} is not declared under [identifiers]",
+                    place=place,
+                    hint=f'known there: {known or "none"}; "" for an argument that names nobody',
+                )
 
 
 def _absolute(config: Config, base: Path) -> Config:
