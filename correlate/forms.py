@@ -12,6 +12,7 @@ from scalple.correlate import masking, sqltext, statements, templates
 from scalple.correlate.catalog import Catalog, read_schema
 from scalple.correlate.functions import Functions
 from scalple.correlate.predicates import Binding
+from scalple.correlate.rewriting import Unread
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
 
@@ -77,6 +78,7 @@ class FormReader:
                 )
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
+        self._declared = {c.rpartition(".")[0] for c in (*self._names, *self._personal)}
         self._functions = Functions(rules.functions, schema_sql)
         for column, name in self._functions.columns.items():
             self._names[column] = [name]
@@ -87,6 +89,14 @@ class FormReader:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
         return self._catalog.qualify(bare, schema or None)
+
+    def whole(self, table: str) -> str:
+        """Of a partition that the schema knows, the partitioned table; else the table itself."""
+        return self._catalog.whole(table)
+
+    def declares(self, table: str) -> bool:
+        """A column of the table is an identifier or personal data."""
+        return table in self._declared
 
     def knows(self, word: str) -> bool:
         """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
@@ -111,7 +121,7 @@ class FormReader:
         mark = templates.fingerprint(skeleton)
         try:
             read = statements.analyse(skeleton, self._catalog, self._names, self._functions)
-        except sqltext.Unread:
+        except Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)

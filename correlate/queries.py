@@ -14,6 +14,7 @@ from scalple.correlate.catalog import Catalog
 from scalple.correlate.functions import Functions
 from scalple.correlate.predicates import NO_COLUMNS, PredicateReader
 from scalple.correlate.relations import Place, Read, Ref, Relation, Scope, together
+from scalple.correlate.rewriting import Unread
 from scalple.correlate.sqltext import exp
 
 _OF_EVERY_TABLE = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"}
@@ -36,7 +37,7 @@ class QueryReader(PredicateReader):
 
     def write(self, node: exp.Expr, outer: Scope) -> Relation:
         """INSERT and the like within WITH: for who reads whole statements."""
-        raise sqltext.Unread("writes")
+        raise Unread("writes")
 
     # Relations
 

@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import sqlglot
 
-from scalple.correlate import templates
+from scalple.correlate import rewriting, templates
 from scalple.correlate.relations import Slot
+from scalple.correlate.rewriting import Unread
 
 exp = sqlglot.exp  # the classes by which other modules tell nodes apart
 
@@ -40,38 +41,10 @@ _TYPE_WORDS = {
 _BASE, _PARAMETERS = 10**15, 2 * 10**15
 _SENTINEL = re.compile(r"lit~(\d+)\Z")
 
-_EXPLAIN = re.compile(r"\s*EXPLAIN\b(?:\s*\([^()]*\)|(?:\s+(?:ANALYZE|VERBOSE)\b)*)", re.IGNORECASE)
-_WORD = r'(?:"[^"]*"|[\w$]+)'
-_PREPARE = re.compile(
-    rf"\s*+PREPARE\s++{_WORD}\s*+(?:\((?:[^()]|\([^()]*\))*+\))?\s*+AS\b", re.IGNORECASE
-)
-_CURSOR = re.compile(
-    rf"\s*+DECLARE\s++{_WORD}\s++(?:(?!CURSOR\b)\w++\s++)*+CURSOR\s++(?:WITH(?:OUT)?\s++HOLD\s++)?FOR\b",
-    re.IGNORECASE,
-)
 _DOLLAR = re.compile(r'("(?:[^"]|"")*"|[^\W\d][\w$]*)|\$(\d{1,6})\b')
-_BRACKETS = re.compile(r'"[^"]*"|[()]')
 _NESTING = re.compile(r"(?:([A-Za-z]\w{0,20}+)\s*+)?[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
 _SUBSCRIPTS = re.compile(r"(?:\[[^\[\]]*+\]\s*+){20}")
 _PREFIXES = re.compile(rf"(?:\bnot\s+|[-+~!@]\s*){{{_DEEPEST}}}", re.IGNORECASE)
-# What sqlglot doesn't parse and what means nothing here; quoted names stay.
-_ASIDE = re.compile(
-    rf"""(?:\bU&("(?:[^"]|"")*+"))|("[^"]*")
-      | \bOPERATOR\s*+\(\s*+(?:{_WORD}\s*+\.\s*+)?([-+*/<>=~!@#%^&|`?]++)\s*+\)
-      | (\bSOME)(?=\s*\()
-      | \bOVERRIDING\s++(?:SYSTEM|USER)\s++VALUE\b
-      | \bON\s++COMMIT\s++(?:DROP|(?:DELETE|PRESERVE)\s++ROWS)\b
-      | \bWHERE\s++CURRENT\s++OF\s++{_WORD}""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_UNICODE = re.compile(r"\\(?:([0-9A-Fa-f]{4})|\+(0[0-9A-Fa-f]{5}))")
-_COPY_QUERY = re.compile(r"\s*+COPY\s*+\(", re.IGNORECASE)
-_COPY_TABLE = re.compile(
-    rf"(\s*+COPY\s++)(?:BINARY\s++)?((?:{_WORD}\s*+\.\s*+)*{_WORD}\s*+(?:\([^()]*\)\s*+)?)"
-    r"\b(FROM|TO)\b(?:(?!\bWHERE\b).)*+(WHERE\b.*)?",
-    re.IGNORECASE | re.DOTALL,
-)
-_CALL = re.compile(r"\s*+CALL\b", re.IGNORECASE)
 # These touch no row; sqlglot doesn't parse all of them.
 _HARMLESS = re.compile(
     r"\s*(?:SET|RESET|SHOW|BEGIN|START|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|DISCARD|LISTEN"
@@ -86,10 +59,6 @@ def is_keyword(word: str) -> bool:
     return word in _KEYWORDS
 
 
-class Unread(Exception):
-    """The statement can't be analysed; the message says why."""
-
-
 def is_harmless(skeleton: str) -> bool:
     """The statement touches no row, whether it can be parsed or not."""
     return _HARMLESS.match(skeleton) is not None
@@ -102,16 +71,28 @@ def parameters(skeleton: str) -> list[int]:
 
 def parse_call(skeleton: str) -> list[exp.Expr]:
     """Trees of CALL, read as SELECT; none for another statement. Raises Unread."""
-    if not _CALL.match(skeleton.replace(templates.COMMENT, " ")):
+    if not rewriting.is_call(skeleton.replace(templates.COMMENT, " ")):
         return []
-    text, _ = _unwrap(_sentinels(skeleton))
-    return parse(_CALL.sub("SELECT ", text, count=1))
+    text = _sentinels(skeleton)
+    _refuse_nesting(text)
+    return parse(rewriting.as_select(text))
 
 
 def parse_skeleton(skeleton: str) -> tuple[list[exp.Expr], bool]:
-    """Trees of the statements in a skeleton, and whether they feed a cursor."""
-    text, is_cursor = _unwrap(_sentinels(skeleton))
-    return parse(text), is_cursor
+    """Trees of the statements in a skeleton, and whether they hand their rows out wholesale.
+
+    Raises Unread, and whatever sqlglot raises.
+    """
+    text = _sentinels(skeleton)
+    _refuse_nesting(text)
+    text, is_export = rewriting.unwrapped(text)
+    try:
+        trees = parse(text)
+        if not any(isinstance(tree, exp.Command) for tree in trees):
+            return trees, is_export
+    except Exception:  # noqa: BLE001, S110 - sqlglot may raise anything, on any text
+        pass
+    return parse(rewriting.stranger(text)), is_export
 
 
 def _sentinels(skeleton: str) -> str:
@@ -125,51 +106,14 @@ def _sentinels(skeleton: str) -> str:
             return f"'lit~{slot}'"
         return f"{_BASE + 10 * slot}" if match[0] == templates.NUMBER else " "
 
-    text = _ASIDE.sub(_plainer, templates.MARKERS.sub(sentinel, skeleton))
+    text = rewriting.plainer(templates.MARKERS.sub(sentinel, skeleton))
     return _DOLLAR.sub(lambda m: m[1] or f"{_PARAMETERS + 10 * int(m[2])}", text)
-
-
-def _plainer(match: re.Match[str]) -> str:
-    """`OPERATOR(pg_catalog.=)`, as foreign key checks write it, is `=`; SOME is ANY."""
-    coded, quoted, operator, some = match.groups()
-    if coded:
-        return _UNICODE.sub(lambda m: chr(int(m[1] or m[2], 16)), coded)
-    return quoted or (f" {operator} " if operator else " ANY" if some else " ")
-
-
-def _unwrap(text: str) -> tuple[str, bool]:
-    """Without EXPLAIN, PREPARE … AS, DECLARE … CURSOR FOR and the like, which sqlglot doesn't
-    parse; and whether the statement hands its rows out wholesale."""
-    _refuse_nesting(text)
-    if _PREFIXES.search(text) or _SUBSCRIPTS.search(text):
-        raise Unread("nested too deeply")
-    for pattern in (_EXPLAIN, _PREPARE):
-        if match := pattern.match(text):
-            text = text[match.end() :]
-    if match := _CURSOR.match(text):
-        return text[match.end() :], True
-    if match := _COPY_QUERY.match(text):
-        return text[match.end() : _closing(text, match.end())], True
-    if match := _COPY_TABLE.fullmatch(text):
-        copy, table, way, condition = match.groups()
-        name = table.partition("(")[0]
-        test = f"; SELECT 1 FROM {name} {condition}" if condition else ""
-        return f"{copy}{table} {way} STDIN{test}", False
-    return text, False
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the bracket that is open closes. Raises Unread."""
-    depth = 1
-    for token in _BRACKETS.finditer(text, start):
-        depth += {"(": 1, ")": -1}.get(token[0], 0)
-        if depth == 0:
-            return token.start()
-    raise Unread("a bracket is open")
 
 
 def _refuse_nesting(text: str) -> None:
     """The compiled parser would exhaust the C stack; and it reads `date(date(…` in 2^n steps."""
+    if _PREFIXES.search(text) or _SUBSCRIPTS.search(text):
+        raise Unread("nested too deeply")
     open_brackets: list[bool] = []
     types = 0
     for token in _NESTING.finditer(text):

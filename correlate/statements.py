@@ -13,7 +13,8 @@ from scalple.correlate.functions import Functions
 from scalple.correlate.predicates import Binding
 from scalple.correlate.queries import QueryReader
 from scalple.correlate.relations import Read, Ref, Relation, Scope, Slot, together
-from scalple.correlate.sqltext import Unread, exp
+from scalple.correlate.rewriting import Unread
+from scalple.correlate.sqltext import exp
 
 
 @dataclass(frozen=True, slots=True)

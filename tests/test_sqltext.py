@@ -4,6 +4,7 @@ import pytest
 
 from scalple.correlate import sqltext, statements, templates
 from scalple.correlate.catalog import Catalog, read_schema, relation_name
+from scalple.correlate.rewriting import Unread
 
 DUMP = r"""
 \restrict x
@@ -119,5 +120,5 @@ def test_slots_lead_back_to_the_text() -> None:
     ],
 )
 def test_unread(text: str) -> None:
-    with pytest.raises(sqltext.Unread):
+    with pytest.raises(Unread):
         read(text)
