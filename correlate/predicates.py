@@ -11,8 +11,10 @@ from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
 from scalple.correlate.functions import Functions
 from scalple.correlate.relations import Link, Place, Scope, Slot
+from scalple.correlate.rewriting import Unread
 from scalple.correlate.sqltext import exp
 
+MOST = 200  # relations of one SELECT, and columns of one value: where work grows with the square
 NO_COLUMNS = {"default", "current_user", "session_user", "user", "current_role"}
 
 
@@ -170,13 +172,13 @@ class PredicateReader:
 
     def bind_values(self, scope: Scope) -> None:
         """Columns that equal one another have one value."""
-        places: dict[Place, list[Place]] = {}
+        equal = scope.equal_columns() if scope.values else {}
         for place, slot in scope.values:
-            if place not in places:
-                places[place] = scope.equal_places(place)
-            for _, columns in places[place]:
-                for column in columns:
-                    self.bindings.setdefault(Binding(slot, column, True))
+            columns = equal.get(place, place[1])
+            if len(columns) > MOST:
+                raise Unread("too many columns are equal")
+            for column in columns:
+                self.bindings.setdefault(Binding(slot, column, True))
 
     def compare_all(self, root: exp.Expr, scope: Scope) -> None:
         """Literals near a column in a comparison or an operation may tell its value."""

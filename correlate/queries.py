@@ -12,7 +12,7 @@ from itertools import product
 from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
 from scalple.correlate.functions import Functions
-from scalple.correlate.predicates import NO_COLUMNS, PredicateReader
+from scalple.correlate.predicates import MOST, NO_COLUMNS, PredicateReader
 from scalple.correlate.relations import Place, Read, Ref, Relation, Scope, together
 from scalple.correlate.rewriting import Unread
 from scalple.correlate.sqltext import exp
@@ -34,6 +34,7 @@ class QueryReader(PredicateReader):
         self.written: list[Read] = []
         """Of INSERT and the like within WITH, which run whether anybody reads them or not."""
         self._views = 0
+        self._known_views: dict[str, Relation] = {}
 
     def write(self, node: exp.Expr, outer: Scope) -> Relation:
         """INSERT and the like within WITH: for who reads whole statements."""
@@ -92,6 +93,8 @@ class QueryReader(PredicateReader):
             relation = self._from_item(scope, node)
             relation = Relation(relation.columns, relation.rest, relation.read).renamed(names)
             scope.relations[alias or f"?{len(scope.relations)}"] = relation
+            if len(scope.relations) > MOST:
+                raise Unread("too many relations")
             added = [relation]
         for join in node.args.get("joins") or []:
             added += self._join(scope, join)
@@ -125,6 +128,9 @@ class QueryReader(PredicateReader):
         return Relation(columns, () if known and known.complete else (table,), Read("full"))
 
     def _view(self, table: str) -> Relation:
+        known = self._known_views.get(table)
+        if known is not None:  # read once, however many other views are made of it
+            return replace(known)
         view = self.catalog.views[table]
         before = dict(self.columns)
         self._views += 1
@@ -138,7 +144,9 @@ class QueryReader(PredicateReader):
             name: Ref((*ref.columns, f"{table}.{name}"), ref.is_direct)
             for name, ref in relation.columns.items()
         }
-        return Relation(named, relation.rest, relation.read)
+        found = Relation(named, relation.rest, relation.read)
+        self._known_views[table] = found
+        return replace(found)
 
     def _join(self, scope: Scope, join: exp.Join) -> list[Relation]:
         earlier = {id(r) for r in scope.relations.values()}

@@ -159,15 +159,25 @@ class Scope:
         for home, columns in places:
             self.pinned.setdefault(home, set()).update(columns)
 
-    def equal_places(self, place: Place) -> list[Place]:
-        """All places that hold the same value as this one, itself first."""
-        found = [place]
-        for here in found:  # grows while it is walked
-            for one, other in self.same:
-                for a, b in ((one, other), (other, one)):
-                    if a == here and b not in found:
-                        found.append(b)
-        return found
+    def equal_columns(self) -> dict[Place, tuple[str, ...]]:
+        """Place -> the columns that hold the same value as it, its own first."""
+        beside: dict[Place, list[Place]] = {}
+        for one, other in self.same:
+            beside.setdefault(one, []).append(other)
+            beside.setdefault(other, []).append(one)
+        found: dict[Place, dict[str, None]] = {}
+        for place in beside:
+            if place in found:
+                continue
+            columns: dict[str, None] = {}
+            queue = [place]
+            found[place] = columns
+            for here in queue:  # grows while it is walked
+                columns.update(dict.fromkeys(here[1]))
+                new = [b for b in dict.fromkeys(beside[here]) if b not in found]
+                found.update(dict.fromkeys(new, columns))
+                queue += new
+        return {place: tuple({**dict.fromkeys(place[1]), **found[place]}) for place in found}
 
     def reached(self, seeds: Iterable[int], *, close: bool) -> set[int]:
         """Relations narrowed by narrowing the seeds; with `close`, by close links only."""

@@ -224,7 +224,7 @@ def only_aggregates(nodes: list[exp.Expr]) -> bool:
         if is_star(node) or node.find(*listing):
             return False
         seen |= node.find(exp.AggFunc) is not None
-        if any(c.find_ancestor(*_AGGREGATES) is None for c in node.find_all(exp.Column)):
+        if not all(_is_within(c, _AGGREGATES) for c in node.find_all(exp.Column)):
             return False
     return seen
 
@@ -307,7 +307,19 @@ def is_counted(node: exp.Expr, root: exp.Expr) -> bool:
 
 
 def is_in_order(node: exp.Expr) -> bool:
-    return isinstance(node.find_ancestor(exp.Order, exp.Select), exp.Order)
+    return _is_within(node, (exp.Order,))
+
+
+def _is_within(node: exp.Expr, kinds: tuple[type[exp.Expr], ...]) -> bool:
+    """One of the kinds stands above a node in its SELECT, and not very far above."""
+    above = node.parent
+    for _ in range(_DEEPEST):
+        if above is None or isinstance(above, exp.Select):
+            return False
+        if isinstance(above, kinds):
+            return True
+        above = above.parent
+    return False
 
 
 def _tells(node: exp.Expr, root: exp.Expr) -> bool:
