@@ -5,7 +5,7 @@ SELECT. Knows nothing of SQL text or its parser.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 
 SHAPES = ("export", "full", "write", "range", "aggregate", "point", "none")  # worst first
@@ -221,7 +221,8 @@ class Scope:
                 every = frozenset(n for t in relation.tables for n in held.get(t, ()))
                 reads.append(Read("point", named[home], every - named[home]))
             elif home in named and shape == "point":
-                reads.append(replace(relation.read, named=named[home]))
+                left = relation.read.unnamed - named[home]
+                reads.append(Read("point", named[home], left))
             elif shape == "full" and home in ranges:
                 reads.append(Read("range"))
             else:

@@ -27,9 +27,9 @@ AND CASE
         'is')
       OR regexp_matches(
         regexp_extract(query, '\bSET\b(.*?)(\bWHERE\b|$)', 1, 'is'),
-        '\b(' || array_to_string(list_transform(list_filter($subject_columns,
+        '(^|\W)(' || array_to_string(list_transform(list_filter($subject_columns,
             lambda c: list_contains(affected_tables, regexp_replace(c, '\.[^.]*$', ''))),
-            lambda c: regexp_escape(regexp_extract(c, '[^.]*$'))), '|') || ')\b',
+            lambda c: regexp_escape(regexp_extract(c, '[^.]*$'))), '|') || ')(\W|$)',
         'i')
       OR regexp_matches(query, '\bCONFLICT\b.*\bDO\s+UPDATE\b', 'is')
         AND NOT regexp_matches(
