@@ -24,7 +24,9 @@ ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 
 
 CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
-_COLUMN = re.compile(r"[^.\s]+\.[^.\s]+\.[^.\s]+")
+_NAME = r"[^.\s]+(?: +[^.\s]+)*"  # as the server keeps it: no quotes; blanks only within
+_COLUMN = re.compile(rf"{_NAME}\.{_NAME}\.{_NAME}")
+_FUNCTION = re.compile(rf"{_NAME}\.{_NAME}")
 
 
 HARMLESS = "none"
@@ -118,6 +120,7 @@ class Config(Section):
     pooler: PoolerSection = PoolerSection()
     identifiers: dict[str, tuple[str, ...]] = Field(default={})
     personal_data: dict[str, MaskingRule] = Field(default={})
+    functions: dict[str, tuple[str, ...]] = Field(default={})
     actors: ActorsSection = ActorsSection()
     claims: ClaimsSection = ClaimsSection()
     clocks: ClocksSection = ClocksSection()
@@ -140,6 +143,7 @@ class Config(Section):
             personal_data={c: rule for c, rule in self.personal_data.items() if rule != HARMLESS},
             harmless=tuple(c for c, rule in self.personal_data.items() if rule == HARMLESS),
             actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
+            functions=self.functions,
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
             clocks=Clocks(self.clocks.skew_ms),
@@ -169,6 +173,7 @@ def load(path: Path) -> Config:
         raise _fault(path, text, error) from error
     _check_columns(path, text, config)
     policysection.check(config.policy, path, text, bool(config.actors.file))
+    _check_functions(path, text, config)
     return _absolute(config, path.resolve().parent)
 
 
@@ -236,6 +241,23 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
             fault = f"{column!r} is an identifier, whose values are always masked"
         if fault:
             raise ConfigError(fault, place=place, hint=masking.RULES_HINT)
+
+
+def _check_functions(path: Path, text: str, config: Config) -> None:
+    for function, named in config.functions.items():
+        place = _place(path, text, ["functions", function])
+        if not _FUNCTION.fullmatch(function):
+            raise ConfigError(
+                f"{function!r} is not schema.name", place=place, hint="without brackets or types"
+            )
+        for identifier in named:
+            if identifier and identifier not in config.identifiers:
+                known = ", ".join(sorted(config.identifiers))
+                raise ConfigError(
+                    f"{identifier!r} is not declared under [identifiers]",
+                    place=place,
+                    hint=f'known there: {known or "none"}; "" for an argument that names nobody',
+                )
 
 
 def _absolute(config: Config, base: Path) -> Config:

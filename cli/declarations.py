@@ -57,6 +57,7 @@ def rules_from_bytes(data: bytes) -> Rules:
             identifiers={name: tuple(columns) for name, columns in value["identifiers"].items()},
             personal_data=dict(value["personal_data"]),
             harmless=tuple(value.get("harmless", ())),
+            functions=_functions(value),
             actors=Actors(**value["actors"]),
             pooler=Pooler(**value["pooler"]),
             claims=_claims(value),
@@ -64,6 +65,11 @@ def rules_from_bytes(data: bytes) -> Rules:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded rules can't be read: {error}") from error
+
+
+def _functions(value: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Older objects lack them."""
+    return {name: tuple(named) for name, named in value.get("functions", {}).items()}
 
 
 def _claims(value: dict[str, Any]) -> Claims:

@@ -25,6 +25,11 @@ _PARTITION = re.compile(
     rf"CREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})\s+PARTITION\s+OF\s+({_QUALIFIED})",
     re.IGNORECASE,
 )
+_ATTACH = re.compile(
+    rf"ALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({_QUALIFIED})\s+ATTACH\s+PARTITION\s+"
+    rf"({_QUALIFIED})",
+    re.IGNORECASE,
+)
 _CREATE_VIEW = re.compile(
     rf"CREATE\s+(?:OR\s+REPLACE\s+)?(?:MATERIALIZED\s+|RECURSIVE\s+|TEMP(?:ORARY)?\s+)*VIEW\s+"
     rf"(?:IF\s+NOT\s+EXISTS\s+)?({_QUALIFIED})\s*(\([^()]*\))?\s*(?:WITH\s*\([^()]*\)\s*)?AS\s+",
@@ -73,6 +78,14 @@ class Catalog:
     views: dict[str, View] = field(default_factory=dict)
     schemas: dict[str, set[str]] = field(default_factory=dict)
     """Bare name -> schemas that have a relation of that name."""
+    parents: dict[str, str] = field(default_factory=dict)
+    """Partition -> the partitioned table that it is part of."""
+
+    def whole(self, table: str) -> str:
+        """Of a partition, the topmost partitioned table; of any other table itself."""
+        for _ in self.parents:
+            table = self.parents.get(table, table)
+        return table
 
     def qualify(self, name: str, schema: str | None = None) -> str:
         """`schema.name` of a relation."""
@@ -117,6 +130,9 @@ def _read(catalog: Catalog, statement: str) -> None:
         if parent is not None:
             catalog._table(_relation(match[1]))
             catalog.tables[_relation(match[1])] = parent
+            catalog.parents[_relation(match[1])] = _relation(match[2])
+    elif match := _ATTACH.match(statement):
+        catalog.parents[_relation(match[2])] = _relation(match[1])
     elif match := _CREATE_VIEW.match(statement):
         relation = _relation(match[1])
         schema, _, name = relation.rpartition(".")

@@ -164,17 +164,25 @@ class Enricher:
         table = relation_name(object_name) if object_type in _RELATIONS else None
         if table and "." not in (object_name or ""):
             table = self._forms.table(table.rpartition(".")[2])
+        whole = self._forms.whole(table) if table else None
+        audited = [name for name in (table, whole) if name]
         if form is None or form.columns is None:
             basis = "object-audit" if table else "unknown"
             mark = form.fingerprint if form else None
-            return (mark, [table] if table else None, None, basis, None, None)
-        tables = dict.fromkeys([*form.tables, *([table] if table else [])])
+            return (mark, list(dict.fromkeys(audited)) or None, None, basis, None, None)
+        basis, shape = form.basis, form.shape
+        if whole and table not in form.tables and whole not in form.tables:
+            # The text doesn't say what is read of it,
+            basis = "unknown" if basis == "unknown" else "object-audit"
+            # nor how far that is narrowed, which matters where it is about persons.
+            shape = None if self._forms.declares(whole) else shape
+        tables = dict.fromkeys([*form.tables, *audited])
         return (
             form.fingerprint,
             list(tables),
             form.columns,
-            form.basis,
-            form.shape,
+            basis,
+            shape,
             tuple(dict.fromkeys([*(form.masked_fields or ()), *shown])),
         )
 

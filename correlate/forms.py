@@ -19,7 +19,9 @@ from scalple.correlate import (
     templates,
 )
 from scalple.correlate.catalog import Catalog, read_schema, relation_name
-from scalple.correlate.queries import Binding
+from scalple.correlate.functions import Functions
+from scalple.correlate.predicates import Binding
+from scalple.correlate.rewriting import Unread
 from scalple.correlate.rules import Rules
 from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
@@ -85,10 +87,14 @@ class FormReader:
         self._catalog = read_schema(schema_sql)
         self._catalog.declare([*self._names, *self._personal])
         self._harmless = frozenset(rules.harmless)
-        self._identifiers = frozenset(self._names)
         self._variables = frozenset(rules.claims.variables)
         bare = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
         self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
+        self._declared = {c.rpartition(".")[0] for c in (*self._names, *self._personal)}
+        self._functions = Functions(rules.functions, schema_sql)
+        for column, name in self._functions.columns.items():
+            self._names[column] = [name]
+        self._identifiers = frozenset(self._names)
         self._words = _names(self._catalog)
         self._forms: OrderedDict[str, Form] = OrderedDict()
 
@@ -96,6 +102,14 @@ class FormReader:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
         return self._catalog.qualify(bare, schema or None)
+
+    def whole(self, table: str) -> str:
+        """Of a partition that the schema knows, the partitioned table; else the table itself."""
+        return self._catalog.whole(table)
+
+    def declares(self, table: str) -> bool:
+        """A column of the table is an identifier or personal data."""
+        return table in self._declared
 
     def knows(self, word: str) -> bool:
         """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
@@ -119,14 +133,15 @@ class FormReader:
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = statements.analyse(skeleton, self._catalog, self._identifiers)
-        except sqltext.Unread:
+            read = statements.analyse(skeleton, self._catalog, self._names, self._functions)
+        except Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
         watched = self._watched(read, by_slot, parameters)
-        if any(c in self._identifiers or self._rule(c) for c in read.carried):
+        is_loose = any(c in self._identifiers or self._rule(c) for c in read.carried)
+        if is_loose or read.is_opaque:
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
         for slot, is_statement in read.handed:
             of = parameters if slot.is_parameter else by_slot
@@ -134,6 +149,9 @@ class FormReader:
                 of[slot.number] = STATEMENT if is_statement else REDACT
         for number in self._given_away(skeleton, read.tables):
             by_slot[number] = REDACT
+        if read.is_opaque:
+            literals, bound = _grouped(by_slot), _grouped(parameters)
+            return Form(mark, literals=literals, parameters=bound, comments=comments)
         touched = dict.fromkeys([*read.columns, *(b.column for b in read.bindings)])
         masked = tuple(c for c in touched if self._rule(c))
         return Form(

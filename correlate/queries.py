@@ -5,46 +5,40 @@ In: trees of `sqltext` and the catalog. Out: tables, columns and bindings gather
 views, subqueries, correlation, `*`. Sees no values; doesn't read INSERT and the like.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 
 from scalple.correlate import sqltext
 from scalple.correlate.catalog import Catalog
-from scalple.correlate.relations import Place, Ref, Relation, Scope, Slot, shared_links, worst
+from scalple.correlate.functions import Functions
+from scalple.correlate.predicates import MOST, NO_COLUMNS, PredicateReader
+from scalple.correlate.relations import Place, Read, Ref, Relation, Scope, together
+from scalple.correlate.rewriting import Unread
 from scalple.correlate.sqltext import exp
 
-_NO_COLUMNS = {"default", "current_user", "session_user", "user", "current_role"}
+_OF_EVERY_TABLE = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid", "oid"}
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """A slot whose value belongs to a column."""
-
-    slot: Slot
-    column: str
-    is_value: bool
-    """It is the column's value (=, IN, VALUES, SET), rather than only compared with it."""
-
-
-class QueryReader:
+class QueryReader(PredicateReader):
     """Walks the statements of one text and gathers what they touch."""
 
-    def __init__(self, catalog: Catalog, identifiers: frozenset[str]) -> None:
+    def __init__(
+        self, catalog: Catalog, identifiers: Mapping[str, Sequence[str]], functions: Functions
+    ) -> None:
+        super().__init__(catalog, identifiers, functions)
         self.tables: dict[str, None] = {}
         self.columns: dict[str, None] = {}
-        self.bindings: dict[Binding, None] = {}
-        self.carried: dict[str, None] = {}
-        """Columns that meet, or are given, what may be a constant from elsewhere."""
         self.unknown = False
         self.starred = False
-        self.catalog = catalog
-        self._identifiers = identifiers
-        self.valued: set[tuple[int, bool]] = set()
+        self.written: list[Read] = []
+        """Of INSERT and the like within WITH, which run whether anybody reads them or not."""
         self._views = 0
+        self._known_views: dict[str, Relation] = {}
 
     def write(self, node: exp.Expr, outer: Scope) -> Relation:
         """INSERT and the like within WITH: for who reads whole statements."""
-        raise sqltext.Unread("writes")
+        raise Unread("writes")
 
     # Relations
 
@@ -58,7 +52,9 @@ class QueryReader:
             inner.ctes[name] = Relation({n: Ref(()) for n in names})  # for its own recursion
             is_query = isinstance(cte.this, exp.Query | exp.Values)
             read = self.query if is_query else self.write
-            inner.ctes[name] = read(cte.this, inner).renamed(names)
+            relation = read(cte.this, inner)
+            self.written += [] if is_query else [relation.read]
+            inner.ctes[name] = relation.renamed(names)
         return inner
 
     def query(self, node: exp.Expr, outer: Scope, *, is_test: bool = False) -> Relation:
@@ -76,7 +72,7 @@ class QueryReader:
             }
             for ref in columns.values():
                 self.carry(ref.columns, ref.carries)
-            return Relation(columns, left.rest + right.rest, worst([left.shape, right.shape]))
+            return Relation(columns, left.rest + right.rest, together([left.read, right.read]))
         if isinstance(node, exp.Select):
             return self._select(node, outer, is_test)
         if isinstance(node, exp.Subquery) and not isinstance(node.this, exp.Table):
@@ -86,7 +82,7 @@ class QueryReader:
             self.add(scope, node)
         else:
             self.expression(node, scope)
-        return Relation(shape=worst(r.shape for r in scope.relations.values()))
+        return Relation(read=together(r.read for r in scope.relations.values()))
 
     def add(self, scope: Scope, node: exp.Expr) -> list[Relation]:
         """Bring a FROM item into sight; returns the relations it brought."""
@@ -95,8 +91,10 @@ class QueryReader:
         else:
             alias, names = sqltext.alias_of(node)
             relation = self._from_item(scope, node)
-            relation = Relation(relation.columns, relation.rest, relation.shape).renamed(names)
+            relation = Relation(relation.columns, relation.rest, relation.read).renamed(names)
             scope.relations[alias or f"?{len(scope.relations)}"] = relation
+            if len(scope.relations) > MOST:
+                raise Unread("too many relations")
             added = [relation]
         for join in node.args.get("joins") or []:
             added += self._join(scope, join)
@@ -123,25 +121,32 @@ class QueryReader:
         self.tables.setdefault(table)
         if table in self.catalog.views and self._views < 5:
             return self._view(table)
+        table = self.catalog.whole(table)  # of a partition, the declared columns are its parent's
+        self.tables.setdefault(table)
         known = self.catalog.tables.get(table)
         columns = {n: Ref((f"{table}.{n}",), True) for n in (known.columns if known else ())}
-        return Relation(columns, () if known and known.complete else (table,), "full")
+        return Relation(columns, () if known and known.complete else (table,), Read("full"))
 
     def _view(self, table: str) -> Relation:
+        known = self._known_views.get(table)
+        if known is not None:  # read once, however many other views are made of it
+            return replace(known)
         view = self.catalog.views[table]
         before = dict(self.columns)
         self._views += 1
         try:
             relation = self.query(sqltext.parse(view.query)[0], Scope()).renamed(view.columns)
         except Exception:  # noqa: BLE001 - a view that can't be read is a table
-            relation = Relation({}, (table,), "full")
+            relation = Relation({}, (table,), Read("full"))
         self._views -= 1
         self.columns = before  # the view's other columns aren't read by who asks for one
         named = {
             name: Ref((*ref.columns, f"{table}.{name}"), ref.is_direct)
             for name, ref in relation.columns.items()
         }
-        return Relation(named, relation.rest, relation.shape)
+        found = Relation(named, relation.rest, relation.read)
+        self._known_views[table] = found
+        return replace(found)
 
     def _join(self, scope: Scope, join: exp.Join) -> list[Relation]:
         earlier = {id(r) for r in scope.relations.values()}
@@ -153,11 +158,10 @@ class QueryReader:
             self.condition(condition, scope, inner)
         if join.args.get("using") or join.method == "NATURAL":
             using = [sqltext.name_of(name) for name in sqltext.listed(join.args.get("using"))]
-            inner.links += shared_links(using, list(scope.relations.values()), added)
-            self._carry_shared(using, list(scope.relations.values()))
+            self._share(using, scope, added, inner)
         # An outer join narrows only the side whose rows may be missing.
         narrowed = {"LEFT": new, "RIGHT": earlier, "FULL": set()}.get(side, earlier | new)
-        scope.links += [(a, b) for a, b in inner.links if b in narrowed]
+        scope.links += [link for link in inner.links if link.target in narrowed]
         scope.same |= {} if side else inner.same
         scope.values += inner.values
         scope.ranged |= inner.ranged & narrowed
@@ -165,12 +169,30 @@ class QueryReader:
             scope.pinned.setdefault(home, set()).update(inner.pinned[home])
         return added
 
-    def _carry_shared(self, using: list[str], relations: list[Relation]) -> None:
+    def _share(self, using: list[str], scope: Scope, added: list[Relation], into: Scope) -> None:
+        """USING, or NATURAL without names: the columns of one name are equal."""
+        relations = list(scope.relations.values())
+        earlier = relations[: -len(added)]
+        common = using or [n for new in added for n in new.columns if self._has(earlier, n)]
+        for name in common:
+            here, there = self._places(added, name), self._places(earlier, name)
+            for one, other in product(here[:1], there):
+                self.link(one, other, scope, into)
         for name in using or {name for relation in relations for name in relation.columns}:
             refs = [relation.columns.get(name) for relation in relations]
             without = any(not r.columns and not r.rest for r in relations)
             columns = tuple(c for ref in refs if ref for c in ref.columns)
             self.carry(columns, without or any(ref.carries for ref in refs if ref))
+
+    @staticmethod
+    def _has(relations: list[Relation], name: str) -> bool:
+        return any(name in relation.columns for relation in relations)
+
+    def _places(self, relations: list[Relation], name: str) -> list[Place]:
+        found = [(relation, ref) for relation in relations if (ref := relation.find(name))]
+        for _, ref in found:
+            self.touch_columns(ref)
+        return [(id(relation), ref.columns) for relation, ref in found if ref.is_direct]
 
     # SELECT
 
@@ -195,9 +217,10 @@ class QueryReader:
                 else:
                     self.expression(part, scope)
         self.bind_values(scope)
-        result.shape = scope.shape(self._pinned(scope))
-        if result.shape in ("full", "range") and sqltext.only_aggregates(node.expressions):
-            result.shape = "aggregate"
+        result.read = scope.read(self.pinned_in(scope), self.held)
+        is_wide = result.read.shape in ("full", "range")
+        if is_wide and sqltext.only_aggregates(node.expressions):
+            result.read = Read("aggregate")
         return result
 
     def projections(self, nodes: list[exp.Expr], scope: Scope, is_test: bool) -> Relation:
@@ -209,8 +232,8 @@ class QueryReader:
                 continue
             self.expression(node, scope)
             inner = node.this if isinstance(node, exp.Alias) else node
-            found = self._direct(inner, scope)
-            columns = found[1] if found else self._columns_in(inner, scope)
+            found = self.direct(inner, scope)
+            columns = found[1] if found else self.columns_in(inner, scope)
             name = sqltext.name_of(node.args["alias"]) if node.args.get("alias") else ""
             if not name and isinstance(inner, exp.Column):
                 name = sqltext.name_of(inner.this)
@@ -234,10 +257,10 @@ class QueryReader:
     # Expressions
 
     def expression(self, root: exp.Expr, scope: Scope) -> None:
-        self._resolve_all(root, scope)
-        self._compare_all(root, scope)
+        self.resolve_all(root, scope)
+        self.compare_all(root, scope)
 
-    def _resolve_all(self, root: exp.Expr, scope: Scope) -> None:
+    def resolve_all(self, root: exp.Expr, scope: Scope) -> None:
         """Resolve the columns below a node and read its subqueries."""
         for node in sqltext.own(root):
             if isinstance(node, exp.Column):
@@ -245,7 +268,7 @@ class QueryReader:
             elif isinstance(node, exp.Query):
                 is_test = isinstance(node.parent, exp.Exists)
                 relation = self.query(node, scope, is_test=is_test)
-                scope.nested.append(relation.shape)
+                scope.nested.append(relation.read)
                 scope.answers[id(node)] = () if is_test else relation.everything().columns
                 if relation.carries and not is_test:
                     scope.carriers.add(id(node))
@@ -267,7 +290,10 @@ class QueryReader:
                 return None
             if isinstance(node.this, exp.Star):
                 return relation, relation.everything()
-            ref = relation.find(sqltext.name_of(node.this))
+            name = sqltext.name_of(node.this)
+            ref = relation.find(name)
+            if ref is None and name not in _OF_EVERY_TABLE and (relation.columns or relation.rest):
+                self.unknown = True  # the schema is older than the statement
             return (relation, ref) if ref else None
         name = sqltext.name_of(node.this)
         if name in scope.aliases and sqltext.is_in_order(node):
@@ -281,13 +307,13 @@ class QueryReader:
                 self.unknown |= bool(level.relations[name].rest)
                 return level.relations[name], level.relations[name].everything()
             open_ended = [r for r in level.relations.values() if r.rest]
-            if len(open_ended) == 1 and name not in _NO_COLUMNS:
+            if len(open_ended) == 1 and name not in NO_COLUMNS:
                 ref = open_ended[0].find(name)
                 self.unknown |= ref is None
                 if ref and any(not r.columns and not r.rest for r in level.relations.values()):
                     ref = replace(ref, is_made=True)  # or it is the function's
                 return (open_ended[0], ref) if ref else None
-            if open_ended and name not in _NO_COLUMNS:
+            if open_ended and name not in NO_COLUMNS:
                 self.unknown = True
                 return None
         return None
@@ -299,151 +325,3 @@ class QueryReader:
             if found:
                 return found
         return None
-
-    def _columns_in(self, root: exp.Expr, scope: Scope) -> tuple[str, ...]:
-        refs = [scope.refs[id(n)][1] for n in sqltext.own(root) if id(n) in scope.refs]
-        return tuple(dict.fromkeys(c for ref in refs for c in ref.columns))
-
-    def is_made(self, root: exp.Expr, scope: Scope) -> bool:
-        """A constant stands below a node, or may come through a name or subquery below it."""
-        return bool(sqltext.slots_in(root)) or self.has_carrier(sqltext.own(root), scope)
-
-    def has_carrier(self, nodes: Iterable[exp.Expr], scope: Scope) -> bool:
-        for node in nodes:
-            if id(node) in scope.carriers:
-                return True
-            if isinstance(node, exp.Column):
-                found = scope.refs.get(id(node))
-                if found[1].carries if found else node.name.lower() not in _NO_COLUMNS:
-                    return True
-        return False
-
-    def carry(self, columns: Iterable[str], is_carried: bool) -> None:
-        if is_carried:
-            self.carried.update(dict.fromkeys(columns))
-
-    # Predicates
-
-    def condition(self, root: exp.Expr, scope: Scope, into: Scope) -> None:
-        """Read a predicate that every row must meet: what it pins, links, mentions, compares."""
-        self._resolve_all(root, scope)
-        into.pin(self._pins(root, scope, into))
-        for leaf in sqltext.leaves(root):
-            homes = {scope.refs[id(n)][0] for n in sqltext.own(leaf) if id(n) in scope.refs}
-            if any(isinstance(n, exp.Query) for n in sqltext.own(leaf)):
-                into.ranged |= {id(r) for r in scope.relations.values()}
-            elif not (isinstance(leaf, exp.EQ) and len(homes) > 1):
-                into.ranged |= homes
-        self._compare_all(root, scope)
-
-    def _pins(self, node: exp.Expr, scope: Scope, into: Scope) -> list[Place]:
-        """Columns that a predicate makes equal to constants."""
-        node = node.unnest()
-        if isinstance(node, exp.And):
-            return [p for part in node.flatten() for p in self._pins(part, scope, into)]
-        if isinstance(node, exp.Or):
-            return self._pins_either(list(node.flatten()), scope, into)
-        if isinstance(node, exp.EQ | exp.NullSafeEQ):
-            return self._pins_equal(node.this, node.expression, scope, into)
-        if isinstance(node, exp.In) and not node.args.get("query"):
-            return [
-                place
-                for option in node.expressions
-                for place in self._pins_equal(node.this, option, scope, into)
-            ]
-        return []
-
-    def _pins_either(self, parts: list[exp.Expr], scope: Scope, into: Scope) -> list[Place]:
-        """Of alternatives: the relations that each of them pins, by whichever key."""
-        homes: set[int] | None = None
-        for part in parts:
-            alone = Scope(relations=scope.relations)
-            alone.pin(self._pins(part, scope, alone))
-            into.values += alone.values
-            pinned = self._pinned(alone)
-            homes = pinned if homes is None else homes & pinned
-        return [(home, ("*",)) for home in homes or ()]
-
-    def _pins_equal(
-        self, left: exp.Expr, right: exp.Expr, scope: Scope, into: Scope
-    ) -> list[Place]:
-        row, other = sqltext.row_of(left), sqltext.row_of(right)
-        if row and other:
-            pairs = zip(row, other, strict=False)
-            return [p for a, b in pairs for p in self._pins_equal(a, b, scope, into)]
-        place, opposite = self._direct(left, scope), self._direct(right, scope)
-        if place and opposite:
-            into.same.setdefault((place, opposite))
-            into.links += [(place[0], opposite[0]), (opposite[0], place[0])]
-            return []
-        value = right if place else left
-        place = place or opposite
-        slots = sqltext.constants(value)
-        if place is None or slots is None:
-            return []
-        into.values += [(place, slot) for slot in slots]
-        self.valued.update((slot.number, slot.is_parameter) for slot in slots)
-        return [place]
-
-    def _direct(self, node: exp.Expr, scope: Scope) -> Place | None:
-        while isinstance(node, sqltext.WRAPPERS):
-            node = node.this
-        home, ref = scope.refs.get(id(node), (0, None))
-        return (home, ref.columns) if ref and ref.is_direct else None
-
-    def _pinned(self, scope: Scope) -> set[int]:
-        """Relations of which the pinned columns leave one row, or one person's."""
-        return {home for home, columns in scope.pinned.items() if self._is_key(columns)}
-
-    def _is_key(self, columns: set[str]) -> bool:
-        if "*" in columns or not self._identifiers.isdisjoint(columns):
-            return True
-        tables = {c.rpartition(".")[0] for c in columns}
-        return any(
-            key and {f"{table}.{name}" for name in key} <= columns
-            for table in tables & self.catalog.tables.keys()
-            for key in self.catalog.tables[table].keys
-        )
-
-    def bind_values(self, scope: Scope) -> None:
-        """Columns that equal one another have one value."""
-        places: dict[Place, list[Place]] = {}
-        for place, slot in scope.values:
-            if place not in places:
-                places[place] = scope.equal_places(place)
-            for _, columns in places[place]:
-                for column in columns:
-                    self.bindings.setdefault(Binding(slot, column, True))
-
-    def _compare_all(self, root: exp.Expr, scope: Scope) -> None:
-        """Literals near a column in a comparison or an operation may tell its value."""
-        done: set[int] = set()
-        for node in sqltext.own(root):
-            if isinstance(node, exp.Case) and node.this is not None:
-                columns = self._columns_in(node.this, scope)
-                for branch in node.args["ifs"] if columns else ():
-                    self.bind_compared(branch.this, columns)
-                    self.carry(columns, self.has_carrier(sqltext.own(branch.this), scope))
-            if id(node) in done:
-                continue
-            if isinstance(node, sqltext.COMPARISONS):
-                nodes = list(sqltext.own(node))
-            elif sqltext.is_operation(node):
-                nodes = sqltext.operands(node)
-            else:
-                continue
-            done.update(map(id, nodes))
-            refs = [scope.refs[id(n)][1] for n in nodes if id(n) in scope.refs]
-            given = [c for n in nodes for c in scope.answers.get(id(n), ())]
-            if columns := tuple(dict.fromkeys([*(c for r in refs for c in r.columns), *given])):
-                self._bind(sqltext.slots_among(nodes, node), columns)
-                self.carry(columns, self.has_carrier(nodes, scope))
-
-    def bind_compared(self, root: exp.Expr, columns: Iterable[str]) -> None:
-        self._bind(sqltext.slots_in(root), columns)
-
-    def _bind(self, slots: Iterable[Slot], columns: Iterable[str]) -> None:
-        for slot in slots:
-            if (slot.number, slot.is_parameter) not in self.valued:
-                for column in columns:
-                    self.bindings.setdefault(Binding(slot, column, False))

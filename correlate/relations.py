@@ -4,7 +4,7 @@ In: relations, equalities and pinned columns as `sqltext` finds them. Out: the a
 SELECT. Knows nothing of SQL text or its parser.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -14,6 +14,32 @@ SHAPES = ("export", "full", "write", "range", "aggregate", "point", "none")  # w
 def worst(shapes: Iterable[str]) -> str:
     """Of several reads, the shape that discloses most."""
     return min(chain(shapes, ["none"]), key=SHAPES.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far a query is narrowed."""
+
+    shape: str = "none"
+    named: frozenset[str] = frozenset()
+    """Of a `point`: identifiers by which rows of persons were chosen,"""
+    unnamed: frozenset[str] = frozenset()
+    """and identifiers that such rows hold and weren't chosen by."""
+
+
+def together(reads: Iterable[Read]) -> Read:
+    """What several reads are as one.
+
+    It is no point where one read chose its rows by an identifier and another one, by something
+    else, rows that hold the same identifier: these could be anybody's.
+    """
+    found = list(reads)
+    shape = worst(read.shape for read in found)
+    if shape != "point":
+        return Read(shape)
+    named = frozenset(name for read in found for name in read.named)
+    unnamed = frozenset(name for read in found for name in read.unnamed)
+    return Read("point", named, unnamed) if named.isdisjoint(unnamed) else Read("range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +64,7 @@ class Relation:
     columns: dict[str, Ref] = field(default_factory=dict)
     rest: tuple[str, ...] = ()
     """Tables whose columns aren't all known and show through under their own names."""
-    shape: str = "none"
+    read: Read = Read()
 
     def find(self, name: str) -> Ref | None:
         if name in self.columns:
@@ -64,7 +90,23 @@ class Relation:
         renamed = dict(
             zip([*names, *list(self.columns)[len(names) :]], self.columns.values(), strict=False)
         )
-        return Relation(given | renamed, self.rest, self.shape)
+        return Relation(given | renamed, self.rest, self.read)
+
+    @property
+    def tables(self) -> set[str]:
+        """Of the columns that it shows."""
+        return {c.rpartition(".")[0] for c in self.everything().columns} | set(self.rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Narrowing the relation `source` narrows `target` (ids)."""
+
+    source: int
+    target: int
+    is_close: bool
+    """One row, or one person's rows, of the source select one row, or that person's, of the target;
+    or the target is about no persons."""
 
 
 Place = tuple[int, tuple[str, ...]]
@@ -95,12 +137,11 @@ class Scope:
     """Column node -> relation and what it stands for."""
     carriers: set[int] = field(default_factory=set)
     """Subqueries through which a constant may come."""
-    nested: list[str] = field(default_factory=list)
-    """Shapes of subqueries."""
     answers: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Subquery -> the stored columns that it gives."""
-    links: list[tuple[int, int]] = field(default_factory=list)
-    """Narrowing the first relation narrows the second."""
+    nested: list[Read] = field(default_factory=list)
+    """Of subqueries."""
+    links: "list[Link]" = field(default_factory=list)
     same: dict[tuple[Place, Place], None] = field(default_factory=dict)
     """Columns whose values are equal in every row read."""
     values: "list[tuple[Place, Slot]]" = field(default_factory=list)
@@ -120,25 +161,34 @@ class Scope:
         for home, columns in places:
             self.pinned.setdefault(home, set()).update(columns)
 
-    def equal_places(self, place: Place) -> list[Place]:
-        """All places that hold the same value as this one, itself first."""
-        found = [place]
-        for here in found:  # grows while it is walked
-            for one, other in self.same:
-                for a, b in ((one, other), (other, one)):
-                    if a == here and b not in found:
-                        found.append(b)
-        return found
+    def equal_columns(self) -> dict[Place, tuple[str, ...]]:
+        """Place -> the columns that hold the same value as it, its own first."""
+        beside: dict[Place, list[Place]] = {}
+        for one, other in self.same:
+            beside.setdefault(one, []).append(other)
+            beside.setdefault(other, []).append(one)
+        found: dict[Place, dict[str, None]] = {}
+        for place in beside:
+            if place in found:
+                continue
+            columns: dict[str, None] = {}
+            queue = [place]
+            found[place] = columns
+            for here in queue:  # grows while it is walked
+                columns.update(dict.fromkeys(here[1]))
+                new = [b for b in dict.fromkeys(beside[here]) if b not in found]
+                found.update(dict.fromkeys(new, columns))
+                queue += new
+        return {place: tuple({**dict.fromkeys(place[1]), **found[place]}) for place in found}
 
-    def reached(self, seeds: set[int]) -> set[int]:
-        """Relations narrowed by narrowing the seeds. What follows an outer row is a seed."""
-        own = {id(r) for r in self.relations.values()}
+    def reached(self, seeds: Iterable[int], *, close: bool) -> set[int]:
+        """Relations narrowed by narrowing the seeds; with `close`, by close links only."""
         narrowed: dict[int, list[int]] = {}
-        for a, b in self.links:
-            if b in own:
-                narrowed.setdefault(a, []).append(b)
-        outer = [b for a in narrowed.keys() - own for b in narrowed[a]]
-        found = dict.fromkeys([*seeds, *outer])
+        own = {id(r) for r in self.relations.values()}
+        for link in self.links:
+            if link.target in own and (link.is_close or not close):
+                narrowed.setdefault(link.source, []).append(link.target)
+        found = dict.fromkeys(seeds)
         queue = list(found)
         while queue:
             new = [b for b in narrowed.get(queue.pop(), ()) if b not in found]
@@ -146,26 +196,42 @@ class Scope:
             queue += new
         return set(found)
 
-    def shape(self, pinned: set[int]) -> str:
-        points, ranges = self.reached(pinned), self.reached(self.ranged)
-        shapes = list(self.nested)
-        for relation in self.relations.values():
-            shape = relation.shape
-            if shape in ("full", "range") and id(relation) in points:
-                shape = "point"
-            elif shape == "full" and id(relation) in ranges:
-                shape = "range"
-            shapes.append(shape)
-        return worst(shapes)
+    def read(
+        self, pinned: Mapping[int, frozenset[str]], held: Mapping[str, frozenset[str]]
+    ) -> Read:
+        """How far the predicates narrow what is read.
 
+        `pinned`: relations of which one row or one person's rows are left, with the identifiers
+        that name the person. `held`: table -> the identifiers that its rows hold.
+        """
+        relations = {id(r): r for r in self.relations.values()}
+        points = {home: r.read.named for home, r in relations.items() if r.read.shape == "point"}
+        named: dict[int, frozenset[str]] = {}
+        for seed in {**pinned, **points}:
+            by = pinned.get(seed, frozenset()) | points.get(seed, frozenset())
+            for home in self.reached([seed], close=True):
+                named[home] = named.get(home, frozenset()) | by
+        following = self.reached(self._outside(), close=True)
+        narrow = [home for home, r in relations.items() if r.read.shape in ("point", "range")]
+        ranges = self.reached([*self.ranged, *narrow, *self._outside()], close=False)
+        reads = list(self.nested)
+        for home, relation in relations.items():
+            shape = relation.read.shape
+            if home in following and shape in ("full", "range", "point"):
+                reads.append(Read("point"))
+            elif home in named and shape in ("full", "range"):
+                every = frozenset(n for t in relation.tables for n in held.get(t, ()))
+                reads.append(Read("point", named[home], every - named[home]))
+            elif home in named and shape == "point":
+                left = relation.read.unnamed - named[home]
+                reads.append(Read("point", named[home], left))
+            elif shape == "full" and home in ranges:
+                reads.append(Read("range"))
+            else:
+                reads.append(relation.read)
+        return together(reads)
 
-def shared_links(
-    using: list[str], relations: list[Relation], added: list[Relation]
-) -> list[tuple[int, int]]:
-    """Links of USING, or NATURAL without names: to the first relation with a common column."""
-    earlier = relations[: -len(added)]
-    for new in added:
-        for other in earlier:
-            if any(other.find(name) for name in using or new.columns):
-                return [(id(other), id(new)), (id(new), id(other))]
-    return []
+    def _outside(self) -> set[int]:
+        """Relations outside that narrow some of these: what follows an outer row."""
+        own = {id(r) for r in self.relations.values()}
+        return {link.source for link in self.links} - own

@@ -75,6 +75,9 @@ class Rules:
     """Column (`schema.table.column`) -> name of its masking rule, or `keep:` and a pattern."""
     harmless: tuple[str, ...] = ()
     """Columns that hold no personal data, whatever their names and values look like."""
+    functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Function or procedure (`schema.name`) -> by position, the identifier that each argument
+    names; empty for an argument that names nobody."""
     actors: Actors = field(default_factory=Actors)
     pooler: Pooler = field(default_factory=Pooler)
     claims: Claims = field(default_factory=Claims)

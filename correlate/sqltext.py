@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import sqlglot
 
-from scalple.correlate import serverfunctions, templates
+from scalple.correlate import rewriting, serverfunctions, templates
 from scalple.correlate.relations import Slot
+from scalple.correlate.rewriting import Unread
 
 exp = sqlglot.exp  # the classes by which other modules tell nodes apart
 
@@ -40,20 +41,8 @@ _TYPE_WORDS = {
 _BASE, _PARAMETERS = 10**15, 2 * 10**15
 _SENTINEL = re.compile(r"lit~(\d+)\Z")
 
-_EXPLAIN = re.compile(r"\s*EXPLAIN\b(?:\s*\([^()]*\)|(?:\s+(?:ANALYZE|VERBOSE)\b)*)", re.IGNORECASE)
-_WORD = r'(?:"[^"]*"|[\w$]+)'
-_PREPARE = re.compile(
-    rf"\s*+PREPARE\s++{_WORD}\s*+(?:\((?:[^()]|\([^()]*\))*+\))?\s*+AS\b", re.IGNORECASE
-)
-_CURSOR = re.compile(
-    rf"\s*+DECLARE\s++{_WORD}\s++(?:(?!CURSOR\b)\w++\s++)*+CURSOR\s++(?:WITH(?:OUT)?\s++HOLD\s++)?FOR\b",
-    re.IGNORECASE,
-)
 _DOLLAR = re.compile(r'("(?:[^"]|"")*"|[^\W\d][\w$]*)|\$(\d{1,6})\b')
-_NESTING = re.compile(r"([A-Za-z]\w{0,20}+)?\s*+[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
-_OPERATOR = re.compile(
-    r"\bOPERATOR\s*+\(\s*+(?:\w++\s*+\.\s*+)?([-+*/<>=~!@#%^&|`?]++)\s*+\)", re.IGNORECASE
-)
+_NESTING = re.compile(r"(?:([A-Za-z]\w{0,20}+)\s*+)?[(\[]|[)\]]|\bcase\b|\bend\b", re.IGNORECASE)
 _SUBSCRIPTS = re.compile(r"(?:\[[^\[\]]*+\]\s*+){20}")
 _PREFIXES = re.compile(rf"(?:\bnot\s+|[-+~!@]\s*){{{_DEEPEST}}}", re.IGNORECASE)
 # These touch no row; sqlglot doesn't parse all of them.
@@ -70,10 +59,6 @@ def is_keyword(word: str) -> bool:
     return word in _KEYWORDS
 
 
-class Unread(Exception):
-    """The statement can't be analysed; the message says why."""
-
-
 def is_harmless(skeleton: str) -> bool:
     """The statement touches no row, whether it can be parsed or not."""
     return _HARMLESS.match(skeleton) is not None
@@ -84,10 +69,30 @@ def parameters(skeleton: str) -> list[int]:
     return sorted({int(m[2]) for m in _DOLLAR.finditer(skeleton) if m[2]})
 
 
+def parse_call(skeleton: str) -> list[exp.Expr]:
+    """Trees of CALL, read as SELECT; none for another statement. Raises Unread."""
+    if not rewriting.is_call(skeleton.replace(templates.COMMENT, " ")):
+        return []
+    text = _sentinels(skeleton)
+    _refuse_nesting(text)
+    return parse(rewriting.as_select(text))
+
+
 def parse_skeleton(skeleton: str) -> tuple[list[exp.Expr], bool]:
-    """Trees of the statements in a skeleton, and whether they feed a cursor."""
-    text, is_cursor = _unwrap(_sentinels(skeleton))
-    return parse(text), is_cursor
+    """Trees of the statements in a skeleton, and whether they hand their rows out wholesale.
+
+    Raises Unread, and whatever sqlglot raises.
+    """
+    text = _sentinels(skeleton)
+    _refuse_nesting(text)
+    text, is_export = rewriting.unwrapped(text)
+    try:
+        trees = parse(text)
+        if not any(isinstance(tree, exp.Command) for tree in trees):
+            return trees, is_export
+    except Exception:  # noqa: BLE001, S110 - sqlglot may raise anything, on any text
+        pass
+    return parse(rewriting.stranger(text)), is_export
 
 
 def _sentinels(skeleton: str) -> str:
@@ -101,25 +106,14 @@ def _sentinels(skeleton: str) -> str:
             return f"'lit~{slot}'"
         return f"{_BASE + 10 * slot}" if match[0] == templates.NUMBER else " "
 
-    # `OPERATOR(pg_catalog.=)`, as foreign key checks write it, is `=`.
-    text = _OPERATOR.sub(r" \1 ", templates.MARKERS.sub(sentinel, skeleton))
+    text = rewriting.plainer(templates.MARKERS.sub(sentinel, skeleton))
     return _DOLLAR.sub(lambda m: m[1] or f"{_PARAMETERS + 10 * int(m[2])}", text)
-
-
-def _unwrap(text: str) -> tuple[str, bool]:
-    """Without EXPLAIN, PREPARE … AS and DECLARE … CURSOR FOR, which sqlglot doesn't parse."""
-    _refuse_nesting(text)
-    if _PREFIXES.search(text) or _SUBSCRIPTS.search(text):
-        raise Unread("nested too deeply")
-    for pattern in (_EXPLAIN, _PREPARE):
-        if match := pattern.match(text):
-            text = text[match.end() :]
-    match = _CURSOR.match(text)
-    return (text[match.end() :], True) if match else (text, False)
 
 
 def _refuse_nesting(text: str) -> None:
     """The compiled parser would exhaust the C stack; and it reads `date(date(…` in 2^n steps."""
+    if _PREFIXES.search(text) or _SUBSCRIPTS.search(text):
+        raise Unread("nested too deeply")
     open_brackets: list[bool] = []
     types = 0
     for token in _NESTING.finditer(text):
@@ -146,6 +140,7 @@ _SEPARATE = (*COMPARISONS, exp.Connector, exp.Not, exp.Count)  # not the value o
 _KEYED = {"json_build_object", "jsonb_build_object"}
 _CHOICES = (exp.Case, exp.If, exp.Coalesce, exp.Nullif, exp.Greatest, exp.Least)
 _TRANSPARENT = (*WRAPPERS, exp.Array, exp.Any, exp.Connector, exp.Binary, *_CHOICES)
+_ARRAYS = (exp.Any, exp.All, exp.ArrayContainsAll, exp.ArrayContainedBy, exp.ArrayOverlaps)
 _JSON = (exp.JSONExtract, exp.JSONExtractScalar, exp.JSONBExtract, exp.JSONBExtractScalar)
 
 
@@ -218,6 +213,9 @@ def row_of(node: exp.Expr) -> list[exp.Expr] | None:
     return node.expressions if is_row or isinstance(node, exp.Tuple) else None
 
 
+_AGGREGATES = (exp.AggFunc, exp.Filter, exp.WithinGroup)
+
+
 def only_aggregates(nodes: list[exp.Expr]) -> bool:
     """Every projection is computed from many rows, and doesn't list their values."""
     listing = (exp.ArrayAgg, exp.GroupConcat, exp.JSONArrayAgg, exp.JSONObjectAgg, exp.Window)
@@ -226,7 +224,7 @@ def only_aggregates(nodes: list[exp.Expr]) -> bool:
         if is_star(node) or node.find(*listing):
             return False
         seen |= node.find(exp.AggFunc) is not None
-        if any(c.find_ancestor(exp.AggFunc) is None for c in node.find_all(exp.Column)):
+        if not all(_is_within(c, _AGGREGATES) for c in node.find_all(exp.Column)):
             return False
     return seen
 
@@ -265,6 +263,16 @@ def constants(node: exp.Expr) -> list[Slot] | None:
     return [] if is_constant and not slots_in(node) else None
 
 
+def _takes_array(node: exp.Expr) -> bool:
+    is_all = isinstance(node, exp.Anonymous) and node.name.upper() == "ALL"
+    return is_all or isinstance(node, _ARRAYS)
+
+
+def every_slot(root: exp.Expr) -> list[Slot]:
+    """All slots below a node, but not those of subqueries."""
+    return [slot for node in own(root) if (slot := _slot(node))]
+
+
 def slots_in(root: exp.Expr) -> list[Slot]:
     """Slots below a node that may tell a value: not numbers that only steer a function."""
     return slots_among(own(root), root)
@@ -275,8 +283,7 @@ def slots_among(nodes: Iterable[exp.Expr], root: exp.Expr) -> list[Slot]:
     for node in nodes:
         slot = _slot(node)
         if slot and _tells(node, root):
-            arrays = (exp.Any, exp.ArrayContainsAll, exp.ArrayOverlaps)
-            is_array = any(isinstance(above, arrays) for above in _above(node, root))
+            is_array = any(_takes_array(above) for above in _above(node, root))
             found.append(replace(slot, is_array=is_array))
     return found
 
@@ -319,8 +326,27 @@ def _called(node: exp.Expr) -> str | None:
     return node.name.lower() if isinstance(node, exp.Anonymous) else None
 
 
+def is_counted(node: exp.Expr, root: exp.Expr) -> bool:
+    """Only counted below the root: the count isn't the value."""
+    return isinstance(node, exp.Column) and any(
+        isinstance(n, exp.Count) for n in _above(node, root)
+    )
+
+
 def is_in_order(node: exp.Expr) -> bool:
-    return isinstance(node.find_ancestor(exp.Order, exp.Select), exp.Order)
+    return _is_within(node, (exp.Order,))
+
+
+def _is_within(node: exp.Expr, kinds: tuple[type[exp.Expr], ...]) -> bool:
+    """One of the kinds stands above a node in its SELECT, and not very far above."""
+    above = node.parent
+    for _ in range(_DEEPEST):
+        if above is None or isinstance(above, exp.Select):
+            return False
+        if isinstance(above, kinds):
+            return True
+        above = above.parent
+    return False
 
 
 def _tells(node: exp.Expr, root: exp.Expr) -> bool:
@@ -333,7 +359,7 @@ def _tells(node: exp.Expr, root: exp.Expr) -> bool:
         if isinstance(parent, _JSON) and child.arg_key == "expression":
             return False
         if is_number and isinstance(parent, exp.Func) and not isinstance(parent, _TRANSPARENT):
-            return False
+            return False  # it steers the function
         is_keyed = isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEYED
         if is_keyed and child is node and (child.index or 0) % 2 == 0:
             return False  # a key

@@ -9,9 +9,10 @@ same token and same ciphertext; without the key neither can be made nor read. Ke
              associated data: name, plaintext: canonical value)
 
 Canonical values are free of types, so that who asks needs no schema: blanks at the ends go;
-integers, however SQL may write them (`+4711`, `04711`, `4_711`, `4711.0`, `0x1267`), are decimal
-digits with a minus if below zero; e-mail addresses and UUIDs are lower
-case, UUIDs with hyphens; any other text stays as it is.
+UUIDs, with or without braces and with a hyphen behind any group of four digits, as PostgreSQL
+takes them, are lower case with hyphens; integers, however SQL may write them (`+4711`, `04711`,
+`4_711`, `4711.0`, `0x1267`), are decimal digits with a minus if below zero; e-mail addresses are
+lower case; any other text stays as it is. So the texts `007` and `7` are one value.
 """
 
 import contextlib
@@ -34,24 +35,24 @@ _REMEMBERED = 1 << 18  # values; then the memory starts anew
 _INTEGER = re.compile(r"([+-]?)0*([0-9]+(?:_[0-9]+)*)(?:\.0*)?\Z")
 _BASED = re.compile(r"([+-]?)(0x(?:_?[0-9a-f]){1,999}|0o(?:_?[0-7]){1,999}|0b(?:_?[01]){1,999})\Z")
 _EMAIL = re.compile(r"[^\s@]+@[^\s@]+\Z")
-_UUID = re.compile(
-    r"\{?([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})\}?\Z"
-)
+_UUID = re.compile(r"\{?((?:[0-9a-f]{4}-?){7}[0-9a-f]{4})\}?\Z")
+_UUID_PARTS = ((0, 8), (8, 12), (12, 16), (16, 20), (20, 32))
 
 
 def canonical(value: str) -> str:
     """The one spelling of a value under which its subject is found."""
-    if value.isdigit() and value.isascii() and value[0] != "0":
+    if value.isdigit() and value.isascii() and value[0] != "0" and len(value) != 32:
         return value
     value = value.strip()
+    if match := _UUID.match(value.lower()):
+        digits = match[1].replace("-", "")
+        return "-".join(digits[a:b] for a, b in _UUID_PARTS)
     if match := _INTEGER.match(value):
         digits = match[2].replace("_", "").lstrip("0") or "0"
         return ("-" if match[1] == "-" and digits != "0" else "") + digits
     if match := _BASED.match(value.lower()):
         number = int(match[2], 0)
         return f"-{number}" if match[1] == "-" and number else str(number)
-    if match := _UUID.match(value.lower()):
-        return "-".join(match.groups())
     return value.lower() if _EMAIL.match(value) else value
 
 

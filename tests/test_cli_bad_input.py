@@ -353,6 +353,11 @@ def test_a_store_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> No
             ("config.toml:2", "'hide'", "keep-last-4"),
         ),
         ('[identifiers]\nemail = ["users.email"]\n', ("config.toml:2", "schema.table.column")),
+        ('[functions]\n"get" = ["x"]\n', ("config.toml:2", "'get'", "schema.name")),
+        (
+            '[identifiers]\nx = []\n[functions]\n"public.get" = ["", "y"]\n',
+            ("config.toml:4", "'y'", "[identifiers]", "known there: x"),
+        ),
         ("origin = \n", ("config.toml", "not valid TOML", "line 1")),
         ('origin = "Not A Name"\n', ("config.toml:1", "origin")),
         ('[sources]\ntimezone = "Mars/Olympus"\n', ("Mars/Olympus", "IANA")),

@@ -1,10 +1,13 @@
 """Which statements could have shown a person: each form here stands in a log written by hand."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from scalple.cli.declarations import rules_from_bytes, to_objects
+from scalple.correlate.rules import Rules
 from tests.commandline import scalple
 
 CONFIG = """origin = "db1"
@@ -15,6 +18,9 @@ customer_id = ["public.users.id", "public.orders.user_id"]
 [personal_data]
 "public.users.email" = "email"
 "public.users.iban" = "keep-last-4"
+"public.Customer Notes.Body" = "redact"
+[functions]
+"public.get_orders" = ["", "customer_id"]
 """
 SCHEMA = """
 CREATE TABLE public.users (id bigint, email text, iban text, region text);
@@ -52,6 +58,19 @@ COULD_HAVE_SHOWN = [
     (f"{MERGE} WHEN NOT MATCHED THEN INSERT VALUES (u.id, u.email, u.iban, u.region)", NONE),
     (f"{MERGE} AND u.id = 5 WHEN MATCHED THEN UPDATE SET email = u.email", NONE),
     ("UPDATE users SET email = lower(email)", NONE),
+    ("DELETE FROM users", NONE),
+    ("UPDATE orders SET user_id = 5 WHERE id = 7", NONE),
+    (
+        "INSERT INTO orders (id, user_id) VALUES (7, 5) ON CONFLICT (id) DO UPDATE SET note = ''",
+        NONE,
+    ),
+    # Rows chosen by something else than what names somebody.
+    ("SELECT email FROM users WHERE id = 5 OR email = 'a@example.com'", NONE),
+    ("SELECT b.email FROM users a JOIN users b ON b.region = a.region WHERE a.id = 5", NONE),
+    ("WITH d AS (DELETE FROM users RETURNING id) SELECT 1", NONE),
+    # pgAudit says that the table was read; the text doesn't.
+    ("SELECT * FROM get_orders('x', 5)", NONE),
+    ("SELECT email FROM users WHERE (id = 5", NONE),
 ]
 EXCLUDED = [
     ("SELECT email FROM users WHERE id = 5", NONE),
@@ -67,6 +86,9 @@ DIRECT = [
     ("SELECT email FROM users WHERE id = 4711", NONE),
     ("SELECT email FROM users WHERE id = 4711 OR region = 'EU'", NONE),
     ("UPDATE users SET email = '' WHERE id = 4711 RETURNING email", NONE),
+    ("SELECT * FROM get_orders('x', 4711)", NONE),
+    ("SELECT * FROM get_orders($1, $2)", "x,4711"),
+    ("WITH o AS (SELECT get_orders('x', 4711)) SELECT * FROM o", NONE),
 ]
 WRITES = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
@@ -81,7 +103,8 @@ def records() -> Iterator[str]:
         verb = text.split()[0].replace("WITH", "SELECT")
         kind = "WRITE" if verb in WRITES else "READ"
         bound = values if values == NONE else quoted(values)
-        audit = f"AUDIT: SESSION,{n},1,{kind},{verb},TABLE,public.users,{quoted(text)},{bound},1"
+        table = "archive" if text == "SELECT id FROM archive" else "users"
+        audit = f"AUDIT: SESSION,{n},1,{kind},{verb},TABLE,public.{table},{quoted(text)},{bound},1"
         yield (
             f'2026-03-14 11:22:08.{n:03d} UTC,"app_user","app",7380,"127.0.0.1:5555",6b043fa0.1cd4,'
             f'{n},"{verb}",2026-03-14 11:22:00 UTC,3/{n},0,LOG,00000,{quoted(audit)},,,,,,,,,'
@@ -131,3 +154,14 @@ def test_what_reads_others_only_is_left_out(text: str, answer: dict[str, list[st
 def test_what_names_the_person_is_direct_only(answer: dict[str, list[str]]) -> None:
     assert answer["direct"] == [text for text, _ in DIRECT]
     assert sorted(answer["possible"]) == sorted(text for text, _ in COULD_HAVE_SHOWN)
+
+
+def test_rules_recorded_before_functions_could_be_declared_are_read() -> None:
+    recorded = json.loads(to_objects(Rules(), None)["rules"])
+    del recorded["functions"]
+    assert rules_from_bytes(json.dumps(recorded).encode()) == Rules()
+
+
+def test_rules_that_declare_functions_are_recorded() -> None:
+    rules = Rules(functions={"public.get": ("", "customer_id")})
+    assert rules_from_bytes(to_objects(rules, None)["rules"]) == rules

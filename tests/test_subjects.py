@@ -27,6 +27,11 @@ KEY = bytes(range(32))
             "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
         ),
         ("a0eebc999c0b4ef8bb6d6bb9bd380a11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("{a0eebc99-9c0b4ef8-bb6d6bb9-bd380a11}", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("A0EE-BC99-9C0B-4EF8-BB6D-6BB9-BD38-0A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        # Digits only, like an integer's: PostgreSQL writes it with hyphens all the same.
+        ("11111111222233334444555555555555", "11111111-2222-3333-4444-555555555555"),
+        ("1" * 31, "1" * 31),
         ("9" * 5000, "9" * 5000),
     ],
 )
