@@ -19,11 +19,32 @@ from scalple.correlate.subjects import reveal
 from scalple.store import query as questions
 from scalple.store.activity import activity
 from scalple.store.breach import breach
+from scalple.store.circumstances import circumstances
 from scalple.store.coverage import coverage
 from scalple.store.question import Question
 
 UNITS = (("minute", 2 * 3600), ("hour", 3 * 86400), ("day", 92 * 86400), ("month", None))
 """By what a timeline counts, and the longest period in seconds for which it does."""
+
+
+POSSIBLE_REASONS = {
+    None: "not-read",
+    "range": "range",
+    "full": "all-rows",
+    "aggregate": "aggregate",
+    "export": "export",
+    "point": "by-another-key",
+    "write": "write",
+    "none": "not-read",
+}
+"""Shape -> why a statement isn't known to have left the subject out (docs/CLI_JSON.md)."""
+BESIDE = {
+    "purpose": pa.string(),
+    "groups": pa.list_(pa.string()),
+    "ticket": pa.string(),
+    "reason": pa.string(),
+}
+"""What an answer says of a row beside the columns of the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +102,18 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
     tokens = {token for _, token in asked.tokens}
 
     def told(table: pa.Table) -> list[dict[str, Any]]:
-        rows = table.to_pylist() if wanted.names else None
-        if rows is None:
-            rows = [for_subject(row, tokens, wanted.key) for row in table.to_pylist()]
-        return rows
+        rows: list[dict[str, Any]] = table.to_pylist()
+        if wanted.names:
+            return rows
+        return [for_subject(row, tokens, wanted.key) for row in rows]
 
     direct, refused = (one(con, asked) for one in (questions.direct, questions.refused))
     first = told(direct)
     rest = told(questions.possible(con, asked)) if wanted.whole else []
     groups = told(questions.possible_groups(con, asked)) if wanted.grouped else []
+    _add_circumstances(con, [*first, *rest], wanted.names)
+    for one in (*rest, *groups):
+        one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
     parts: dict[str, Any] = {
         "direct": render.plain(first),
         "possible": render.plain(rest),
@@ -119,6 +143,8 @@ def breach_answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wante
     groups = reach.pop("possible")
     if not wanted.names:
         groups = [for_subject(one, set(), wanted.key) for one in groups]
+    for one in groups:
+        one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
     notify = []
     for part in ("certain", "uncertain"):
         if reach[part] is not None:
@@ -176,8 +202,22 @@ def _subject(one: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
     return {"identifier": name, "value": value, **rest}
 
 
+def _add_circumstances(
+    con: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]], names: bool
+) -> None:
+    """Purpose, groups and ticket of the newest event that a row cites; the ticket may name people."""
+    ids = {one for row in rows for one in row["attribution_evidence"] or ()}
+    said = circumstances(con, ids)
+    for row in rows:
+        events = [said[one] for one in row["attribution_evidence"] or () if one in said]
+        newest = max(events, key=lambda one: one.ts, default=None)
+        row["purpose"] = newest.purpose if newest else None
+        row["groups"] = list(newest.groups) if newest and newest.groups else None
+        row["ticket"] = newest.ticket if newest and names else None
+
+
 def _typed(parts: list[tuple[str, list[dict[str, Any]]]]) -> pa.Table:
-    schema = pa.schema([("part", pa.string()), ("log_id", pa.string()), *AUDIT])
+    schema = pa.schema([("part", pa.string()), ("log_id", pa.string()), *AUDIT, *BESIDE.items()])
     rows = [{"part": name, **row} for name, rows in parts for row in rows]
     return pa.Table.from_pylist(rows, schema=schema)
 

@@ -95,7 +95,7 @@ def write_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], out: TextI
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_cell(row[name]) for name in columns])
+        writer.writerow([_cell(row.get(name)) for name in columns])
 
 
 def _cell(value: Any) -> str:

@@ -137,6 +137,8 @@ def _access(row: dict[str, Any]) -> dict[str, Any]:
         "grade": row["attribution_grade"] or "unattributed",
         "reason": row["attribution_reason"],
         "what": _data(row),
+        "purpose": row.get("purpose"),
+        "groups": ", ".join(row.get("groups") or ()),
         "query": row["query"],
         "rows": row.get("rows_returned"),
         "shape": row.get("access_shape"),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scalple.cli import render
-from scalple.cli.answer import Answer
+from scalple.cli.answer import BESIDE, Answer
 from scalple.cli.report import Asked, page
 from scalple.correlate.record import AUDIT
 
@@ -50,7 +50,7 @@ def _write_flat(found: Answer, form: str, out: TextIO) -> None:
     else:
         names = ("direct", "possible") if form == "csv" else ("direct", "possible", "refused")
         rows = [{"part": part, **row} for part in names for row in found.parts[part]]
-        columns = list(rows[0]) if rows else ["part", "log_id", *AUDIT.names]
+        columns = ["part", "log_id", *AUDIT.names, *BESIDE]
     if form == "csv":
         render.write_csv(rows, columns, out)
     else:
@@ -200,14 +200,14 @@ def _write_possible(groups: list[dict[str, Any]], title: str, count: int, out: T
         {
             "times": one["times"],
             "actor": _actor(one),
-            "shape": one["access_shape"],
+            "why": one["reason"],
             "rows": one["rows"],
             "one of them": _what(one),
             "log_id": one["log_id"],
         }
         for one in groups[:count]
     ]
-    columns = ("times", "actor", "shape", "rows", "one of them", "log_id")
+    columns = ("times", "actor", "why", "rows", "one of them", "log_id")
     render.write_table(lines, columns, out, title=title, empty="none", folding=["one of them"])
     if len(groups) > count:
         out.write(f"… and {len(groups) - count} more templates; --format json has all\n")

@@ -172,3 +172,11 @@ def test_the_page_of_a_breach_lists_whom_to_notify(recorded_store: Path) -> None
     assert found["subjects"]
     assert all(f">{one['value']}</td>" in page for one in found["subjects"])
     assert "Reach of a breach: statements of employee_id_2291" in page
+
+
+def test_every_possible_access_says_why(recorded_store: Path) -> None:
+    possible = asked(recorded_store, "--subject", "customer_id=4711")["possible"]
+    shapes = {"range": "range", "full": "all-rows", "export": "export", "point": "by-another-key"}
+    seen = {row["access_shape"]: row["reason"] for row in possible}
+    assert {shape: seen[shape] for shape in shapes} == shapes
+    assert None not in seen.values()
