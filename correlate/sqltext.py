@@ -248,7 +248,8 @@ def constants(node: exp.Expr) -> list[Slot] | None:
     if slot := _slot(node):
         return [slot]
     if isinstance(node, exp.Neg):
-        return [replace(slot, is_negative=True) for slot in constants(node.this) or ()]
+        below = constants(node.this)
+        return below and [replace(slot, is_negative=True) for slot in below]
     if isinstance(node, exp.Any):
         inner = node.this.unnest()
         slots = constants(inner)
