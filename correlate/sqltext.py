@@ -248,7 +248,8 @@ def constants(node: exp.Expr) -> list[Slot] | None:
     if slot := _slot(node):
         return [slot]
     if isinstance(node, exp.Neg):
-        return [replace(slot, is_negative=True) for slot in constants(node.this) or ()]
+        below = constants(node.this)
+        return below and [replace(slot, is_negative=True) for slot in below]
     if isinstance(node, exp.Any):
         inner = node.this.unnest()
         slots = constants(inner)
@@ -354,12 +355,16 @@ def _tells(node: exp.Expr, root: exp.Expr) -> bool:
     is_number = slot is not None and not slot.is_parameter and not node.args.get("is_string")
     child = node
     for parent in _above(node, root):
-        if isinstance(parent, exp.Interval | exp.DataType | exp.Bracket):
+        if isinstance(parent, exp.Interval | exp.DataType):
+            return False
+        if isinstance(parent, exp.Bracket) and child.arg_key == "expressions":
             return False
         if isinstance(parent, _JSON) and child.arg_key == "expression":
             return False
+        if isinstance(parent, exp.Binary | exp.Case | exp.Coalesce):
+            is_number = False  # from here on it is part of a value
         if is_number and isinstance(parent, exp.Func) and not isinstance(parent, _TRANSPARENT):
-            return False  # it steers the function
+            return parent.find(exp.Column) is None  # else it steers the function
         is_keyed = isinstance(parent, exp.Anonymous) and parent.name.lower() in _KEYED
         if is_keyed and child is node and (child.index or 0) % 2 == 0:
             return False  # a key

@@ -178,6 +178,14 @@ def test_the_record_says_what_the_statement_means(place: int, enriched: list[Ent
     assert told(enriched[place], entry) == expected(entry)
 
 
+@pytest.mark.parametrize("limit", sorted({e["limit"] for _, e in ENTRIES if "limit" in e}))
+def test_what_is_limited_claims_nothing(limit: str) -> None:
+    """It counts as possible, or says that the text doesn't tell all."""
+    for _, entry in ENTRIES:
+        if entry.get("limit") == limit:
+            assert entry["possible_for"] or entry["basis"] != "parsed"
+
+
 def test_the_corpus_is_large_and_covers_each_concept() -> None:
     concepts = {concept for concept, _ in ENTRIES}
     assert len(ENTRIES) >= 400

@@ -18,6 +18,8 @@ from tests.auditcount import audit_fields, audit_records
 from tests.commandline import scalple
 from tests.stack import SUPERUSER, Stack, StackOptions
 
+pytestmark = pytest.mark.stack
+
 HERE = Path(__file__).parent
 CONFIG = """origin = "db1"
 [pooler]
