@@ -1,0 +1,418 @@
+"""Reads a log's DDL as it comes, and says for each record which schema it was run under.
+
+In: batches of log records in the order of the log, and a timeline per database. Out: per record the
+catalog of its time: what everybody saw then, and what its own session saw, whose uncommitted
+changes and temporary relations nobody else sees. What a batch doesn't settle is remembered, so
+that the size of batches changes nothing. A change of which it isn't known whether it lasted counts
+on the safe side (`schemachanges`).
+"""
+
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from scalple.correlate import ddlbatch, schemachanges
+from scalple.correlate.auditedddl import changes_of, is_temporary
+from scalple.correlate.catalog import Catalog, plain
+from scalple.correlate.change import Change
+from scalple.correlate.ddlbatch import DdlBatch
+from scalple.correlate.ddlsession import DdlSession, Item, Step, Transaction, What
+from scalple.correlate.logbatch import Ints, codes_of, dictionary_encoded
+from scalple.correlate.schematimeline import BEGINNING, DatedSchema, SchemaTimeline
+
+_SESSIONS = 20_000
+"""So many sessions are remembered, those least recently seen are forgotten first."""
+_CATALOGS = 256
+_SAVEPOINT = re.compile(
+    r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.I
+)
+
+
+@dataclass(slots=True)
+class Versions:
+    """Which catalog each record of a batch was run under."""
+
+    codes: Ints
+    catalogs: list[Catalog]
+
+    @property
+    def single(self) -> Catalog | None:
+        """The only one, if there is only one."""
+        return self.catalogs[0] if len(self.catalogs) == 1 else None
+
+
+@dataclass(slots=True)
+class _Numbered:
+    """Catalogs by their place in the list."""
+
+    catalogs: list[Catalog] = field(default_factory=list)
+    _place: dict[int, int] = field(default_factory=dict)
+
+    def code(self, catalog: Catalog) -> int:
+        if catalog.serial not in self._place:
+            self._place[catalog.serial] = len(self.catalogs)
+            self.catalogs.append(catalog)
+        return self._place[catalog.serial]
+
+
+class SchemaWatch:
+    """Goes over the batches of one origin's logs.
+
+    Args:
+        schemas: what files say of the schema.
+    """
+
+    def __init__(self, schemas: tuple[DatedSchema, ...] = ()) -> None:
+        self._schemas = schemas
+        self._common = SchemaTimeline(one for one in schemas if one.database is None)
+        self._timelines: dict[str | None, SchemaTimeline] = {}
+        """Of the databases that have more to tell than the others."""
+        for database in {one.database for one in schemas if one.database is not None}:
+            self.timeline(database)
+        self.sessions: dict[str, DdlSession] = {}
+        """Those in which something is unsettled."""
+        self._seen: OrderedDict[str, tuple[str, bool]] = OrderedDict()
+        """Session -> the transaction it was in last, and whether that was within a block."""
+        self._catching: OrderedDict[str, object] = OrderedDict()
+        self._items = 0
+        self.is_telling = False
+        """Transactions' beginnings and ends are logged."""
+        self.is_silent = False
+        """They have turned out not to be."""
+        self.has_changes = False
+        """The log has told of a change."""
+        self.revision = 0
+        """Grows with everything that is to be kept for the next run."""
+        self._own: OrderedDict[tuple[int, tuple[int, ...]], Catalog] = OrderedDict()
+        self._before: dict[str, tuple[tuple[object, object], Catalog]] = {}
+
+    def timeline(self, database: str | None) -> SchemaTimeline:
+        """The timeline of a database, from now on its own."""
+        if database not in self._timelines:
+            mine = (one for one in self._schemas if one.database in (None, database))
+            self._timelines[database] = SchemaTimeline(mine)
+        return self._timelines[database]
+
+    @property
+    def timelines(self) -> dict[str | None, SchemaTimeline]:
+        """Those of single databases."""
+        return self._timelines
+
+    def read(self, log: pa.Table, rows: Ints, payload: pa.Table) -> Versions:
+        """The catalog of each record.
+
+        Args:
+            log: LOG_SCHEMA.
+            rows: positions of the pgAudit records.
+            payload: PAYLOAD_SCHEMA, one row per element of `rows`.
+        """
+        batch = DdlBatch(log, rows, payload)
+        steps: list[tuple[Step, str | None]] = []
+        views: list[tuple[int, DdlSession]] = []
+        if batch.has_ddl or self.sessions:
+            steps, views = self._follow(batch)
+        versions = self._everybodys(batch, steps)
+        if batch.has_ddl or views:
+            versions = self._with_own(batch, versions, views)
+        self._remember(batch)
+        return versions
+
+    # What sessions do
+
+    def _follow(
+        self, batch: DdlBatch
+    ) -> tuple[list[tuple[Step, str | None]], list[tuple[int, DdlSession]]]:
+        """(what happens to the schema, and to which database's; sessions that see more)."""
+        self._catching.update(batch.catching())
+        while len(self._catching) > _SESSIONS:
+            self._catching.popitem(last=False)
+        names = batch.sessions.dictionary.to_pylist()
+        codes = set(batch.session_of[batch.of_kind(ddlbatch.DDL)].tolist()) - {len(names)}
+        codes |= {code for code, name in enumerate(names) if name in self.sessions}
+        told = batch.of_kind(*ddlbatch.TELLING)
+        first_told = -1 if self.is_telling else int(told[0]) if len(told) else batch.log.num_rows
+        steps: list[tuple[Step, str | None]] = []
+        views = []
+        databases = batch.log.column("database_name")
+        for code in sorted(codes):
+            session = self.sessions.setdefault(names[code], DdlSession())
+            session.views.append((-1, session.seen()))
+            self._follow_one(batch, code, names[code], session, first_told)
+            for step in session.steps:
+                steps.append((step, databases[step.position].as_py()))
+            session.steps = []
+            views.append((code, session))
+            if session.is_idle:
+                del self.sessions[names[code]]
+        steps.sort(key=lambda one: one[0].position)
+        self.revision += bool(steps) or batch.has_ddl
+        return steps, views
+
+    def _follow_one(
+        self, batch: DdlBatch, code: int, name: str, session: DdlSession, first_told: int
+    ) -> None:
+        positions = batch.records_of(code)
+        transaction, names = batch.transactions(positions)
+        kind = batch.kind[positions]
+        before = self._seen.get(name)
+        at, count = 0, len(positions)
+        while at < count:
+            if session.transaction is None:
+                events = np.flatnonzero(
+                    np.isin(kind[at:], (ddlbatch.DDL, ddlbatch.DISCARDS, ddlbatch.LEAVES))
+                )
+                if not len(events):
+                    return
+                at += int(events[0])
+                if kind[at] != ddlbatch.DDL:
+                    session.dropped_temporary(int(positions[at]))
+                    at += 1
+                    continue
+                session.transaction = self._begun(
+                    batch, positions, transaction, kind, names, at, before, first_told
+                )
+            inside = [i for i, one in enumerate(names) if one == session.transaction.name]
+            same = transaction[at:] == inside[0] if inside else np.zeros(count - at, bool)
+            other = np.flatnonzero(
+                (~same & (transaction[at:] >= 0)) | (kind[at:] == ddlbatch.LEAVES)
+            )
+            end = at + int(other[0]) if len(other) else count
+            for i in (at + np.flatnonzero(kind[at:end])).tolist():
+                self._act(batch, name, session, int(positions[i]), int(kind[i]))
+            if end == count and session.transaction.name:
+                return
+            is_gone = end < count and kind[end] == ddlbatch.LEAVES
+            last = int(positions[end - 1]) if end else -1
+            session.over(last, is_gone=is_gone, is_told=first_told < last or not self.is_silent)
+            at = end + is_gone
+
+    def _begun(
+        self,
+        batch: DdlBatch,
+        positions: Ints,
+        transaction: Ints,
+        kind: Ints,
+        names: list[str],
+        at: int,
+        before: tuple[str, bool] | None,
+        first_told: int,
+    ) -> Transaction:
+        """The transaction in which a record of DDL stands."""
+        if transaction[at] < 0:
+            return Transaction("", is_block=False, is_sure=False)
+        name = names[transaction[at]]
+        earlier = np.flatnonzero(transaction[:at] == transaction[at])
+        is_block = bool((kind[earlier] == ddlbatch.BEGINS).any()) or before == (name, True)
+        lines = batch.log.column("session_line_num")
+        is_known = (
+            len(earlier) < at
+            or (before is not None and before[0] != name)
+            or lines[int(positions[0])].as_py() == 1
+        )
+        statement = batch.said(int(positions[at]), "statement_id")
+        audited = [i for i in earlier.tolist() if batch.place[positions[i]] >= 0]
+        has_company = (before is not None and before[0] == name) or any(
+            batch.said(int(positions[i]), "statement_id") != statement for i in audited
+        )
+        is_told = first_told < positions[at]
+        if has_company and not is_block and not is_told and is_known:
+            self.is_silent = True
+        is_sure = is_known and (is_told or not self.is_silent)
+        return Transaction(name, is_block=is_block, is_sure=is_sure)
+
+    def _act(
+        self, batch: DdlBatch, name: str, session: DdlSession, position: int, kind: int
+    ) -> None:
+        if kind == ddlbatch.DDL:
+            self._changed(batch, name, session, position)
+        elif kind == ddlbatch.COMMITS:
+            session.committed(position)
+        elif kind == ddlbatch.PREPARES:
+            session.committed(position, is_certain=False)
+        elif kind == ddlbatch.ROLLS_BACK:
+            session.rolled_back(position)
+        elif kind == ddlbatch.FAILS:
+            session.failed()
+        elif kind == ddlbatch.DISCARDS:
+            session.dropped_temporary(position)
+        elif kind in (ddlbatch.MARKS, ddlbatch.ROLLS_BACK_TO):
+            found = _SAVEPOINT.search(batch.text(position) or "")
+            mark = plain(found[1]) if found else ""
+            if kind == ddlbatch.MARKS:
+                session.savepoint(mark)
+            else:
+                session.rolled_back_to(position, mark)
+
+    def _changed(self, batch: DdlBatch, name: str, session: DdlSession, position: int) -> None:
+        command, object_type, object_name = (
+            batch.said(position, field) for field in ("command", "object_type", "object_name")
+        )
+        changes = changes_of(
+            str(command),
+            str(object_type) if object_type else None,
+            str(object_name) if object_name else None,
+            batch.text(position),
+        )
+        doubtful = bool(batch.unproven[position]) or (
+            self._catching.get(name, -1) == batch.said(position, "statement_id")
+        )
+        for own in (True, False):
+            some = tuple(one for one in changes if is_temporary(one) is own)
+            if some:
+                self._items += 1
+                # Negative, so that no number of a timeline is the same.
+                session.changed(position, Item(-self._items, some, doubtful))
+
+    # Which catalog
+
+    def _everybodys(self, batch: DdlBatch, steps: list[tuple[Step, str | None]]) -> Versions:
+        """The catalogs without what single sessions see, and the timelines after the batch."""
+        numbered = _Numbered()
+        count = batch.log.num_rows
+        codes = np.zeros(count, np.int64)
+        for _, database in steps:
+            self.timeline(database)
+        begin = 0
+        for step, database in steps:
+            self._fill(batch, codes, numbered, begin, step.position + 1)
+            begin = step.position + 1
+            self._take(step, self.timeline(database), int(batch.time_us[step.position]))
+        self._fill(batch, codes, numbered, begin, count)
+        if not numbered.catalogs:
+            numbered.code(self._common.newest())
+        return Versions(codes, numbered.catalogs)
+
+    def _fill(
+        self, batch: DdlBatch, codes: Ints, numbered: _Numbered, begin: int, end: int
+    ) -> None:
+        if begin >= end:
+            return
+        if not self._timelines:
+            self._fill_from(self._common, batch, codes, numbered, np.arange(begin, end))
+            return
+        encoded = dictionary_encoded(batch.log.column("database_name"))
+        names = [*encoded.dictionary.to_pylist(), None]
+        database = codes_of(encoded, null=len(names) - 1)[begin:end]
+        for code in np.unique(database).tolist():
+            timeline = self._timelines.get(names[code], self._common)
+            at = begin + np.flatnonzero(database == code)
+            self._fill_from(timeline, batch, codes, numbered, at)
+
+    @staticmethod
+    def _fill_from(
+        timeline: SchemaTimeline, batch: DdlBatch, codes: Ints, numbered: _Numbered, at: Ints
+    ) -> None:
+        if timeline.newest_us == BEGINNING:
+            codes[at] = numbered.code(timeline.newest())
+            return
+        times = batch.time_us[at]
+        if times.min() >= timeline.newest_us:
+            codes[at] = numbered.code(timeline.newest())
+            return
+        ends = np.array([one.time_us for one in timeline.entries])
+        places = np.searchsorted(ends, times, side="right")
+        for place in np.unique(places).tolist():
+            codes[at[places == place]] = numbered.code(timeline.at(place))
+
+    @staticmethod
+    def _take(step: Step, timeline: SchemaTimeline, time_us: int) -> None:
+        item = step.item
+        if step.what is What.ADD:
+            item.entry = timeline.add(time_us, item.changes, is_certain=step.is_certain)
+        elif item.entry is not None:
+            if step.what is What.WITHDRAW:
+                timeline.withdraw(item.entry)
+            else:
+                timeline.settle(item.entry, is_certain=step.what is What.SETTLE)
+
+    def _with_own(
+        self, batch: DdlBatch, versions: Versions, views: list[tuple[int, DdlSession]]
+    ) -> Versions:
+        """The same, where sessions see what others don't."""
+        numbered = _Numbered()
+        for catalog in versions.catalogs:
+            numbered.code(catalog)
+        codes = versions.codes
+        for code, session in views:
+            positions = batch.records_of(code)
+            starts = np.array([position for position, _ in session.views])
+            which = np.searchsorted(starts, positions, side="left") - 1
+            for at in np.unique(which).tolist():
+                items = session.views[at][1]
+                if not items:
+                    continue
+                mine = positions[which == at]
+                for everybodys in np.unique(codes[mine]).tolist():
+                    own = self._catalog_with(numbered.catalogs[everybodys], items)
+                    codes[mine[codes[mine] == everybodys]] = numbered.code(own)
+            session.views = []
+        self._lines_of_one_statement(batch, codes, numbered)
+        return Versions(codes, numbered.catalogs)
+
+    def _catalog_with(self, everybodys: Catalog, items: tuple[Item, ...]) -> Catalog:
+        key = (everybodys.serial, tuple(item.number for item in items))
+        found = self._own.get(key)
+        if found is None:
+            found = everybodys.copy()
+            for item in items:
+                item.changes = tuple(
+                    self._applied(found, change, item.number) for change in item.changes
+                )
+            self._own[key] = found
+            if len(self._own) > _CATALOGS:
+                self._own.popitem(last=False)
+        return found
+
+    @staticmethod
+    def _applied(catalog: Catalog, change: Change, number: int) -> Change:
+        if not (change.kind == "derive" and change.names):
+            change = schemachanges.resolved(change, catalog)
+        schemachanges.apply(catalog, change, number)
+        return change
+
+    def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: _Numbered) -> None:
+        """All lines of one statement are read under the schema before it."""
+        for position in batch.of_kind(ddlbatch.DDL).tolist():
+            name = batch.session_name(position)
+            statement = batch.statement(position)
+            known = self._before.get(name)
+            if known is None or known[0] != statement:
+                known = self._before[name] = (statement, numbered.catalogs[codes[position]])
+            codes[position] = numbered.code(known[1])
+        for name in [name for name in self._before if name not in self.sessions]:
+            del self._before[name]
+
+    # What is remembered
+
+    def _remember(self, batch: DdlBatch) -> None:
+        """The transaction that each session was in last."""
+        if not batch.log.num_rows:
+            return
+        told = batch.of_kind(*ddlbatch.TELLING)
+        self.is_telling |= bool(len(told))
+        names = batch.sessions.dictionary.to_pylist()
+        last = np.full(len(names) + 1, -1)
+        last[batch.session_of] = np.arange(batch.log.num_rows)
+        begun, ended = last.copy(), last.copy()
+        begun[:] = ended[:] = -1
+        begins = batch.of_kind(ddlbatch.BEGINS)
+        ends = batch.of_kind(ddlbatch.COMMITS, ddlbatch.ROLLS_BACK, ddlbatch.PREPARES)
+        begun[batch.session_of[begins]] = begins
+        ended[batch.session_of[ends]] = ends
+        present = np.flatnonzero(last[:-1] >= 0)
+        column = batch.log.column("virtual_transaction_id")
+        where = np.concatenate([last[present], np.maximum(begun[present], 0)])
+        found = column.take(pa.array(where)).to_pylist()
+        is_open = (begun[present] >= 0) & (ended[present] < begun[present])
+        seen = self._seen
+        for at, code in enumerate(present.tolist()):
+            name, now = names[code], found[at] or ""
+            known = seen.pop(name, None)
+            goes_on = known == (now, True) and ended[code] < 0
+            in_block = bool(is_open[at]) and found[len(present) + at] == now
+            seen[name] = (now, in_block or goes_on)
+        while len(seen) > _SESSIONS:
+            seen.popitem(last=False)
