@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from scalple.cli import schemafiles
+from scalple.cli.schemafiles import SchemaText
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.keys import subject_key_id
@@ -14,16 +16,31 @@ from scalple.store.reader import StoreReader
 
 RULES = "rules"
 SCHEMA = "schema"
+"""The text of the newest schema."""
+SCHEMAS = "schemas"
+"""All schemas, with the times from which they hold."""
+SCHEMA_CHANGES = "schema-changes"
+"""What the logs told of the schema, up to the rows of the commit."""
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
 
 
-def to_objects(rules: Rules, schema_sql: str | None) -> dict[str, bytes]:
+def to_objects(rules: Rules, schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
     """What a commit records."""
     objects = {RULES: json.dumps(asdict(rules), sort_keys=True, ensure_ascii=False).encode()}
-    if schema_sql is not None:
-        objects[SCHEMA] = schema_sql.encode()
-    return objects
+    return objects | schema_objects(schemas)
+
+
+def schema_objects(schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
+    """What a commit records of the schema, oldest first."""
+    if not schemas:
+        return {}
+    return {SCHEMA: schemas[-1].text.encode(), SCHEMAS: schemafiles.to_bytes(schemas)}
+
+
+def schema_changes(told: bytes | None) -> dict[str, bytes]:
+    """What a commit records of the changes that the log tells of, if it tells of any."""
+    return {} if told is None else {SCHEMA_CHANGES: told}
 
 
 def rules_from_bytes(data: bytes) -> Rules:
@@ -76,7 +93,25 @@ def check_subject_key(reader: StoreReader, secret: bytes) -> None:
 
 def recorded_schema(reader: StoreReader, origin: str) -> str | None:
     """The newest schema of an origin."""
+    found = _newest(reader, origin, SCHEMA)
+    return None if found is None else found.decode()
+
+
+def recorded_schemas(reader: StoreReader, origin: str) -> tuple[SchemaText, ...]:
+    """The schemas of an origin's newest rows, oldest first, with the times of their validity."""
+    if (found := _newest(reader, origin, SCHEMAS)) is not None:
+        return schemafiles.from_bytes(found)
+    text = recorded_schema(reader, origin)  # older stores have but one
+    return () if text is None else (SchemaText(text),)
+
+
+def recorded_schema_changes(reader: StoreReader, origin: str) -> bytes | None:
+    """What an origin's logs have told of the schema (`correlate.schemastate`)."""
+    return _newest(reader, origin, SCHEMA_CHANGES)
+
+
+def _newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
     for manifest in reversed(reader.chain(origin).manifests):
-        if SCHEMA in manifest.objects:
-            return reader.objects(manifest.objects[SCHEMA]).decode()
+        if name in manifest.objects:
+            return reader.objects(manifest.objects[name])
     return None

@@ -20,17 +20,21 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli import declarations
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
+from scalple.correlate import schemastate
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
+from scalple.correlate.schematimeline import DatedSchema
+from scalple.correlate.schemawatch import SchemaWatch
 from scalple.ingest import stderrlog
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.records import TIME
@@ -60,11 +64,13 @@ class Plan:
     pgbouncer: tuple[Path, ...]
     identity: tuple[Path, ...]
     options: ReadOptions
-    schema_sql: str | None
+    schemas: tuple[DatedSchema, ...]
     objects: dict[str, bytes]
     """Declarations in force, recorded in the store with the rows they shaped."""
     revise: bool = False
     """Attribute once more what the store has read of these logs, also without late evidence."""
+    schema_changes: bytes | None = None
+    """What the logs have told earlier runs of the schema."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
@@ -111,19 +117,33 @@ class Committer:
             self.wait()
         self._pool.shutdown(wait=True)
 
-    def submit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
-        """Commit after the batches before; returns once few enough are waiting."""
+    def submit(
+        self,
+        tables: dict[str, pa.Table],
+        positions: list[Position],
+        objects: dict[str, bytes] | None = None,
+    ) -> None:
+        """Commit after the batches before; returns once few enough are waiting.
+
+        Args:
+            tables: rows by kind.
+            positions: how far they reach.
+            objects: what shaped these rows besides the declarations in force.
+        """
         self.wait(BATCHES_WAITING - 1)
-        self._pending.append(self._pool.submit(self._commit, tables, positions))
+        whole = self._objects | (objects or {})
+        self._pending.append(self._pool.submit(self._commit, tables, positions, whole))
 
     def wait(self, waiting: int = 0) -> None:
         """Until no more than that many batches aren't durable; raises what went wrong."""
         while len(self._pending) > waiting:
             self._pending.popleft().result()
 
-    def _commit(self, tables: dict[str, pa.Table], positions: list[Position]) -> None:
+    def _commit(
+        self, tables: dict[str, pa.Table], positions: list[Position], objects: dict[str, bytes]
+    ) -> None:
         kept = {kind: table for kind, table in tables.items() if table.num_rows}
-        self._writer.commit(kept, positions, self._objects)
+        self._writer.commit(kept, positions, objects)
         self._outcome.add(kept)
 
 
@@ -155,7 +175,10 @@ class Pipeline:
         self._views = views
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
-        self._reader = RecordReader(Enricher(plan.rules, plan.schema_sql, plan.subject_key))
+        watch = SchemaWatch(plan.schemas)
+        if plan.schema_changes is not None:
+            schemastate.restore(watch, plan.schema_changes)
+        self._reader = RecordReader(Enricher(plan.rules, None, plan.subject_key), watch)
         self.outcome = Outcome()
 
     def _progress(self, length: int, statements: int) -> None:
@@ -285,7 +308,8 @@ class Pipeline:
         foreign = Foreign()
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
-            committer.submit(tables, [_position("postgres", file, piece)])
+            position = _position("postgres", file, piece)
+            committer.submit(tables, [position], declarations.schema_changes(records.schema))
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
         if foreign.count:

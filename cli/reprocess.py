@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import re
 import sys
 import time
 from dataclasses import replace
@@ -15,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations
+from scalple.cli import declarations, schemafiles
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
@@ -33,7 +32,6 @@ from scalple.store.writer import StoreWriter
 DEFAULT_ORIGIN = "default"
 LARGE_BYTES = 64 << 20
 """From so much on, segments will be large."""
-_CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | re.DOTALL)
 
 
 @command("reprocess")
@@ -52,7 +50,12 @@ _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | r
     "--log-line-prefix", multiple=True, metavar="S…", help="Of stderr logs, as in postgresql.conf."
 )
 @click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
-@click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
+@click.option(
+    "--schema",
+    multiple=True,
+    metavar="[TIME=]FILE…",
+    help="pg_dump --schema-only output or snapshots, and the times from which they hold.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
 @click.option(
     "--revise", is_flag=True, help="Attribute once more what the store has read of these logs."
@@ -124,7 +127,8 @@ def plan(
         raise InputError(
             "nothing to read", hint="give --postgres-log PATH, or [sources] in --config FILE"
         )
-    schema_sql = _schema(files(schema or sources.schema_files))
+    named = tuple(schemafiles.option(one) for one in schema) or sources.dated_schemas()
+    schemas = schemafiles.read_all(named)
     rules = config.rules()
     return Plan(
         origin=origin,
@@ -136,26 +140,9 @@ def plan(
             options.timezone or sources.timezone,
             options.log_line_prefixes or sources.log_line_prefixes(),
         ),
-        schema_sql=schema_sql,
-        objects=declarations.to_objects(rules, schema_sql),
+        schemas=schemafiles.dated(schemas),
+        objects=declarations.to_objects(rules, schemas),
     )
-
-
-def _schema(paths: tuple[Path, ...]) -> str | None:
-    if not paths:
-        return None
-    try:
-        texts = [path.read_text("utf-8") for path in paths]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read the schema: {error}", hint="check --schema") from error
-    for path, text in zip(paths, texts, strict=True):
-        if not _CREATES.search(text):
-            raise InputError(
-                "holds no CREATE TABLE or VIEW",
-                place=str(path),
-                hint="give what `pg_dump --schema-only` writes",
-            )
-    return "\n".join(texts)
 
 
 def run(todo: Plan, directory: Path, config: Config) -> Outcome:
@@ -170,6 +157,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
         declarations.check_subject_key(reader, subject_key)
+        todo = _going_on(todo, reader)
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
@@ -193,6 +181,17 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
         outcome = Pipeline(complete, writer, evidence, newest, views, advance).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _going_on(todo: Plan, reader: StoreReader) -> Plan:
+    """The plan with what earlier runs knew of the schema: the files, unless others are given now,
+    and what the logs have told since."""
+    if not todo.schemas:
+        known = declarations.recorded_schemas(reader, todo.origin)
+        objects = todo.objects | declarations.schema_objects(known)
+        todo = replace(todo, schemas=schemafiles.dated(known), objects=objects)
+    told = declarations.recorded_schema_changes(reader, todo.origin)
+    return replace(todo, schema_changes=told)
 
 
 def _reader(directory: Path, origin: str) -> StoreReader | None:

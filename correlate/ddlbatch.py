@@ -106,6 +106,12 @@ class DdlBatch:
         """Codes of `sessions`; one more than there are for none."""
         return codes_of(self.sessions, null=len(self.sessions.dictionary))
 
+    def last_of(self, positions: Ints) -> Ints:
+        """Of each session, and one more for none, the last of these records; -1 without any."""
+        last = np.full(len(self.sessions.dictionary) + 1, -1)
+        last[self.session_of[positions]] = positions
+        return last
+
     @cached_property
     def _by_session(self) -> tuple[Ints, Ints]:
         order = np.argsort(self.session_of, kind="stable")
@@ -148,6 +154,13 @@ class DdlBatch:
         """Records that a client may have raised without its showing."""
         return where_in(self.log.column("remark"), pa.array([UNPROVEN], TEXT))
 
+    @cached_property
+    def databases(self) -> tuple[list[str | None], Ints]:
+        """Names, and a code for each record; the last name is None."""
+        encoded = dictionary_encoded(self.log.column("database_name"))
+        names = [*encoded.dictionary.to_pylist(), None]
+        return names, codes_of(encoded, null=len(names) - 1)
+
     # Single records
 
     def said(self, position: int, name: str) -> object:
@@ -175,6 +188,16 @@ class DdlBatch:
         code = int(self.session_of[position])
         known = self.sessions.dictionary
         return str(known[code].as_py()) if code < len(known) else ""
+
+    def has_other(self, positions: Ints, statement: object) -> bool:
+        """Whether some of these records are pgAudit's of another statement."""
+        places = self.place[positions]
+        numbers_ = self._statements[places[places >= 0]]
+        return bool((numbers_ != statement).any())
+
+    @cached_property
+    def _statements(self) -> Ints:
+        return numbers(self._payload.column("statement_id"), -1)
 
     def transactions(self, positions: Ints) -> tuple[Ints, list[str]]:
         """Codes of the records' transactions, -1 outside any, and their names."""

@@ -19,7 +19,11 @@ class What(Enum):
 
     ADD = auto()
     SETTLE = auto()
+    """It lasts."""
     DOUBT = auto()
+    """Whether it lasts won't be told any more."""
+    CLOSE = auto()
+    """Nothing more will be told of it."""
     WITHDRAW = auto()
 
 
@@ -66,7 +70,11 @@ class Transaction:
     is_block: bool
     """A BEGIN was logged: what it does is nobody else's until its COMMIT."""
     is_sure: bool
-    """Without a block: it can't be within one whose BEGIN wasn't logged."""
+    """Without a block: it can't be within one whose BEGIN isn't in the log."""
+    statement: object = None
+    """Number of its first statement that changed the schema."""
+    has_company: bool = False
+    """It has other statements."""
     items: list[Item] = field(default_factory=list)
     marks: list[tuple[str, int]] = field(default_factory=list)
     """Savepoints, and how many items there were."""
@@ -159,7 +167,7 @@ class DdlSession:
             elif transaction.is_block:
                 item.is_published = True
                 self.steps.append(Step(position, What.ADD, item, sure))
-                self.steps.append(Step(position, What.DOUBT, item))
+                self.steps.append(Step(position, What.CLOSE, item))
             else:
                 self.steps.append(Step(position, What.SETTLE if sure else What.DOUBT, item))
         transaction.items = []
@@ -189,7 +197,8 @@ class DdlSession:
             if transaction.has_failed or (transaction.is_block and is_gone):
                 self.rolled_back(position)
             else:
-                sure = not transaction.is_block and (transaction.is_sure or is_told)
+                is_alone = bool(transaction.name) and not transaction.has_company
+                sure = not transaction.is_block and (is_told or is_alone)
                 self.committed(position, is_certain=sure)
         self.transaction = None
         if is_gone:

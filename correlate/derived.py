@@ -16,6 +16,7 @@ from scalple.correlate.relations import Scope
 
 _WORD = re.compile(r'"(?:[^"]|"")+"|[^\W\d][\w$]*|\'[^\']*\'')
 _STAR = re.compile(r"\*\s*(?:,|\bFROM\b)", re.IGNORECASE)
+_FIXED = ') AS "?"'
 UNREADABLE = ""
 """Query of a view that can't be followed: its columns count as unknown."""
 
@@ -58,13 +59,13 @@ def has_star(query: str) -> bool:
 
 def fixed(view: View, catalog: Catalog) -> View:
     """The view as the server stores it: with the columns that its query gives now."""
-    if not has_star(view.query):
+    if not has_star(view.query) or view.query.endswith(_FIXED):
         return view
     found = columns_of(view.query, catalog)
     if not found.is_whole:
         return view
     listed = ", ".join(map(quoted, found.names))
-    return View(f'SELECT {listed} FROM ({view.query}) AS "?"', view.columns)
+    return View(f"SELECT {listed} FROM ({view.query}{_FIXED}", view.columns)
 
 
 def quoted(name: str) -> str:

@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking, parameters, templates
-from scalple.correlate.catalog import relation_name
+from scalple.correlate.catalog import Catalog, relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
-from scalple.correlate.sharing import shared
+from scalple.correlate.schemawatch import Versions
+from scalple.correlate.sharing import joined, shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
 from scalple.correlate.values import Naming, Treatment, expand
@@ -59,11 +60,67 @@ class Enricher:
         self._forms = FormReader(rules, schema_sql)
         self._sealer = Sealer(subject_key)
 
-    def enrich(self, batch: pa.Table) -> pa.Table:
-        """Same number of rows, same order."""
+    def enrich(self, batch: pa.Table, versions: Versions | None = None) -> pa.Table:
+        """Same number of rows, same order.
+
+        Args:
+            batch: the statements.
+            versions: the schema that each row was run under; without them, that of all.
+        """
         codes, texts = _coded(batch["query"])
         lexed = templates.lex(texts)
-        forms = [self._forms.read(skeleton) for skeleton in lexed.skeletons]
+        catalog = versions.single if versions else None
+        if versions is None or catalog is not None:
+            forms = [self._forms.read(skeleton, catalog) for skeleton in lexed.skeletons]
+            return self._enriched(batch, codes, texts, lexed, forms, catalog)
+        return self._over_time(batch, codes, texts, lexed, versions)
+
+    def _over_time(
+        self,
+        batch: pa.Table,
+        codes: Ints,
+        texts: pa.Array,
+        lexed: templates.Lexed,
+        versions: Versions,
+    ) -> pa.Table:
+        """Rows of one form of statement that are read alike are treated together, in rounds: as many
+        as the form that has the most readings has of them."""
+        form_of = lexed.form[lexed.position] if len(texts) else np.zeros(0, np.int64)
+        row_form = np.where(codes >= 0, np.append(form_of, -1)[codes], -1)
+        count = len(versions.catalogs)
+        pairs, pair_of = np.unique((row_form + 1) * count + versions.codes, return_inverse=True)
+        readings: list[list[Form]] = [[] for _ in lexed.skeletons]
+        rounds = np.zeros(len(pairs), np.int64)
+        for at, pair in enumerate(pairs.tolist()):
+            skeleton, version = divmod(pair, count)
+            if skeleton:
+                known = readings[skeleton - 1]
+                form = self._forms.read(lexed.skeletons[skeleton - 1], versions.catalogs[version])
+                rounds[at] = next((i for i, one in enumerate(known) if one is form), len(known))
+                if rounds[at] == len(known):
+                    known.append(form)
+        unread = Form("")
+        parts, order = [], []
+        for number in range(int(rounds.max(initial=0)) + 1):
+            rows = np.flatnonzero(rounds[pair_of] == number)
+            forms = [known[min(number, len(known) - 1)] if known else unread for known in readings]
+            part = batch.take(pa.array(rows))
+            catalog = versions.catalogs[-1]
+            parts.append(self._enriched(part, codes[rows], texts, lexed, forms, catalog))
+            order.append(rows)
+        place = pa.array(np.argsort(np.concatenate(order), kind="stable"))
+        columns = [joined([part[name] for part in parts]).take(place) for name in COLUMNS]
+        return pa.Table.from_arrays(columns, names=list(COLUMNS))
+
+    def _enriched(
+        self,
+        batch: pa.Table,
+        codes: Ints,
+        texts: pa.Array,
+        lexed: templates.Lexed,
+        forms: list[Form],
+        catalog: Catalog | None,
+    ) -> pa.Table:
         logged = codes >= 0
         row_text = np.where(logged, lexed.position[codes] if len(texts) else 0, -1)
         row_form = np.where(logged, lexed.form[row_text] if len(texts) else 0, -1)
@@ -77,7 +134,7 @@ class Enricher:
         found = naming.lists([in_literals, values.subjects], batch.num_rows)
         query = shared(row_text, literals.texts())
         bound = values.lists()
-        described = self._describe(batch, row_form, forms)
+        described = self._describe(batch, row_form, forms, catalog)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
 
     def without_strange_names(self, masked: str) -> str:
@@ -93,7 +150,9 @@ class Enricher:
         known = word["name"] and self._forms.knows(word["name"])
         return word[0] if known else masking.REDACTED
 
-    def _describe(self, batch: pa.Table, row_form: Ints, forms: list[Form]) -> list[pa.Array]:
+    def _describe(
+        self, batch: pa.Table, row_form: Ints, forms: list[Form], catalog: Catalog | None
+    ) -> list[pa.Array]:
         """What depends on the form and on the object that pgAudit names."""
         types, type_names = _coded(batch["object_type"])
         objects, object_names = _coded(batch["object_name"])
@@ -109,6 +168,7 @@ class Enricher:
                     forms[form - 1] if form else None,
                     type_names[kind - 1].as_py() if kind else None,
                     object_names[named - 1].as_py() if named else None,
+                    catalog,
                 )
             )
         columns = list(zip(*rows, strict=True)) or [()] * 6
@@ -120,11 +180,15 @@ class Enricher:
         ]
 
     def _description(
-        self, form: Form | None, object_type: str | None, object_name: str | None
+        self,
+        form: Form | None,
+        object_type: str | None,
+        object_name: str | None,
+        catalog: Catalog | None,
     ) -> tuple[Any, ...]:
         table = relation_name(object_name) if object_type in _RELATIONS else None
         if table and "." not in (object_name or ""):
-            table = self._forms.table(table.rpartition(".")[2])
+            table = self._forms.table(table.rpartition(".")[2], catalog)
         if form is None or form.columns is None:
             basis = "object-audit" if table else "unknown"
             mark = form.fingerprint if form else None

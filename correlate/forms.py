@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 from scalple.correlate import masking, sqltext, statements, templates
 from scalple.correlate.catalog import Catalog, read_schema
+from scalple.correlate.dependent import Dependent
 from scalple.correlate.queries import Binding
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
 
 _REMEMBERED = 8192  # forms
+_CATALOGS = 256
 
 # A literal after such a name is a secret whether the statement can be parsed or not.
 _SECRET_BEFORE = re.compile(
@@ -59,7 +61,10 @@ class Form:
 
 
 class FormReader:
-    """Forms by skeleton; the least recently used are forgotten."""
+    """Forms by skeleton and schema; the least recently used are forgotten.
+
+    A form is worked out anew only if a relation that it names has changed.
+    """
 
     def __init__(self, rules: Rules, schema_sql: str | None) -> None:
         self._names: dict[str, list[str]] = {}
@@ -74,40 +79,48 @@ class FormReader:
                     place=column,
                     hint="one of " + ", ".join(masking.RULES),
                 )
-        self._catalog = read_schema(schema_sql)
-        self._catalog.declare([*self._names, *self._personal])
         self._identifiers = frozenset(self._names)
-        self._words = _names(self._catalog)
-        self._forms: OrderedDict[str, Form] = OrderedDict()
+        self._forms: Dependent[Form] = Dependent(_REMEMBERED)
+        self._declared: OrderedDict[int, Catalog] = OrderedDict()
+        self._catalog = read_schema(schema_sql)
+        self._words: tuple[int, frozenset[str]] = (0, frozenset())
 
-    def table(self, name: str) -> str:
+    def table(self, name: str, catalog: Catalog | None = None) -> str:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
-        return self._catalog.qualify(bare, schema or None)
+        return self._with_declared(catalog).stored(bare, schema or None)
 
     def knows(self, word: str) -> bool:
         """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
         name = word.strip('"') if word.startswith('"') else word.lower()
-        return name in self._words or (word[0] != '"' and sqltext.is_keyword(name))
+        if self._words[0] != self._catalog.serial:
+            self._words = (self._catalog.serial, _names(self._with_declared(None)))
+        return name in self._words[1] or (word[0] != '"' and sqltext.is_keyword(name))
 
-    def read(self, skeleton: str) -> Form:
-        form = self._forms.get(skeleton)
-        if form is None:
-            form = self._read(skeleton)
-            if len(skeleton) <= sqltext.LONGEST:
-                self._forms[skeleton] = form
-                if len(self._forms) > _REMEMBERED:
-                    self._forms.popitem(last=False)
-        else:
-            self._forms.move_to_end(skeleton)
-        return form
+    def read(self, skeleton: str, catalog: Catalog | None = None) -> Form:
+        """The form of a skeleton under a schema; without one, under the last that was given."""
+        if catalog is not None:
+            self._catalog = catalog
+        keep = len(skeleton) <= sqltext.LONGEST
+        return self._forms.get(skeleton, self._with_declared(catalog), self._read, keep=keep)
 
-    def _read(self, skeleton: str) -> Form:
+    def _with_declared(self, catalog: Catalog | None) -> Catalog:
+        """A catalog with what the declarations add to it."""
+        catalog = catalog or self._catalog
+        found = self._declared.get(catalog.serial)
+        if found is None:
+            found = self._declared[catalog.serial] = catalog.copy()
+            found.declare([*self._names, *self._personal])
+            if len(self._declared) > _CATALOGS:
+                self._declared.popitem(last=False)
+        return found
+
+    def _read(self, skeleton: str, catalog: Catalog) -> Form:
         markers = templates.MARKERS.findall(skeleton)
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = statements.analyse(skeleton, self._catalog, self._identifiers)
+            read = statements.analyse(skeleton, catalog, self._identifiers)
         except sqltext.Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}

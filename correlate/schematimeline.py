@@ -51,6 +51,8 @@ class Entry:
     schema: DatedSchema | None = None
     is_open: bool = False
     """What became of it isn't settled."""
+    is_fold: bool = False
+    """Its schema stands for changes that are no longer kept one by one."""
 
     @property
     def stamp(self) -> int:
@@ -119,8 +121,8 @@ class SchemaTimeline:
     def settle(self, entry: Entry, *, is_certain: bool) -> None:
         """It is known now, or never will be, that the changes lasted."""
         entry.is_open = False
-        if is_certain and not entry.is_certain and entry in self.entries:
-            entry.is_certain = True
+        if is_certain != entry.is_certain and entry in self.entries:
+            entry.is_certain = is_certain
             self._forget_from(self.entries.index(entry))
 
     def withdraw(self, entry: Entry) -> None:
@@ -169,7 +171,7 @@ class SchemaTimeline:
             return
         last = self.entries[count - 1]
         whole = DatedSchema(self.at(count), last.time_us, is_whole=True)
-        self.entries[:count] = [Entry(last.number, last.time_us, schema=whole)]
+        self.entries[:count] = [Entry(last.number, last.time_us, schema=whole, is_fold=True)]
         kept = {place - count + 1: one for place, one in self._kept.items() if place >= count}
         self._kept = OrderedDict(kept)
 

@@ -10,6 +10,7 @@ on the safe side (`schemachanges`).
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,20 +21,25 @@ from scalple.correlate.catalog import Catalog, plain
 from scalple.correlate.change import Change
 from scalple.correlate.ddlbatch import DdlBatch
 from scalple.correlate.ddlsession import DdlSession, Item, Step, Transaction, What
-from scalple.correlate.logbatch import Ints, codes_of, dictionary_encoded
+from scalple.correlate.logbatch import Ints
 from scalple.correlate.schematimeline import BEGINNING, DatedSchema, SchemaTimeline
 
 _SESSIONS = 20_000
 """So many sessions are remembered, those least recently seen are forgotten first."""
 _CATALOGS = 256
 _SAVEPOINT = re.compile(
-    r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.I
+    r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.IGNORECASE
 )
 
 
 @dataclass(slots=True)
 class Versions:
-    """Which catalog each record of a batch was run under."""
+    """Which catalog each record of a batch was run under.
+
+    Attributes:
+        codes: places in `catalogs`, one per record.
+        catalogs: at least one.
+    """
 
     codes: Ints
     catalogs: list[Catalog]
@@ -42,6 +48,25 @@ class Versions:
     def single(self) -> Catalog | None:
         """The only one, if there is only one."""
         return self.catalogs[0] if len(self.catalogs) == 1 else None
+
+    def take(self, rows: Ints) -> "Versions":
+        """Those of some records."""
+        if self.single is not None:
+            return self
+        kept, codes = np.unique(self.codes[rows], return_inverse=True)
+        catalogs = [self.catalogs[code] for code in kept.tolist()]
+        return Versions(codes, catalogs or self.catalogs[-1:])
+
+
+class _Seen(NamedTuple):
+    """Of a session's records so far."""
+
+    transaction: str
+    """Of the last."""
+    audited: str
+    """Of the last of pgAudit's."""
+    is_block: bool
+    """That one is open, and was begun by a BEGIN."""
 
 
 @dataclass(slots=True)
@@ -74,16 +99,11 @@ class SchemaWatch:
             self.timeline(database)
         self.sessions: dict[str, DdlSession] = {}
         """Those in which something is unsettled."""
-        self._seen: OrderedDict[str, tuple[str, bool]] = OrderedDict()
-        """Session -> the transaction it was in last, and whether that was within a block."""
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._catching: OrderedDict[str, object] = OrderedDict()
-        self._items = 0
+        self.item_count = 0
         self.is_telling = False
         """Transactions' beginnings and ends are logged."""
-        self.is_silent = False
-        """They have turned out not to be."""
-        self.has_changes = False
-        """The log has told of a change."""
         self.revision = 0
         """Grows with everything that is to be kept for the next run."""
         self._own: OrderedDict[tuple[int, tuple[int, ...]], Catalog] = OrderedDict()
@@ -136,13 +156,14 @@ class SchemaWatch:
         first_told = -1 if self.is_telling else int(told[0]) if len(told) else batch.log.num_rows
         steps: list[tuple[Step, str | None]] = []
         views = []
-        databases = batch.log.column("database_name")
+        databases, database_of = batch.databases
         for code in sorted(codes):
             session = self.sessions.setdefault(names[code], DdlSession())
             session.views.append((-1, session.seen()))
             self._follow_one(batch, code, names[code], session, first_told)
-            for step in session.steps:
-                steps.append((step, databases[step.position].as_py()))
+            own = batch.records_of(code)
+            database = databases[database_of[own[-1]]] if len(own) else None
+            steps += [(step, database) for step in session.steps]
             session.steps = []
             views.append((code, session))
             if session.is_idle:
@@ -174,20 +195,29 @@ class SchemaWatch:
                 session.transaction = self._begun(
                     batch, positions, transaction, kind, names, at, before, first_told
                 )
-            inside = [i for i, one in enumerate(names) if one == session.transaction.name]
-            same = transaction[at:] == inside[0] if inside else np.zeros(count - at, bool)
-            other = np.flatnonzero(
-                (~same & (transaction[at:] >= 0)) | (kind[at:] == ddlbatch.LEAVES)
-            )
-            end = at + int(other[0]) if len(other) else count
+            end = self._end(session.transaction.name, transaction, names, kind, at)
             for i in (at + np.flatnonzero(kind[at:end])).tolist():
                 self._act(batch, name, session, int(positions[i]), int(kind[i]))
-            if end == count and session.transaction.name:
+            done = session.transaction
+            done.has_company |= batch.has_other(positions[at:end], done.statement)
+            if end == count and done.name:
                 return
             is_gone = end < count and kind[end] == ddlbatch.LEAVES
             last = int(positions[end - 1]) if end else -1
-            session.over(last, is_gone=is_gone, is_told=first_told < last or not self.is_silent)
+            session.over(
+                last, is_gone=bool(is_gone), is_told=bool(done.name) and first_told <= last
+            )
             at = end + is_gone
+
+    @staticmethod
+    def _end(name: str, transaction: Ints, names: list[str], kind: Ints, at: int) -> int:
+        """Where a session's next transaction begins, or it leaves."""
+        if not name:
+            return at + 1  # which records are of one transaction can't be told
+        same = transaction[at:] == (names.index(name) if name in names else -2)
+        other = (~same & (transaction[at:] >= 0)) | (kind[at:] == ddlbatch.LEAVES)
+        found = np.flatnonzero(other)
+        return at + int(found[0]) if len(found) else len(transaction)
 
     def _begun(
         self,
@@ -197,31 +227,33 @@ class SchemaWatch:
         kind: Ints,
         names: list[str],
         at: int,
-        before: tuple[str, bool] | None,
+        before: _Seen | None,
         first_told: int,
     ) -> Transaction:
         """The transaction in which a record of DDL stands."""
+        statement = batch.said(int(positions[at]), "statement_id")
         if transaction[at] < 0:
-            return Transaction("", is_block=False, is_sure=False)
+            return Transaction("", is_block=False, is_sure=False, statement=statement)
         name = names[transaction[at]]
         earlier = np.flatnonzero(transaction[:at] == transaction[at])
-        is_block = bool((kind[earlier] == ddlbatch.BEGINS).any()) or before == (name, True)
-        lines = batch.log.column("session_line_num")
+        known = before or _Seen("", "", False)
+        is_block = bool((kind[earlier] == ddlbatch.BEGINS).any()) or (
+            known.is_block and known.audited == name
+        )
         is_known = (
             len(earlier) < at
-            or (before is not None and before[0] != name)
-            or lines[int(positions[0])].as_py() == 1
+            or (before is not None and known.transaction != name)
+            or batch.log.column("session_line_num")[int(positions[0])].as_py() == 1
         )
-        statement = batch.said(int(positions[at]), "statement_id")
-        audited = [i for i in earlier.tolist() if batch.place[positions[i]] >= 0]
-        has_company = (before is not None and before[0] == name) or any(
-            batch.said(int(positions[i]), "statement_id") != statement for i in audited
+        has_company = known.audited == name or batch.has_other(positions[earlier], statement)
+        is_sure = is_known and (first_told < int(positions[at]) or not has_company)
+        return Transaction(
+            name,
+            is_block=is_block,
+            is_sure=is_sure,
+            statement=statement,
+            has_company=has_company,
         )
-        is_told = first_told < positions[at]
-        if has_company and not is_block and not is_told and is_known:
-            self.is_silent = True
-        is_sure = is_known and (is_told or not self.is_silent)
-        return Transaction(name, is_block=is_block, is_sure=is_sure)
 
     def _act(
         self, batch: DdlBatch, name: str, session: DdlSession, position: int, kind: int
@@ -262,9 +294,9 @@ class SchemaWatch:
         for own in (True, False):
             some = tuple(one for one in changes if is_temporary(one) is own)
             if some:
-                self._items += 1
+                self.item_count += 1
                 # Negative, so that no number of a timeline is the same.
-                session.changed(position, Item(-self._items, some, doubtful))
+                session.changed(position, Item(-self.item_count, some, doubtful))
 
     # Which catalog
 
@@ -279,7 +311,7 @@ class SchemaWatch:
         for step, database in steps:
             self._fill(batch, codes, numbered, begin, step.position + 1)
             begin = step.position + 1
-            self._take(step, self.timeline(database), int(batch.time_us[step.position]))
+            self._take(step, self.timeline(database), int(batch.time_us[max(step.position, 0)]))
         self._fill(batch, codes, numbered, begin, count)
         if not numbered.catalogs:
             numbered.code(self._common.newest())
@@ -293,9 +325,8 @@ class SchemaWatch:
         if not self._timelines:
             self._fill_from(self._common, batch, codes, numbered, np.arange(begin, end))
             return
-        encoded = dictionary_encoded(batch.log.column("database_name"))
-        names = [*encoded.dictionary.to_pylist(), None]
-        database = codes_of(encoded, null=len(names) - 1)[begin:end]
+        names, database_of = batch.databases
+        database = database_of[begin:end]
         for code in np.unique(database).tolist():
             timeline = self._timelines.get(names[code], self._common)
             at = begin + np.flatnonzero(database == code)
@@ -325,6 +356,8 @@ class SchemaWatch:
         elif item.entry is not None:
             if step.what is What.WITHDRAW:
                 timeline.withdraw(item.entry)
+            elif step.what is What.CLOSE:
+                item.entry.is_open = False
             else:
                 timeline.settle(item.entry, is_certain=step.what is What.SETTLE)
 
@@ -394,25 +427,24 @@ class SchemaWatch:
         told = batch.of_kind(*ddlbatch.TELLING)
         self.is_telling |= bool(len(told))
         names = batch.sessions.dictionary.to_pylist()
-        last = np.full(len(names) + 1, -1)
-        last[batch.session_of] = np.arange(batch.log.num_rows)
-        begun, ended = last.copy(), last.copy()
-        begun[:] = ended[:] = -1
         begins = batch.of_kind(ddlbatch.BEGINS)
         ends = batch.of_kind(ddlbatch.COMMITS, ddlbatch.ROLLS_BACK, ddlbatch.PREPARES)
-        begun[batch.session_of[begins]] = begins
-        ended[batch.session_of[ends]] = ends
+        last = batch.last_of(np.arange(batch.log.num_rows))
+        audited, begun, ended = (batch.last_of(one) for one in (batch.rows, begins, ends))
         present = np.flatnonzero(last[:-1] >= 0)
         column = batch.log.column("virtual_transaction_id")
-        where = np.concatenate([last[present], np.maximum(begun[present], 0)])
-        found = column.take(pa.array(where)).to_pylist()
-        is_open = (begun[present] >= 0) & (ended[present] < begun[present])
-        seen = self._seen
+        where = np.concatenate([one[present] for one in (last, audited, begun)])
+        found = column.take(pa.array(np.maximum(where, 0))).to_pylist()
+        seen, count = self._seen, len(present)
         for at, code in enumerate(present.tolist()):
-            name, now = names[code], found[at] or ""
+            name = names[code]
             known = seen.pop(name, None)
-            goes_on = known == (now, True) and ended[code] < 0
-            in_block = bool(is_open[at]) and found[len(present) + at] == now
-            seen[name] = (now, in_block or goes_on)
+            now = (
+                (found[count + at] or "") if audited[code] >= 0 else known.audited if known else ""
+            )
+            is_block = begun[code] > ended[code] and found[2 * count + at] == now
+            goes_on = known is not None and known.is_block and known.audited == now
+            is_block |= goes_on and ended[code] < 0
+            seen[name] = _Seen(found[at] or "", now, bool(is_block))
         while len(seen) > _SESSIONS:
             seen.popitem(last=False)

@@ -83,7 +83,7 @@ def read(text: str, catalog: Catalog | None = None) -> statements.Statement:
             "point",
         ),
         ("SELECT note FROM log WHERE id = 1", ["app.log.note", "app.log.id"], "point"),
-        ("SELECT * FROM parts_1", ["app.parts_1.id", "app.parts_1.day"], "full"),
+        ("SELECT * FROM parts_1", ["app.parts.id", "app.parts.day"], "full"),
         ('SELECT "Id" FROM log, "Users"', ["public.Users.Id"], "full"),
     ],
 )
