@@ -20,7 +20,7 @@ from scalple.store.allocator import keep_memory
 UNEXPECTED_SHOWN = 300
 """Characters of an unforeseen error's own text."""
 
-VERBS = ("reprocess", "sidecar", "query", "sql", "coverage", "verify", "demo")
+VERBS = ("reprocess", "sidecar", "query", "sql", "coverage", "verify", "schema", "demo")
 
 
 class Verbs(click.Group):

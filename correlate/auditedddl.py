@@ -51,10 +51,9 @@ def changes_of(
             return ()
         every = [change for changes in mine for change in changes]
         return tuple(_in_schema_of(c, object_name) for c in every if c.kind in kinds[object_type])
-    if relation is None and object_type == "TABLE COLUMN" and command.startswith("ALTER"):
+    if relation is None and object_type.endswith(" COLUMN") and command.startswith("ALTER"):
         # A renamed column has no line but this one, `schema.table.column`.
-        whole = (object_name or "").rpartition(".")[0]
-        relation = relation_name(whole)
+        relation = relation_name(object_name, last=1)
         renaming = [tuple(c for c in changes if c.kind == "rename-column") for changes in mine]
         mine = [changes for changes in renaming if changes]
         if not mine:

@@ -168,9 +168,13 @@ def plain(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
-def relation_name(text: str | None) -> str | None:
-    """`schema.table` of a quoted, perhaps qualified name such as pgAudit's object_name."""
+def relation_name(text: str | None, *, last: int = 0) -> str | None:
+    """`schema.table` of a quoted, perhaps qualified name such as pgAudit's object_name.
+
+    `last` parts of the name are something else: a column.
+    """
     parts = [plain(part) for part in _NAME.findall(text or "")]
+    parts = parts[: len(parts) - last]
     if not parts:
         return None
     if len(parts) > 1 and _TEMPORARY.fullmatch(parts[-2]):

@@ -6,6 +6,7 @@ its `Change`s in order. Reads CREATE, ALTER and DROP of tables, views, unique in
 and SELECT INTO; anything else is skipped. Resolves no names and knows no catalog.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -440,7 +441,7 @@ def _create_schema(c: _Cursor) -> list[Definition]:
     while c.until("CREATE"):
         starts.append(c.offset())
         c.at += 1
-    for begin, end in zip(starts, [*starts[1:], len(c.text)], strict=True):
+    for begin, end in itertools.pairwise([*starts, len(c.text)]):
         inner = _Cursor(c.text[begin:end])
         inner.accept("CREATE")
         for one in _create(inner):
@@ -473,6 +474,10 @@ _ALTERED = {
 }
 
 
+# The server drops first, then alters, then adds, in whatever order it is told.
+_PASSES = {"type": 1, "add-column": 2, "add-key": 3}
+
+
 def _alter(c: _Cursor) -> list[Definition]:
     for words, tag in _ALTERED.items():
         if c.accept(*words):
@@ -481,6 +486,7 @@ def _alter(c: _Cursor) -> list[Definition]:
             changes = []
             for action in split(c.rest()):
                 changes += _action(_Cursor(action), schema, name)
+            changes.sort(key=lambda one: _PASSES.get(one.kind, 0))
             return [Definition(tag, tuple(changes))] if changes else []
     if c.accept("INDEX"):
         c.accept("IF", "EXISTS")

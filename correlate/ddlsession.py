@@ -40,6 +40,8 @@ class Item:
     """Others see them already: no open block holds them back."""
     entry: Entry | None = None
     """Of the timeline, once they are there."""
+    context: "tuple[Item, ...]" = ()
+    """What its session alone saw, in which they were made."""
 
     @property
     def is_temporary(self) -> bool:
@@ -114,6 +116,7 @@ class DdlSession:
         """DDL was run."""
         transaction = self.transaction
         assert transaction is not None
+        item.context = self.seen()
         transaction.items.append(item)
         if transaction.is_block and not transaction.is_done:
             self._look(position)

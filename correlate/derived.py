@@ -9,10 +9,11 @@ import re
 from dataclasses import dataclass
 
 from scalple.correlate import sqltext
-from scalple.correlate.catalog import Catalog, View, bare, plain
+from scalple.correlate.catalog import Catalog, View, bare, parted, plain
 from scalple.correlate.dependent import Dependent
 from scalple.correlate.queries import QueryReader
 from scalple.correlate.relations import Scope
+from scalple.correlate.sqltext import exp
 
 _WORD = re.compile(r'"(?:[^"]|"")+"|[^\W\d][\w$]*|\'[^\']*\'')
 _STAR = re.compile(r"\*\s*(?:,|\bFROM\b)", re.IGNORECASE)
@@ -28,8 +29,13 @@ class Columns:
     names: tuple[str, ...] = ()
     sourced: tuple[bool, ...] = ()
     """Which of them come from stored columns."""
-    is_whole: bool = False
-    """There are no others, and each has a name."""
+    is_closed: bool = False
+    """There are no others."""
+
+    @property
+    def is_whole(self) -> bool:
+        """There are no others, and each has a name."""
+        return self.is_closed and not any(name.startswith("?") for name in self.names)
 
 
 def columns_of(query: str, catalog: Catalog) -> Columns:
@@ -47,9 +53,33 @@ def _read(query: str, catalog: Catalog) -> Columns:
     except Exception:  # noqa: BLE001 - sqlglot may raise anything; then nothing is known
         return Columns()
     names = tuple(relation.columns)
-    is_named = not any(name.startswith("?") for name in names)
     sourced = tuple(bool(ref.columns) for ref in relation.columns.values())
-    return Columns(names, sourced, bool(names) and is_named and not relation.rest)
+    return Columns(names, sourced, bool(names) and not relation.rest)
+
+
+def qualified(query: str, catalog: Catalog) -> str:
+    """The query with its relations' schemas, as they are found now: later, a bare name may be
+    another's."""
+    try:
+        trees = sqltext.parse(query)
+        ctes = {sqltext.alias_of(cte)[0] for tree in trees for cte in tree.find_all(exp.CTE)}
+        bare_tables = [
+            node
+            for tree in trees
+            for node in tree.find_all(exp.Table)
+            if isinstance(node.this, exp.Identifier)
+            and not node.args.get("db")
+            and sqltext.name_of(node.this) not in ctes
+        ]
+        if not bare_tables:
+            return query
+        for node in bare_tables:
+            name = sqltext.name_of(node.this)
+            schema, _ = parted(catalog.stored(name))
+            node.set("db", exp.to_identifier(schema, quoted=True))
+        return trees[0].sql(dialect="postgres")
+    except Exception:  # noqa: BLE001 - sqlglot may raise anything; then the names stay as they are
+        return query
 
 
 def has_star(query: str) -> bool:
@@ -66,6 +96,11 @@ def fixed(view: View, catalog: Catalog) -> View:
         return view
     listed = ", ".join(map(quoted, found.names))
     return View(f"SELECT {listed} FROM ({view.query}{_FIXED}", view.columns)
+
+
+def written(relation: str) -> str:
+    """A whole name as SQL."""
+    return ".".join(map(quoted, parted(relation)))
 
 
 def quoted(name: str) -> str:
@@ -93,6 +128,18 @@ def with_column(view: View, catalog: Catalog, table: str, old: str, new: str) ->
     if not is_clear or any(others) or any(mentions(view, bare(v)) for v in catalog.views):
         return View(UNREADABLE, names)
     return View(_replaced(view.query, old, new), names)
+
+
+def with_columns(view: View, catalog: Catalog, added: str = "", dropped: str = "") -> View:
+    """What stands for a temporary table, after a column of it was added or dropped."""
+    found = columns_of(view.query, catalog)
+    names = (*view.columns, *found.names[len(view.columns) :])
+    if not found.is_whole:
+        return View(UNREADABLE, ())
+    given = ", ".join(map(quoted, names))
+    kept = tuple(name for name in names if name not in (added, dropped))
+    listed = [quoted(name) for name in kept] + [f"NULL AS {quoted(added)}"] * bool(added)
+    return View(f'SELECT {", ".join(listed)} FROM ({view.query}) AS "?" ({given})', ())
 
 
 def with_table(view: View, catalog: Catalog, old: str, new: str) -> View:

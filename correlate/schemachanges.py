@@ -15,11 +15,20 @@ from scalple.correlate.change import Change, Key
 def resolved(change: Change, catalog: Catalog) -> Change:
     """The change with what follows from the schema of its time, so that it can be applied to later
     ones: the columns that a query gives."""
+    if change.query:
+        change = replace(change, query=derived.qualified(change.query, catalog))
     if change.kind == "derive":
         found = derived.columns_of(change.query, catalog)
         names = (*change.names, *found.names[len(change.names) :])
-        is_whole = found.is_whole or (bool(change.names) and len(names) == len(change.names))
-        return replace(change, names=names, sourced=found.sourced, is_partial=not is_whole)
+        is_named = not any(name.startswith("?") for name in names)
+        change = replace(
+            change,
+            names=tuple(name for name in names if not name.startswith("?")),
+            sourced=found.sourced,
+            is_partial=not (found.is_closed and is_named),
+        )
+        # A session's own copy shows what it was made of; any other is a table of its own.
+        return change if change.is_temporary else replace(change, kind="create", query="")
     if change.kind == "view":
         view = derived.fixed(View(change.query, change.names), catalog)
         return replace(change, query=view.query)
@@ -35,7 +44,11 @@ def _with_borrowed(change: Change, catalog: Catalog) -> Change:
     is_partial = change.is_partial
     sources = [(*parent, False) for parent in change.inherits] + list(change.like)
     for schema, name, with_keys in sources:
-        table = catalog.tables.get(catalog.stored(name, schema))
+        relation = catalog.stored(name, schema)
+        table = catalog.tables.get(relation)
+        if relation in catalog.views:
+            found = derived.columns_of(f"SELECT * FROM {derived.written(relation)}", catalog)
+            table = Table(dict.fromkeys(found.names), complete=found.is_whole)
         is_partial |= table is None or not table.complete
         if table is not None:
             columns |= {one: table.types.get(one, "") for one in table.columns}
@@ -106,10 +119,6 @@ class _Applied:
         self._put(relation, table)
 
     def _derive(self, change: Change) -> None:
-        if not change.is_temporary:
-            self._create(replace(change, kind="create", types=(), query=""))
-            return
-        # What a session copies for itself shows what it was copied from, as a view does.
         relation = self._new(change)
         if change.is_optional and relation in self._catalog.views:
             return
@@ -130,6 +139,8 @@ class _Applied:
         relation = self._relation(change)
         if self._is_certain:
             self._touch(relation)
+            if relation in self._catalog.views:
+                self._lose_views_over(relation)
             for child in [c for c, parent in self._catalog.parents.items() if parent == relation]:
                 self._touch(child)
                 self._catalog.forget(child)
@@ -209,6 +220,7 @@ class _Applied:
     # Columns
 
     def _add_column(self, change: Change) -> None:
+        self._change_view(change, added=change.column)
         for table in self._family(change):
             if change.column not in table.columns:
                 table.columns[change.column] = None
@@ -223,6 +235,7 @@ class _Applied:
                 table.types.pop(change.column, None)
 
     def _drop_column(self, change: Change) -> None:
+        self._change_view(change, dropped=change.column)
         for table in self._family(change):
             _drop_keys(table, lambda key: change.column in key)
             if self._is_certain:
@@ -259,6 +272,21 @@ class _Applied:
                 table.types[new] = kind
             if self._is_certain:
                 table.types.pop(old, None)
+
+    def _change_view(self, change: Change, added: str = "", dropped: str = "") -> None:
+        """A temporary table that is known as a view."""
+        relation = self._relation(change)
+        view = self._catalog.views.get(relation)
+        if view is not None:
+            changed = derived.with_columns(view, self._catalog, added, dropped)
+            self._lose_views_over(relation)
+            self._put_view(relation, changed)
+
+    def _lose_views_over(self, relation: str) -> None:
+        """What is made of a relation that is no more, or another one now, can't be followed."""
+        for name, view in list(self._catalog.views.items()):
+            if name != relation and derived.mentions(view, bare(relation)):
+                self._put_view(name, View(derived.UNREADABLE, ()))
 
     def _rename_view_column(self, relation: str, old: str, new: str) -> None:
         view = self._catalog.views[relation]

@@ -100,7 +100,7 @@ class SchemaWatch:
         self.sessions: dict[str, DdlSession] = {}
         """Those in which something is unsettled."""
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        self._catching: OrderedDict[str, object] = OrderedDict()
+        self._catching: OrderedDict[tuple[str, object], None] = OrderedDict()
         self.item_count = 0
         self.is_telling = False
         """Transactions' beginnings and ends are logged."""
@@ -146,7 +146,7 @@ class SchemaWatch:
         self, batch: DdlBatch
     ) -> tuple[list[tuple[Step, str | None]], list[tuple[int, DdlSession]]]:
         """(what happens to the schema, and to which database's; sessions that see more)."""
-        self._catching.update(batch.catching())
+        self._catching.update(dict.fromkeys(batch.catching()))
         while len(self._catching) > _SESSIONS:
             self._catching.popitem(last=False)
         names = batch.sessions.dictionary.to_pylist()
@@ -288,9 +288,8 @@ class SchemaWatch:
             str(object_name) if object_name else None,
             batch.text(position),
         )
-        doubtful = bool(batch.unproven[position]) or (
-            self._catching.get(name, -1) == batch.said(position, "statement_id")
-        )
+        block = (name, batch.said(position, "statement_id"))
+        doubtful = bool(batch.unproven[position]) or block in self._catching
         for own in (True, False):
             some = tuple(one for one in changes if is_temporary(one) is own)
             if some:
@@ -348,10 +347,14 @@ class SchemaWatch:
         for place in np.unique(places).tolist():
             codes[at[places == place]] = numbered.code(timeline.at(place))
 
-    @staticmethod
-    def _take(step: Step, timeline: SchemaTimeline, time_us: int) -> None:
+    def _take(self, step: Step, timeline: SchemaTimeline, time_us: int) -> None:
         item = step.item
         if step.what is What.ADD:
+            if item.context:
+                everybodys = timeline.at(timeline.place(time_us))
+                own = self._catalog_with(everybodys, item.context).copy()
+                item.changes = tuple(self._applied(own, one, item.number) for one in item.changes)
+                item.context = ()
             item.entry = timeline.add(time_us, item.changes, is_certain=step.is_certain)
         elif item.entry is not None:
             if step.what is What.WITHDRAW:
@@ -401,7 +404,7 @@ class SchemaWatch:
 
     @staticmethod
     def _applied(catalog: Catalog, change: Change, number: int) -> Change:
-        if not (change.kind == "derive" and change.names):
+        if not (change.kind == "derive" and change.sourced):
             change = schemachanges.resolved(change, catalog)
         schemachanges.apply(catalog, change, number)
         return change
