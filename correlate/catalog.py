@@ -66,7 +66,7 @@ class Catalog:
     parents: dict[str, str] = field(default_factory=dict)
     """Partition -> the table that it is a part of."""
     stamps: dict[str, int] = field(default_factory=dict)
-    """Bare name -> the change that relations of that name saw last."""
+    """Bare name -> a number for the changes that relations of that name saw."""
     epoch: int = 0
     """The snapshot that it began with."""
     declared: frozenset[str] = frozenset()

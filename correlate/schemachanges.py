@@ -277,7 +277,7 @@ class _Applied:
         """A temporary table that is known as a view."""
         relation = self._relation(change)
         view = self._catalog.views.get(relation)
-        if view is not None:
+        if view is not None and (added or self._is_certain):
             changed = derived.with_columns(view, self._catalog, added, dropped)
             self._lose_views_over(relation)
             self._put_view(relation, changed)
@@ -375,7 +375,9 @@ class _Applied:
         self._catalog.views[relation] = view
 
     def _touch(self, relation: str) -> None:
-        self._catalog.stamps[bare(relation)] = self._stamp
+        # Of all changes in their order: the last one alone doesn't tell what was before it.
+        stamps, name = self._catalog.stamps, bare(relation)
+        stamps[name] = hash((stamps.get(name, 0), self._stamp))
 
 
 def _drop_keys(table: Table, is_gone: object) -> None:

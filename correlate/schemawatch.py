@@ -106,7 +106,7 @@ class SchemaWatch:
         """Transactions' beginnings and ends are logged."""
         self.revision = 0
         """Grows with everything that is to be kept for the next run."""
-        self._own: OrderedDict[tuple[int, tuple[int, ...]], Catalog] = OrderedDict()
+        self._own: OrderedDict[tuple[int, tuple[tuple[int, bool], ...]], Catalog] = OrderedDict()
         self._before: dict[str, tuple[tuple[object, object], Catalog]] = {}
 
     def timeline(self, database: str | None) -> SchemaTimeline:
@@ -353,7 +353,7 @@ class SchemaWatch:
             if item.context:
                 everybodys = timeline.at(timeline.place(time_us))
                 own = self._catalog_with(everybodys, item.context).copy()
-                item.changes = tuple(self._applied(own, one, item.number) for one in item.changes)
+                item.changes = tuple(self._applied(own, one, item) for one in item.changes)
                 item.context = ()
             item.entry = timeline.add(time_us, item.changes, is_certain=step.is_certain)
         elif item.entry is not None:
@@ -389,24 +389,22 @@ class SchemaWatch:
         return Versions(codes, numbered.catalogs)
 
     def _catalog_with(self, everybodys: Catalog, items: tuple[Item, ...]) -> Catalog:
-        key = (everybodys.serial, tuple(item.number for item in items))
+        key = (everybodys.serial, tuple((one.number, one.is_doubtful) for one in items))
         found = self._own.get(key)
         if found is None:
             found = everybodys.copy()
             for item in items:
-                item.changes = tuple(
-                    self._applied(found, change, item.number) for change in item.changes
-                )
+                item.changes = tuple(self._applied(found, change, item) for change in item.changes)
             self._own[key] = found
             if len(self._own) > _CATALOGS:
                 self._own.popitem(last=False)
         return found
 
     @staticmethod
-    def _applied(catalog: Catalog, change: Change, number: int) -> Change:
+    def _applied(catalog: Catalog, change: Change, item: Item) -> Change:
         if not (change.kind == "derive" and change.sourced):
             change = schemachanges.resolved(change, catalog)
-        schemachanges.apply(catalog, change, number)
+        schemachanges.apply(catalog, change, item.number, is_certain=not item.is_doubtful)
         return change
 
     def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: _Numbered) -> None:
