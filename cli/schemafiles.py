@@ -81,7 +81,8 @@ def dated(texts: tuple[SchemaText, ...]) -> tuple[DatedSchema, ...]:
     for one in texts:
         is_snapshot = snapshot.is_snapshot(one.text)
         catalog = schematext.catalog_of(one.text)
-        if one.since is not None:
+        # Who dates schemas tells what there was; otherwise the declarations may be newer.
+        if one.since is not None or len(texts) > 1:
             for table in catalog.tables.values():
                 table.exact = table.complete
         found.append(

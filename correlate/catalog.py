@@ -68,7 +68,7 @@ class Catalog:
     stamps: dict[str, int] = field(default_factory=dict)
     """Bare name -> a number for the changes that relations of that name saw."""
     epoch: int = 0
-    """The snapshot that it began with."""
+    """The serial of the schema that it began with."""
     declared: frozenset[str] = frozenset()
     """Relations that declarations name: such a partition goes by its own name."""
     asked: set[str] | None = None

@@ -6,12 +6,15 @@ sees which changes. PostgreSQL's DDL is part of its transaction: nobody else see
 COMMIT, and nobody at all after a ROLLBACK, or an error that ends it.
 """
 
+import itertools
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from scalple.correlate.auditedddl import is_temporary
 from scalple.correlate.change import Change
 from scalple.correlate.schematimeline import Entry
+
+_numbers = itertools.count(1)
 
 
 class What(Enum):
@@ -31,8 +34,6 @@ class What(Enum):
 class Item:
     """The changes that one record reports."""
 
-    number: int
-    """Marks what the session sees of them."""
     changes: tuple[Change, ...]
     is_doubtful: bool = False
     """They may have been taken back where no record shows it."""
@@ -42,6 +43,8 @@ class Item:
     """Of the timeline, once they are there."""
     context: "tuple[Item, ...]" = ()
     """What its session alone saw, in which they were made."""
+    number: int = field(default_factory=lambda: -next(_numbers))
+    """Marks what the session sees of them; negative, as no entry's is."""
 
     @property
     def is_temporary(self) -> bool:

@@ -42,7 +42,6 @@ def to_bytes(watch: SchemaWatch) -> bytes:
         "databases": [
             {"name": name, "entries": _entries(one)} for name, one in watch.timelines.items()
         ],
-        "item_count": watch.item_count,
         "sessions": {
             name: _session(one, watch) for name, one in list(watch.sessions.items())[-_SESSIONS:]
         },
@@ -68,7 +67,6 @@ def restore(watch: SchemaWatch, data: bytes) -> None:
             watch.timeline(one["name"]).restore(found)
         for name, session in value["sessions"].items():
             watch.sessions[name] = _session_of(session, entries)
-        watch.item_count = int(value["item_count"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded schema changes can't be read: {error}") from error
 
@@ -187,7 +185,6 @@ def _item(item: Item, watch: SchemaWatch) -> dict[str, Any]:
         if item.entry is not None and item.entry in timeline.entries
     ]
     return {
-        "number": item.number,
         "changes": [to_json(change) for change in item.changes],
         "is_doubtful": item.is_doubtful,
         "is_published": item.is_published,
@@ -198,7 +195,6 @@ def _item(item: Item, watch: SchemaWatch) -> dict[str, Any]:
 def _item_of(value: dict[str, Any], entries: dict[tuple[str | None, int], Entry]) -> Item:
     entry = value["entry"]
     return Item(
-        int(value["number"]),
         tuple(from_json(change) for change in value["changes"]),
         bool(value["is_doubtful"]),
         bool(value["is_published"]),

@@ -6,9 +6,10 @@ stands for all that was before. Knows no logs and no transactions.
 """
 
 import bisect
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from scalple.correlate import schemachanges
 from scalple.correlate.catalog import Catalog, parted
@@ -19,6 +20,7 @@ BEGINNING = -(2**63)
 _CHANGES = 512
 """So many changes are kept; a row from before them is read with what holds when they begin."""
 _CATALOGS = 8
+_marks = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,13 @@ class Entry:
     """What became of it isn't settled."""
     is_fold: bool = False
     """Its schema stands for changes that are no longer kept one by one."""
+    mark: int = field(default_factory=lambda: next(_marks))
+    """No other entry of this process has it, whichever timeline it is of."""
 
     @property
     def stamp(self) -> int:
         """Marks the state of what it touches."""
-        return 2 * self.number + self.is_certain
+        return 2 * self.mark + self.is_certain
 
 
 class SchemaTimeline:
@@ -156,7 +160,7 @@ class SchemaTimeline:
         catalog = self._kept[begin].copy() if begin else Catalog()
         for entry in self.entries[begin:place]:
             if entry.schema is not None:
-                catalog = _replaced(catalog, entry.schema, entry.number)
+                catalog = _replaced(catalog, entry.schema, is_fold=entry.is_fold)
             for change in entry.changes:
                 schemachanges.apply(catalog, change, entry.stamp, is_certain=entry.is_certain)
         return catalog
@@ -176,7 +180,7 @@ class SchemaTimeline:
         self._kept = OrderedDict(kept)
 
 
-def _replaced(before: Catalog, schema: DatedSchema, number: int) -> Catalog:
+def _replaced(before: Catalog, schema: DatedSchema, *, is_fold: bool) -> Catalog:
     """The catalog that a schema makes of what was known before."""
     catalog = schema.catalog.copy()
     if not schema.is_whole:
@@ -191,5 +195,6 @@ def _replaced(before: Catalog, schema: DatedSchema, number: int) -> Catalog:
                 if relation in before.parents:
                     catalog.parents[relation] = before.parents[relation]
     # A fold goes on with the stamps that it has; any other schema may have changed everything.
-    catalog.epoch = schema.catalog.epoch if schema.catalog.stamps else number
+    if not is_fold or not schema.catalog.stamps:
+        catalog.epoch = schema.catalog.serial
     return catalog

@@ -101,7 +101,6 @@ class SchemaWatch:
         """Those in which something is unsettled."""
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._catching: OrderedDict[tuple[str, object], None] = OrderedDict()
-        self.item_count = 0
         self.is_telling = False
         """Transactions' beginnings and ends are logged."""
         self.revision = 0
@@ -293,9 +292,7 @@ class SchemaWatch:
         for own in (True, False):
             some = tuple(one for one in changes if is_temporary(one) is own)
             if some:
-                self.item_count += 1
-                # Negative, so that no number of a timeline is the same.
-                session.changed(position, Item(-self.item_count, some, doubtful))
+                session.changed(position, Item(some, doubtful))
 
     # Which catalog
 

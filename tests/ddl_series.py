@@ -75,6 +75,7 @@ class Series:
         pick = self._random.choice
         table, column, other = pick(["t1", "t2", "t3"]), self._column(), self._column()
         anywhere = self._name()
+        caught = "RAISE 'no'; EXCEPTION WHEN OTHERS THEN NULL"
         statements = [
             f"CREATE TABLE {table} (a int, b text, {pick(['c date', 'd int DEFAULT 5', 'PRIMARY KEY (a)'])})",
             f"CREATE TABLE IF NOT EXISTS {table} (a int, d text)",
@@ -109,8 +110,7 @@ class Series:
             "DROP TABLE p1",
             f"DO $$ BEGIN ALTER TABLE {table} ADD COLUMN {column} int; END $$",
             f"DO $$ BEGIN ALTER TABLE {table} DROP COLUMN {column}; RAISE 'no'; END $$",
-            f"DO $$ BEGIN ALTER TABLE {table} DROP COLUMN {column}; RAISE 'no'; "
-            "EXCEPTION WHEN OTHERS THEN NULL; END $$",
+            f"DO $$ BEGIN ALTER TABLE {table} DROP COLUMN {column}; {caught}; END $$",
             f"CREATE TABLE {table} (a int); ALTER TABLE {table} ADD z int; SELECT 1",
             f"ALTER SCHEMA {self.schema}x RENAME TO {self.schema}y",
             f"ALTER SCHEMA {self.schema}y RENAME TO {self.schema}x",
