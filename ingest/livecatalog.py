@@ -7,6 +7,7 @@ dependency, and shows nothing of the connection string in its errors.
 """
 
 import datetime as dt
+import re
 from typing import Any
 
 from scalple.ingest.errors import ConfigError, InputError
@@ -142,7 +143,7 @@ def take(dsn: str) -> dict[str, Any]:
             return _read(connection)
     except psycopg.Error as error:
         state = error.sqlstate
-        reason = error.diag.message_primary if state else _reason(str(error))
+        reason = error.diag.message_primary if state else _reason(str(error), "password" in whole)
         raise InputError(
             f"can't take a snapshot: {reason}",
             place="--dsn",
@@ -150,9 +151,13 @@ def take(dsn: str) -> dict[str, Any]:
         ) from None
 
 
-def _reason(text: str) -> str:
-    """libpq's own words for a failed connection, in one line; it doesn't repeat passwords."""
-    return " ".join(text.split())[:300]
+def _reason(text: str, has_password: bool) -> str:
+    """libpq's own words for a failed connection, in one line.
+
+    It repeats no password, but what it takes for a host may be the rest of one.
+    """
+    words = " ".join(text.split())[:300]
+    return re.sub(r"""(["'])(?:(?!\1).)*\1""", "…", words) if has_password else words
 
 
 def _read(connection: Any) -> dict[str, Any]:
