@@ -15,7 +15,8 @@ from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import where_in
 from scalple.correlate.outcome import denied_rows
 from scalple.correlate.schemastate import SchemaState
-from scalple.correlate.schemawatch import SchemaWatch, Versions
+from scalple.correlate.schemawatch import SchemaWatch
+from scalple.correlate.versions import Versions
 from scalple.ingest import pgaudit
 from scalple.ingest.records import NONSTANDARD, TEXT
 from scalple.ingest.rejects import Block, Reject

@@ -11,6 +11,7 @@ from dataclasses import replace
 from scalple.correlate import ddl
 from scalple.correlate.catalog import TEMPORARY, parted, relation_name, without_literals
 from scalple.correlate.change import Change
+from scalple.correlate.definition import Definition
 
 _RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"})
 _LONGEST = 1_000_000
@@ -69,7 +70,7 @@ def changes_of(
 
 
 @functools.lru_cache(maxsize=1024)
-def _read(text: str) -> tuple[ddl.Definition, ...]:
+def _read(text: str) -> tuple[Definition, ...]:
     return tuple(ddl.read(without_literals(text)))
 
 

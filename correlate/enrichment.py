@@ -20,11 +20,11 @@ from scalple.correlate.catalog import Catalog, relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
-from scalple.correlate.schemawatch import Versions
 from scalple.correlate.sharing import joined, shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
 from scalple.correlate.values import Naming, Treatment, expand
+from scalple.correlate.versions import Versions
 
 COLUMNS = (
     "query",

@@ -10,7 +10,6 @@ on the safe side (`schemachanges`).
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,50 +22,13 @@ from scalple.correlate.ddlbatch import DdlBatch
 from scalple.correlate.ddlsession import DdlSession, Item, Step, Transaction, What
 from scalple.correlate.logbatch import Ints
 from scalple.correlate.schematimeline import BEGINNING, DatedSchema, SchemaTimeline
+from scalple.correlate.seensessions import SESSIONS_MAX, Seen, SeenSessions
+from scalple.correlate.versions import Versions
 
-_SESSIONS = 20_000
-"""So many sessions are remembered, those least recently seen are forgotten first."""
 _CATALOGS = 256
 _SAVEPOINT = re.compile(
     r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.IGNORECASE
 )
-
-
-@dataclass(slots=True)
-class Versions:
-    """Which catalog each record of a batch was run under.
-
-    Attributes:
-        codes: places in `catalogs`, one per record.
-        catalogs: at least one.
-    """
-
-    codes: Ints
-    catalogs: list[Catalog]
-
-    @property
-    def single(self) -> Catalog | None:
-        """The only one, if there is only one."""
-        return self.catalogs[0] if len(self.catalogs) == 1 else None
-
-    def take(self, rows: Ints) -> "Versions":
-        """Those of some records."""
-        if self.single is not None:
-            return self
-        kept, codes = np.unique(self.codes[rows], return_inverse=True)
-        catalogs = [self.catalogs[code] for code in kept.tolist()]
-        return Versions(codes, catalogs or self.catalogs[-1:])
-
-
-class _Seen(NamedTuple):
-    """Of a session's records so far."""
-
-    transaction: str
-    """Of the last."""
-    audited: str
-    """Of the last of pgAudit's."""
-    is_block: bool
-    """That one is open, and was begun by a BEGIN."""
 
 
 @dataclass(slots=True)
@@ -99,7 +61,7 @@ class SchemaWatch:
             self.timeline(database)
         self.sessions: dict[str, DdlSession] = {}
         """Those in which something is unsettled."""
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._seen = SeenSessions()
         self._catching: OrderedDict[tuple[str, object], None] = OrderedDict()
         self.is_telling = False
         """Transactions' beginnings and ends are logged."""
@@ -136,7 +98,8 @@ class SchemaWatch:
         versions = self._everybodys(batch, steps)
         if batch.has_ddl or views:
             versions = self._with_own(batch, versions, views)
-        self._remember(batch)
+        self.is_telling |= bool(len(batch.of_kind(*ddlbatch.TELLING)))
+        self._seen.note(batch)
         return versions
 
     # What sessions do
@@ -146,7 +109,7 @@ class SchemaWatch:
     ) -> tuple[list[tuple[Step, str | None]], list[tuple[int, DdlSession]]]:
         """(what happens to the schema, and to which database's; sessions that see more)."""
         self._catching.update(dict.fromkeys(batch.catching()))
-        while len(self._catching) > _SESSIONS:
+        while len(self._catching) > SESSIONS_MAX:
             self._catching.popitem(last=False)
         names = batch.sessions.dictionary.to_pylist()
         codes = set(batch.session_of[batch.of_kind(ddlbatch.DDL)].tolist()) - {len(names)}
@@ -226,7 +189,7 @@ class SchemaWatch:
         kind: Ints,
         names: list[str],
         at: int,
-        before: _Seen | None,
+        before: Seen | None,
         first_told: int,
     ) -> Transaction:
         """The transaction in which a record of DDL stands."""
@@ -235,7 +198,7 @@ class SchemaWatch:
             return Transaction("", is_block=False, is_sure=False, statement=statement)
         name = names[transaction[at]]
         earlier = np.flatnonzero(transaction[:at] == transaction[at])
-        known = before or _Seen("", "", False)
+        known = before or Seen("", "", False)
         is_block = bool((kind[earlier] == ddlbatch.BEGINS).any()) or (
             known.is_block and known.audited == name
         )
@@ -415,34 +378,3 @@ class SchemaWatch:
             codes[position] = numbered.code(known[1])
         for name in [name for name in self._before if name not in self.sessions]:
             del self._before[name]
-
-    # What is remembered
-
-    def _remember(self, batch: DdlBatch) -> None:
-        """The transaction that each session was in last."""
-        if not batch.log.num_rows:
-            return
-        told = batch.of_kind(*ddlbatch.TELLING)
-        self.is_telling |= bool(len(told))
-        names = batch.sessions.dictionary.to_pylist()
-        begins = batch.of_kind(ddlbatch.BEGINS)
-        ends = batch.of_kind(ddlbatch.COMMITS, ddlbatch.ROLLS_BACK, ddlbatch.PREPARES)
-        last = batch.last_of(np.arange(batch.log.num_rows))
-        audited, begun, ended = (batch.last_of(one) for one in (batch.rows, begins, ends))
-        present = np.flatnonzero(last[:-1] >= 0)
-        column = batch.log.column("virtual_transaction_id")
-        where = np.concatenate([one[present] for one in (last, audited, begun)])
-        found = column.take(pa.array(np.maximum(where, 0))).to_pylist()
-        seen, count = self._seen, len(present)
-        for at, code in enumerate(present.tolist()):
-            name = names[code]
-            known = seen.pop(name, None)
-            now = (
-                (found[count + at] or "") if audited[code] >= 0 else known.audited if known else ""
-            )
-            is_block = begun[code] > ended[code] and found[2 * count + at] == now
-            goes_on = known is not None and known.is_block and known.audited == now
-            is_block |= goes_on and ended[code] < 0
-            seen[name] = _Seen(found[at] or "", now, bool(is_block))
-        while len(seen) > _SESSIONS:
-            seen.popitem(last=False)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from scalple.correlate.catalog import Catalog, Table, View, without_literals
-from scalple.correlate.ddl import canonical_type
+from scalple.correlate.sqltypes import canonical_type
 from scalple.ingest.errors import InputError
 
 _BEGINS = re.compile(r'\ufeff?\s*\{\s*"')
