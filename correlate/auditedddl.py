@@ -16,7 +16,7 @@ from scalple.correlate.definition import Definition
 _RELATIONS = frozenset({"TABLE", "VIEW", "MATERIALIZED VIEW", "FOREIGN TABLE"})
 _LONGEST = 1_000_000
 _KINDS = ("CREATE ", "ALTER ", "DROP ")
-_OF_RELATIONS = ("TABLE", "VIEW", "SCHEMA", "INDEX")
+_OF_RELATIONS = ("TABLE", "VIEW", "SCHEMA", "INDEX", "SEQUENCE")
 
 
 def tells(command: str | None) -> bool:

@@ -91,12 +91,12 @@ class Catalog:
 
     def qualify(self, name: str, schema: str | None = None) -> str:
         """`schema.name` of a relation; of a partition, its parent's."""
-        if self.asked is not None:
-            self.asked.add(name)
         return self._whole(self.stored(name, schema))
 
     def stored(self, name: str, schema: str | None = None) -> str:
         """`schema.name` of a relation, a partition's own."""
+        if self.asked is not None:
+            self.asked.add(name)
         if schema:
             return f"{TEMPORARY if _TEMPORARY.fullmatch(schema) else schema}.{name}"
         known = self.schemas.get(name, frozenset())

@@ -94,6 +94,8 @@ class DdlSession:
     transaction: Transaction | None = None
     temporary: list[Item] = field(default_factory=list)
     """What made its temporary relations, those of finished transactions."""
+    text: tuple[tuple[object, object], str] | None = None
+    """(statement, its text) of its last record of DDL that had one."""
     steps: list[Step] = field(default_factory=list)
     views: list[tuple[int, tuple[Item, ...]]] = field(default_factory=list)
     """(position, what the session alone sees in the records after it)."""

@@ -62,13 +62,14 @@ class Dependent(Generic[_T]):
             catalog.asked = before
         if keep:
             made = _Kept(value, catalog.epoch, rests_on, catalog.serial)
-            self._keep(text, made, known)
+            return self._keep(text, made, known or [])
         return value
 
-    def _keep(self, text: str, made: _Kept[_T], known: list[_Kept[_T]] | None) -> None:
-        for one in known or ():
+    def _keep(self, text: str, made: _Kept[_T], known: list[_Kept[_T]]) -> _T:
+        for one in known:
             if one.value == made.value:
                 made.value = one.value  # the same object, so that nothing is done twice for both
-        self._kept[text] = [made, *(known or ())][:_AT_ONCE]
+        self._kept[text] = [made, *known][:_AT_ONCE]
         if len(self._kept) > self._limit:
             self._kept.popitem(last=False)
+        return made.value

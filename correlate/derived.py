@@ -44,6 +44,7 @@ def columns_of(query: str, catalog: Catalog) -> Columns:
 
 
 _columns: Dependent[Columns] = Dependent(1024)
+_qualified: Dependent[str] = Dependent(1024)
 
 
 def _read(query: str, catalog: Catalog) -> Columns:
@@ -60,6 +61,10 @@ def _read(query: str, catalog: Catalog) -> Columns:
 def qualified(query: str, catalog: Catalog) -> str:
     """The query with its relations' schemas, as they are found now: later, a bare name may be
     another's."""
+    return _qualified.get(query, catalog, _with_schemas)
+
+
+def _with_schemas(query: str, catalog: Catalog) -> str:
     try:
         trees = sqltext.parse(query)
         ctes = {sqltext.alias_of(cte)[0] for tree in trees for cte in tree.find_all(exp.CTE)}

@@ -99,14 +99,22 @@ class Enricher:
                 rounds[at] = next((i for i, one in enumerate(known) if one is form), len(known))
                 if rounds[at] == len(known):
                     known.append(form)
-        unread = Form("")
         parts, order = [], []
         for number in range(int(rounds.max(initial=0)) + 1):
             rows = np.flatnonzero(rounds[pair_of] == number)
-            forms = [known[min(number, len(known) - 1)] if known else unread for known in readings]
-            part = batch.take(pa.array(rows))
-            catalog = versions.catalogs[-1]
-            parts.append(self._enriched(part, codes[rows], texts, lexed, forms, catalog))
+            part, mine = batch, texts
+            if number:  # few rows: only their texts
+                used, own = np.unique(codes[rows], return_inverse=True)
+                mine = texts.take(pa.array(used))
+            if len(rows) < batch.num_rows:
+                part = batch.take(pa.array(rows))
+            cut = templates.lex(mine) if number else lexed
+            by_skeleton = dict(zip(lexed.skeletons, readings, strict=True))
+            forms = [
+                by_skeleton[one][min(number, len(by_skeleton[one]) - 1)] for one in cut.skeletons
+            ]
+            coded = own if number else codes[rows]
+            parts.append(self._enriched(part, coded, mine, cut, forms, versions.catalogs[-1]))
             order.append(rows)
         place = pa.array(np.argsort(np.concatenate(order), kind="stable"))
         columns = [joined([part[name] for part in parts]).take(place) for name in COLUMNS]

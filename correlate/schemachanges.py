@@ -126,7 +126,9 @@ class _Applied:
         found = derived.columns_of(change.query, self._catalog)
         is_same = found.sourced == change.sourced and not change.is_partial
         query = change.query if is_same else derived.UNREADABLE
-        self._put_view(relation, derived.fixed(View(query, change.names), self._catalog))
+        view = derived.fixed(View(query, change.names), self._catalog)
+        self._stamp = hash((self._stamp, view))  # what it is depends on other relations too
+        self._put_view(relation, view)
 
     def _view(self, change: Change) -> None:
         relation = self._new(change)

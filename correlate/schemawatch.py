@@ -70,8 +70,14 @@ class SchemaWatch:
         self._own: OrderedDict[tuple[int, tuple[tuple[int, bool], ...]], Catalog] = OrderedDict()
         self._before: dict[str, tuple[tuple[object, object], Catalog]] = {}
 
+    def _known(self, database: str | None) -> str | None:
+        """A log that doesn't say the database is of the one that there are snapshots of."""
+        told = {one.database for one in self._schemas} - {None}
+        return next(iter(told)) if database is None and len(told) == 1 else database
+
     def timeline(self, database: str | None) -> SchemaTimeline:
         """The timeline of a database, from now on its own."""
+        database = self._known(database)
         if database not in self._timelines:
             mine = (one for one in self._schemas if one.database in (None, database))
             self._timelines[database] = SchemaTimeline(mine)
@@ -126,6 +132,7 @@ class SchemaWatch:
             own = batch.records_of(code)
             database = databases[database_of[own[-1]]] if len(own) else None
             steps += [(step, database) for step in session.steps]
+            self.revision += len(session.views) > 1
             session.steps = []
             views.append((code, session))
             if session.is_idle:
@@ -244,13 +251,18 @@ class SchemaWatch:
         command, object_type, object_name = (
             batch.said(position, field) for field in ("command", "object_type", "object_name")
         )
+        block = (name, batch.said(position, "statement_id"))
+        text = batch.text(position)
+        if text is not None:
+            session.text = (batch.statement(position), text)
+        elif session.text is not None and session.text[0] == batch.statement(position):
+            text = session.text[1]  # pgaudit.log_statement_once
         changes = changes_of(
             str(command),
             str(object_type) if object_type else None,
             str(object_name) if object_name else None,
-            batch.text(position),
+            text,
         )
-        block = (name, batch.said(position, "statement_id"))
         doubtful = bool(batch.unproven[position]) or block in self._catching
         for own in (True, False):
             some = tuple(one for one in changes if is_temporary(one) is own)
@@ -287,7 +299,7 @@ class SchemaWatch:
         names, database_of = batch.databases
         database = database_of[begin:end]
         for code in np.unique(database).tolist():
-            timeline = self._timelines.get(names[code], self._common)
+            timeline = self._timelines.get(self._known(names[code]), self._common)
             at = begin + np.flatnonzero(database == code)
             self._fill_from(timeline, batch, codes, numbered, at)
 
@@ -364,7 +376,8 @@ class SchemaWatch:
     def _applied(catalog: Catalog, change: Change, item: Item) -> Change:
         if not (change.kind == "derive" and change.sourced):
             change = schemachanges.resolved(change, catalog)
-        schemachanges.apply(catalog, change, item.number, is_certain=not item.is_doubtful)
+        # The same change marks the same names alike, whichever session makes it.
+        schemachanges.apply(catalog, change, hash(change), is_certain=not item.is_doubtful)
         return change
 
     def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: _Numbered) -> None:
