@@ -44,7 +44,7 @@ def changes_of(
         return (_change("obscure", relation),) if relation else ()
     mine = [one.changes for one in found if one.tag == command]
     if not object_type:
-        return tuple(change for changes in mine for change in changes)
+        return tuple(_unnamed(change) for changes in mine for change in changes)
     if object_type in ("INDEX", "SCHEMA"):
         kinds = {"INDEX": ("add-key", "drop-index", "rename-index"), "SCHEMA": ("rename-schema",)}
         is_own = {"CREATE INDEX", "DROP INDEX", "ALTER INDEX", "ALTER SCHEMA"}
@@ -77,6 +77,12 @@ def _read(text: str) -> tuple[Definition, ...]:
 def _change(kind: str, relation: str) -> Change:
     schema, name = parted(relation)
     return Change(kind, schema, name, is_temporary=schema == TEMPORARY)
+
+
+def _unnamed(change: Change) -> Change:
+    """IF NOT EXISTS may have found another table than the text describes."""
+    is_doubtful = change.kind in ("create", "derive") and change.is_optional
+    return replace(change, is_partial=True) if is_doubtful else change
 
 
 def _in_schema_of(change: Change, index: str | None) -> Change:

@@ -161,6 +161,15 @@ class DdlBatch:
         names = [*encoded.dictionary.to_pylist(), None]
         return names, codes_of(encoded, null=len(names) - 1)
 
+    def first_named(self) -> dict[str | None, int]:
+        """Per database the first record of DDL that names its object: the others do so as well."""
+        names, database_of = self.databases
+        found: dict[str | None, int] = {}
+        for position in reversed(self.of_kind(DDL).tolist()):
+            if self.said(position, "object_type"):
+                found[names[database_of[position]]] = position
+        return found
+
     # Single records
 
     def said(self, position: int, name: str) -> object:

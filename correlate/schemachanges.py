@@ -25,7 +25,7 @@ def resolved(change: Change, catalog: Catalog) -> Change:
             change,
             names=tuple(name for name in names if not name.startswith("?")),
             sourced=found.sourced,
-            is_partial=not (found.is_closed and is_named),
+            is_partial=change.is_partial or not (found.is_closed and is_named),
         )
         # A session's own copy shows what it was made of; any other is a table of its own.
         return change if change.is_temporary else replace(change, kind="create", query="")

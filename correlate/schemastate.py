@@ -39,6 +39,7 @@ def to_bytes(watch: SchemaWatch) -> bytes:
     value = {
         "v": _VERSION,
         "is_telling": watch.is_telling,
+        "naming": sorted(watch.naming, key=lambda name: (name is not None, name or "")),
         "databases": [
             {"name": name, "entries": _entries(one)} for name, one in watch.timelines.items()
         ],
@@ -60,6 +61,7 @@ def restore(watch: SchemaWatch, data: bytes) -> None:
         if value["v"] != _VERSION:
             raise ValueError(f"version {value['v']}")
         watch.is_telling = bool(value["is_telling"])
+        watch.naming = set(value["naming"])
         entries: dict[tuple[str | None, int], Entry] = {}
         for one in value["databases"]:
             found = [_entry(entry) for entry in one["entries"]]

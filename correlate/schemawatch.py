@@ -63,6 +63,9 @@ class SchemaWatch:
         """Those in which something is unsettled."""
         self._seen = SeenSessions()
         self._catching: OrderedDict[tuple[str, object], None] = OrderedDict()
+        self.naming: set[str | None] = set()
+        """Databases whose records of DDL name their objects: they have pgAudit's extension."""
+        self._first_named: dict[str | None, int] = {}
         self.is_telling = False
         """Transactions' beginnings and ends are logged."""
         self.revision = 0
@@ -125,6 +128,7 @@ class SchemaWatch:
         steps: list[tuple[Step, str | None]] = []
         views = []
         databases, database_of = batch.databases
+        self._first_named = batch.first_named()
         for code in sorted(codes):
             session = self.sessions.setdefault(names[code], DdlSession())
             session.views.append((-1, session.seen()))
@@ -137,6 +141,7 @@ class SchemaWatch:
             views.append((code, session))
             if session.is_idle:
                 del self.sessions[names[code]]
+        self.naming.update(self._first_named)
         steps.sort(key=lambda one: one[0].position)
         self.revision += bool(steps) or batch.has_ddl
         return steps, views
@@ -257,6 +262,11 @@ class SchemaWatch:
             session.text = (batch.statement(position), text)
         elif session.text is not None and session.text[0] == batch.statement(position):
             text = session.text[1]  # pgaudit.log_statement_once
+        names, database_of = batch.databases
+        database = names[database_of[position]]
+        is_naming = database in self.naming or self._first_named.get(database, position) < position
+        if is_naming and not object_type:
+            return  # IF EXISTS, IF NOT EXISTS: there was nothing to do
         changes = changes_of(
             str(command),
             str(object_type) if object_type else None,

@@ -419,12 +419,11 @@ def compared(series: Series, rows: list[dict[str, Any]]) -> tuple[int, int, list
             unknown += 1
             continue
         own = {"p1a": ("p1a", "p1")}.get(name, (name,))
-        got = {
-            column
-            for whole in row["columns_accessed"]
-            for _, table, column in [whole.split(".", 2)]
-            if table in own
-        }
+        parts = [whole.split(".", 2) for whole in row["columns_accessed"]]
+        parts = [part for part in parts if part[1] in own]
+        # A temporary table may have been made of one of the same name.
+        temporary = [part for part in parts if part[0] == "pg_temp"]
+        got = {column for _, _, column in temporary or parts}
         if got == set(columns):
             right += 1
         else:
