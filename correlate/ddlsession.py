@@ -7,10 +7,11 @@ COMMIT, and nobody at all after a ROLLBACK, or an error that ends it.
 """
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from scalple.correlate.auditedddl import is_temporary
+from scalple.correlate.catalog import TEMPORARY
 from scalple.correlate.change import Change
 from scalple.correlate.schematimeline import Entry
 
@@ -114,6 +115,14 @@ class DdlSession:
     @staticmethod
     def _is_everybodys(item: Item) -> bool:
         return item.is_published and not item.is_doubtful
+
+    def own_if_shadowed(self, change: Change) -> Change:
+        """A change whose object no record names: a bare name is the temporary relation's first."""
+        own = {one.name for item in self.seen() if item.is_temporary for one in item.changes}
+        is_new = change.kind in ("create", "derive", "view")
+        if is_new or change.schema is not None or change.name not in own:
+            return change
+        return replace(change, schema=TEMPORARY, is_temporary=True)
 
     # What its records say
 

@@ -273,6 +273,8 @@ class SchemaWatch:
             str(object_name) if object_name else None,
             text,
         )
+        if not object_type:
+            changes = tuple(session.own_if_shadowed(change) for change in changes)
         doubtful = bool(batch.unproven[position]) or block in self._catching
         for own in (True, False):
             some = tuple(one for one in changes if is_temporary(one) is own)
