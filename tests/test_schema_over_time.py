@@ -369,7 +369,7 @@ def test_a_log_without_ddl_leaves_nothing_to_keep(tmp_path: Path) -> None:
 def test_the_history_is_bounded_and_forgets_no_table() -> None:
     log = DdlLog()
     log.says(A, 1, "CREATE TABLE kept (a int)", "CREATE TABLE", "public.kept")
-    for at in range(2, 1400, 2):
+    for at in range(2, 640, 2):
         log.says(A, at, f"CREATE TABLE stage (c{at} int)", "CREATE TABLE", "public.stage")
         log.says(A, at + 1, "DROP TABLE stage", "DROP TABLE", "public.stage")
     log.says(B, 1, "SELECT * FROM kept")
@@ -395,7 +395,7 @@ def series(stack: Stack) -> tuple[Series, Block]:
     sessions = [psycopg.connect(dsn, autocommit=True) for _ in range(3)]
     seed = int(os.environ.get("SERIES_SEED", "27"))
     done = Series(sessions, seed, f"series{time.time_ns() % 10**9}")
-    done.run(600)
+    done.run(450)
     for one in sessions:
         one.close()
     with psycopg.connect(stack.dsn_superuser(), autocommit=True) as connection:
@@ -440,14 +440,14 @@ def test_the_columns_are_those_that_the_server_gave(series: tuple[Series, Block]
 
 
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=12))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_any_size_of_batches_says_the_same(series: tuple[Series, Block], cuts: list[int]) -> None:
     assert read(series[1], cuts=cuts) == read(series[1])
 
 
 def test_runs_that_go_on_hide_nothing(series: tuple[Series, Block]) -> None:
     done, block = series
-    rows = read(block, cuts=range(0, block.table.num_rows, 40), restarting=True)
+    rows = read(block, cuts=range(0, block.table.num_rows, 80), restarting=True)
     for row in rows:
         found = re.search(r"/\* q(\d+)q \*/", row["query"] or "")
         if found and int(found[1]) in done.answers and row["columns_basis"] != "unknown":
