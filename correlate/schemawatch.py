@@ -9,7 +9,6 @@ on the safe side (`schemachanges`).
 
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -23,26 +22,12 @@ from scalple.correlate.ddlsession import DdlSession, Item, Step, Transaction, Wh
 from scalple.correlate.logbatch import Ints
 from scalple.correlate.schematimeline import BEGINNING, DatedSchema, SchemaTimeline
 from scalple.correlate.seensessions import SESSIONS_MAX, Seen, SeenSessions
-from scalple.correlate.versions import Versions
+from scalple.correlate.versions import Numbered, Versions
 
 _CATALOGS = 256
 _SAVEPOINT = re.compile(
     r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.IGNORECASE
 )
-
-
-@dataclass(slots=True)
-class _Numbered:
-    """Catalogs by their place in the list."""
-
-    catalogs: list[Catalog] = field(default_factory=list)
-    _place: dict[int, int] = field(default_factory=dict)
-
-    def code(self, catalog: Catalog) -> int:
-        if catalog.serial not in self._place:
-            self._place[catalog.serial] = len(self.catalogs)
-            self.catalogs.append(catalog)
-        return self._place[catalog.serial]
 
 
 class SchemaWatch:
@@ -285,7 +270,7 @@ class SchemaWatch:
 
     def _everybodys(self, batch: DdlBatch, steps: list[tuple[Step, str | None]]) -> Versions:
         """The catalogs without what single sessions see, and the timelines after the batch."""
-        numbered = _Numbered()
+        numbered = Numbered()
         count = batch.log.num_rows
         codes = np.zeros(count, np.int64)
         for _, database in steps:
@@ -300,9 +285,7 @@ class SchemaWatch:
             numbered.code(self._common.newest())
         return Versions(codes, numbered.catalogs)
 
-    def _fill(
-        self, batch: DdlBatch, codes: Ints, numbered: _Numbered, begin: int, end: int
-    ) -> None:
+    def _fill(self, batch: DdlBatch, codes: Ints, numbered: Numbered, begin: int, end: int) -> None:
         if begin >= end:
             return
         if not self._timelines:
@@ -317,7 +300,7 @@ class SchemaWatch:
 
     @staticmethod
     def _fill_from(
-        timeline: SchemaTimeline, batch: DdlBatch, codes: Ints, numbered: _Numbered, at: Ints
+        timeline: SchemaTimeline, batch: DdlBatch, codes: Ints, numbered: Numbered, at: Ints
     ) -> None:
         if timeline.newest_us == BEGINNING:
             codes[at] = numbered.code(timeline.newest())
@@ -352,7 +335,7 @@ class SchemaWatch:
         self, batch: DdlBatch, versions: Versions, views: list[tuple[int, DdlSession]]
     ) -> Versions:
         """The same, where sessions see what others don't."""
-        numbered = _Numbered()
+        numbered = Numbered()
         for catalog in versions.catalogs:
             numbered.code(catalog)
         codes = versions.codes
@@ -392,7 +375,7 @@ class SchemaWatch:
         schemachanges.apply(catalog, change, hash(change), is_certain=not item.is_doubtful)
         return change
 
-    def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: _Numbered) -> None:
+    def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: Numbered) -> None:
         """All lines of one statement are read under the schema before it."""
         for position in batch.of_kind(ddlbatch.DDL).tolist():
             name = batch.session_name(position)

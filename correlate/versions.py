@@ -1,6 +1,6 @@
 """Which schema each record of a batch was run under: a code per record, and the catalogs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,3 +32,18 @@ class Versions:
         kept, codes = np.unique(self.codes[rows], return_inverse=True)
         catalogs = [self.catalogs[code] for code in kept.tolist()]
         return Versions(codes, catalogs or self.catalogs[-1:])
+
+
+@dataclass(slots=True)
+class Numbered:
+    """Catalogs by their place in the list."""
+
+    catalogs: list[Catalog] = field(default_factory=list)
+    _place: dict[int, int] = field(default_factory=dict)
+
+    def code(self, catalog: Catalog) -> int:
+        """A catalog's place; it gets one if it has none."""
+        if catalog.serial not in self._place:
+            self._place[catalog.serial] = len(self.catalogs)
+            self.catalogs.append(catalog)
+        return self._place[catalog.serial]
