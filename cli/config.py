@@ -4,6 +4,7 @@ Enters: a path. Leaves: `Config`. Unknown keys are refused with the line at faul
 are relative to the file. Secrets never stand in the file, only paths to them.
 """
 
+import datetime as dt
 import os
 import re
 import tomllib
@@ -50,6 +51,22 @@ def _masking_rule(value: object) -> object:
 MaskingRule = Annotated[str, BeforeValidator(_masking_rule)]
 
 
+def _in_utc(value: object) -> object:
+    """TOML's local dates and times are in UTC."""
+    if isinstance(value, dt.datetime):
+        return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    if isinstance(value, dt.date):
+        return dt.datetime.combine(value, dt.time(), dt.UTC)
+    return value
+
+
+class SchemaFile(Section):
+    """A schema, and the time from which it holds."""
+
+    file: str
+    since: Annotated[dt.datetime, BeforeValidator(_in_utc), Field(alias="from", strict=True)]
+
+
 class Sources(Section):
     """Where the logs are."""
 
@@ -60,8 +77,15 @@ class Sources(Section):
     """Of stderr logs, as in postgresql.conf; recognised from the file where it isn't stated."""
     timezone: str | None = None
     """PostgreSQL's log_timezone; needed only where it is not UTC."""
-    schema_files: Annotated[tuple[str, ...], Field(alias="schema")] = ()
-    """CREATE TABLE statements, such as pg_dump --schema-only writes."""
+    schema_files: Annotated[tuple[str | SchemaFile, ...], Field(alias="schema")] = ()
+    """CREATE TABLE statements, such as pg_dump --schema-only writes, or snapshots."""
+
+    def dated_schemas(self) -> tuple[tuple[str, dt.datetime | None], ...]:
+        """Paths, and the times from which they hold."""
+        return tuple(
+            (one, None) if isinstance(one, str) else (one.file, one.since)
+            for one in self.schema_files
+        )
 
     def log_line_prefixes(self) -> tuple[str, ...]:
         """One or several."""
@@ -269,8 +293,14 @@ def _absolute(config: Config, base: Path) -> Config:
 
     sources: dict[str, Any] = {
         name: wholes(getattr(config.sources, name))
-        for name in ("postgres", "pgbouncer", "identity", "schema_files")
+        for name in ("postgres", "pgbouncer", "identity")
     }
+    sources["schema_files"] = tuple(
+        os.path.normpath(base / one)
+        if isinstance(one, str)
+        else one.model_copy(update={"file": os.path.normpath(base / one.file)})
+        for one in config.sources.schema_files
+    )
     return config.model_copy(
         update={
             "store": whole(config.store),

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from scalple.correlate.blankschema import without_values
+from scalple.cli import schemafiles
+from scalple.cli.schemafiles import SchemaText
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.correlate.undeclared import Sightings
@@ -19,6 +20,11 @@ RULES = "rules"
 POLICIES = "policies"
 """Policies and people; missing where there were none."""
 SCHEMA = "schema"
+"""The text of the newest schema."""
+SCHEMAS = "schemas"
+"""All schemas, with the times from which they hold."""
+SCHEMA_CHANGES = "schema-changes"
+"""What the logs told of the schema, up to the rows of the commit."""
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
 ACCESS = "access"
@@ -27,18 +33,31 @@ SIGHTINGS = "sightings"
 """Undeclared columns that seem to hold personal data, as one commit's rows show them."""
 
 
-def to_objects(rules: Rules, schema_sql: str | None, access: str = "on") -> dict[str, bytes]:
+def to_objects(
+    rules: Rules, schemas: tuple[SchemaText, ...], access: str = "on"
+) -> dict[str, bytes]:
     """What a commit records."""
     said = asdict(rules)
     of_policies = {name: said.pop(name) for name in ("policies", "people")}
     objects = {RULES: _json(said)}
     if any(of_policies.values()):
         objects[POLICIES] = _json(of_policies)
-    if schema_sql is not None:
-        objects[SCHEMA] = without_values(schema_sql).encode()
     if access == "off":
         objects[ACCESS] = access.encode()
-    return objects
+    return objects | schema_objects(schemas)
+
+
+def schema_objects(schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
+    """What a commit records of the schema, oldest first; no value that stands in it."""
+    if not schemas:
+        return {}
+    blank = tuple(replace(one, text=schemafiles.without_values(one.text)) for one in schemas)
+    return {SCHEMA: blank[-1].text.encode(), SCHEMAS: schemafiles.to_bytes(blank)}
+
+
+def schema_changes(told: bytes | None) -> dict[str, bytes]:
+    """What a commit records of the changes that the log tells of, if it tells of any."""
+    return {} if told is None else {SCHEMA_CHANGES: told}
 
 
 def _json(said: dict[str, Any]) -> bytes:
@@ -152,7 +171,25 @@ def check_subject_key(reader: StoreReader, secret: bytes) -> None:
 
 def recorded_schema(reader: StoreReader, origin: str) -> str | None:
     """The newest schema of an origin."""
+    found = _newest(reader, origin, SCHEMA)
+    return None if found is None else found.decode()
+
+
+def recorded_schemas(reader: StoreReader, origin: str) -> tuple[SchemaText, ...]:
+    """The schemas of an origin's newest rows, oldest first, with the times of their validity."""
+    if (found := _newest(reader, origin, SCHEMAS)) is not None:
+        return schemafiles.from_bytes(found)
+    text = recorded_schema(reader, origin)  # older stores have but one
+    return () if text is None else (SchemaText(text),)
+
+
+def recorded_schema_changes(reader: StoreReader, origin: str) -> bytes | None:
+    """What an origin's logs have told of the schema (`correlate.schemastate`)."""
+    return _newest(reader, origin, SCHEMA_CHANGES)
+
+
+def _newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
     for manifest in reversed(reader.chain(origin).manifests):
-        if SCHEMA in manifest.objects:
-            return reader.objects(manifest.objects[SCHEMA]).decode()
+        if name in manifest.objects:
+            return reader.objects(manifest.objects[name])
     return None

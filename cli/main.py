@@ -33,6 +33,7 @@ VERBS = (
     "prove",
     "check-proof",
     "detect",
+    "schema",
     "demo",
 )
 

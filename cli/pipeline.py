@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli import declarations
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.declarations import SIGHTINGS
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
@@ -27,6 +28,7 @@ from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
 from scalple.cli.warmup import WarmUp
+from scalple.correlate import schemastate
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
@@ -34,6 +36,8 @@ from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.proposals import Proposal, propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
+from scalple.correlate.schematimeline import DatedSchema
+from scalple.correlate.schemawatch import SchemaWatch
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest import stderrlog
 from scalple.ingest.container import ReadOptions
@@ -64,11 +68,15 @@ class Plan:
     pgbouncer: tuple[Path, ...]
     identity: tuple[Path, ...]
     options: ReadOptions
-    schema_sql: str | None
+    schemas: tuple[DatedSchema, ...]
+    functions_sql: str
+    """Definitions of functions: the names of their arguments."""
     objects: dict[str, bytes]
     """Declarations in force, recorded in the store with the rows they shaped."""
     revise: bool = False
     """Attribute once more what the store has read of these logs, also without late evidence."""
+    schema_changes: bytes | None = None
+    """What the logs have told earlier runs of the schema."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
@@ -123,11 +131,23 @@ class Committer:
         self,
         tables: dict[str, pa.Table],
         positions: list[Position],
+        objects: dict[str, bytes] | None = None,
         sightings: Sightings | None = None,
     ) -> None:
-        """Commit after the batches before; returns once few enough are waiting."""
+        """Commit after the batches before; returns once few enough are waiting.
+
+        Args:
+            tables: rows by kind.
+            positions: how far they reach.
+            objects: what shaped these rows besides the declarations in force.
+            sightings: undeclared columns that they show.
+        """
         self.wait(BATCHES_WAITING - 1)
-        self._pending.append(self._pool.submit(self._commit, tables, positions, sightings))
+        whole = self._objects | (objects or {})
+        if sightings is not None and sightings.counts:
+            whole |= {SIGHTINGS: sightings.to_bytes()}
+            self._outcome.sightings.add(sightings)
+        self._pending.append(self._pool.submit(self._commit, tables, positions, whole))
 
     def wait(self, waiting: int = 0) -> None:
         """Until no more than that many batches aren't durable; raises what went wrong."""
@@ -135,13 +155,9 @@ class Committer:
             self._pending.popleft().result()
 
     def _commit(
-        self, tables: dict[str, pa.Table], positions: list[Position], sightings: Sightings | None
+        self, tables: dict[str, pa.Table], positions: list[Position], objects: dict[str, bytes]
     ) -> None:
         kept = {kind: table for kind, table in tables.items() if table.num_rows}
-        objects = self._objects
-        if sightings is not None and sightings.counts:
-            objects = objects | {SIGHTINGS: sightings.to_bytes()}
-            self._outcome.sightings.add(sightings)
         self._writer.commit(kept, positions, objects)
         self._outcome.add(kept)
 
@@ -174,7 +190,12 @@ class Pipeline:
         self._views = views
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
-        self._reader = RecordReader(Enricher(plan.rules, plan.schema_sql, plan.subject_key))
+        watch = SchemaWatch(plan.schemas)
+        if plan.schema_changes is not None:
+            schemastate.restore(watch, plan.schema_changes)
+        self._reader = RecordReader(
+            Enricher(plan.rules, None, plan.subject_key, plan.functions_sql), watch
+        )
         self.outcome = Outcome()
 
     def _progress(self, length: int, statements: int) -> None:
@@ -326,7 +347,8 @@ class Pipeline:
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
-            committer.submit(tables, [position], records.sightings)
+            changes = declarations.schema_changes(records.schema)
+            committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
         if foreign.count:

@@ -6,7 +6,7 @@ What a rule means stands in docs/POLICIES.md and `scalple.correlate.policies`.
 
 import re
 import zoneinfo
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -199,9 +199,12 @@ def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: 
 
 
 def check_names(
-    policies: Iterable[PolicySection], path: Path, catalog: Catalog, declared: Iterable[str]
+    policies: Iterable[PolicySection],
+    path: Path,
+    catalogs: Sequence[Catalog],
+    declared: Iterable[str],
 ) -> None:
-    """Whether the schema has what rules name without `*`; a rule for what isn't there finds nothing.
+    """Whether the schema has, or once had, what rules name without `*`; a rule for what isn't there finds nothing.
 
     Raises:
         ConfigError: it hasn't; names the line.
@@ -210,7 +213,8 @@ def check_names(
     for at, one in enumerate(policies):
         for key in ("tables", "unless_tables", "columns", "unless_columns"):
             for name in getattr(one, key):
-                if "*" not in name and name != PERSONAL and not _is_there(name, catalog, own):
+                is_free = "*" in name or name == PERSONAL
+                if not is_free and not any(_is_there(name, one, own) for one in catalogs):
                     text = path.read_text("utf-8")
                     raise ConfigError(
                         f"policy {one.name}: the schema has no {name}",

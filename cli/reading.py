@@ -4,7 +4,7 @@ Enters: the bytes of a block and what a container found in them. Leaves: `Record
 nothing about who; needs no evidence, so that it runs ahead of attribution, on the parser's thread.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ import pyarrow.compute as pc
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import where_in
 from scalple.correlate.outcome import denied_rows
+from scalple.correlate.schemastate import SchemaState
+from scalple.correlate.schemawatch import SchemaWatch
 from scalple.correlate.undeclared import Sightings
+from scalple.correlate.versions import Versions
 from scalple.ingest import pgaudit
 from scalple.ingest.records import NONSTANDARD, TEXT
 from scalple.ingest.rejects import Block, Reject
@@ -43,6 +46,8 @@ class Records:
     rejects: list[Reject]
     sightings: Sightings
     """Undeclared columns that seem to hold personal data."""
+    schema: bytes | None = None
+    """What the logs have told of the schema up to here, if anything: to be kept with the rows."""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class RecordReader:
     """Reads blocks in the order in which they were logged, one at a time."""
 
     enricher: Enricher
+    schema: SchemaWatch
+    _state: SchemaState = field(default_factory=SchemaState)
 
     def read(self, data: bytes, begin: int, block: Block) -> Records:
         """The records of a block.
@@ -69,27 +76,30 @@ class RecordReader:
         good = np.asarray(ok)
         bad = _bad_payloads(data, begin, block, marked[~good])
         refused = denied_rows(log)
-        queries = self._masked(log.take(pa.array(refused)))
-        self.enricher.take_sightings()  # what was refused may name columns that there aren't
         payload = payload.combine_chunks()
-        enriched = self.enricher.enrich(_statements(payload))
+        rows = marked[good]
+        versions = self.schema.read(log, rows, payload)
+        queries = self._masked(log.take(pa.array(refused)), versions.take(refused))
+        self.enricher.take_sightings()  # what was refused may name columns that there aren't
+        enriched = self.enricher.enrich(_statements(payload), versions.take(rows))
         return Records(
             log,
-            marked[good],
+            rows,
             payload,
             enriched,
             refused,
             queries,
             block.rejects + bad,
             self.enricher.take_sightings(),
+            self._state.of(self.schema),
         )
 
-    def _masked(self, refused: pa.Table) -> pa.Array:
+    def _masked(self, refused: pa.Table, versions: Versions) -> pa.Array:
         texts, states = refused.column("query").cast(TEXT), refused.column("sql_state_code")
         nothing = pa.nulls(len(texts), TEXT)
         batch = dict.fromkeys(_STATEMENT_COLUMNS, nothing)
         batch |= {"query": texts, "rows_returned": pa.nulls(len(texts), pa.int64())}
-        masked = self.enricher.enrich(pa.table(batch)).column("query")
+        masked = self.enricher.enrich(pa.table(batch), versions).column("query")
         strange = [
             code is not None and code.startswith(_MISUNDERSTOOD) and code != "42501"
             for code in states.to_pylist()

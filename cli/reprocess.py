@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import re
 import sys
 import time
 from dataclasses import replace
@@ -15,11 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection
+from scalple.cli import declarations, policysection, schemafiles
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
-from scalple.correlate.catalog import read_schema
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -38,7 +36,6 @@ PROPOSED = 10
 """So many columns are proposed at the end of a run."""
 LARGE_BYTES = 64 << 20
 """From so much on, segments will be large."""
-_CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | re.DOTALL)
 
 
 @command("reprocess")
@@ -57,7 +54,12 @@ _CREATES = re.compile(r"\bcreate\b.{0,80}?\b(?:table|view)\b", re.IGNORECASE | r
     "--log-line-prefix", multiple=True, metavar="S…", help="Of stderr logs, as in postgresql.conf."
 )
 @click.option("--timezone", metavar="TZ", help="The servers' log_timezone, e.g. Europe/Berlin.")
-@click.option("--schema", multiple=True, metavar="FILE…", help="pg_dump --schema-only output.")
+@click.option(
+    "--schema",
+    multiple=True,
+    metavar="[TIME=]FILE…",
+    help="pg_dump --schema-only output or snapshots, and the times from which they hold.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads for parsing (default: cores).")
 @click.option(
     "--revise", is_flag=True, help="Attribute once more what the store has read of these logs."
@@ -96,14 +98,13 @@ def reprocess(
         pa.set_cpu_count(workers)
     options = ReadOptions(timezone, log_line_prefix)
     todo = plan(config, name, postgres_log, pgbouncer_log, identity_events, options, schema)
-    if config.policy and todo.schema_sql is not None and config_path is not None:
+    if config.policy and todo.schemas and config_path is not None:
         declared = {
             *config.personal_data,
             *(c for many in config.identifiers.values() for c in many),
         }
-        policysection.check_names(
-            config.policy, config_path, read_schema(todo.schema_sql), declared
-        )
+        catalogs = [one.catalog for one in todo.schemas]
+        policysection.check_names(config.policy, config_path, catalogs, declared)
     report(run(replace(todo, revise=revise), directory, config), directory)
 
 
@@ -137,7 +138,8 @@ def plan(
         raise InputError(
             "nothing to read", hint="give --postgres-log PATH, or [sources] in --config FILE"
         )
-    schema_sql = _schema(files(schema or sources.schema_files))
+    named = tuple(schemafiles.option(one) for one in schema) or sources.dated_schemas()
+    schemas = schemafiles.read_all(named)
     rules = config.rules()
     return Plan(
         origin=origin,
@@ -149,26 +151,10 @@ def plan(
             options.timezone or sources.timezone,
             options.log_line_prefixes or sources.log_line_prefixes(),
         ),
-        schema_sql=schema_sql,
-        objects=declarations.to_objects(rules, schema_sql, config.access),
+        schemas=schemafiles.dated(schemas),
+        functions_sql=schemafiles.functions_sql(schemas),
+        objects=declarations.to_objects(rules, schemas, config.access),
     )
-
-
-def _schema(paths: tuple[Path, ...]) -> str | None:
-    if not paths:
-        return None
-    try:
-        texts = [path.read_text("utf-8") for path in paths]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't read the schema: {error}", hint="check --schema") from error
-    for path, text in zip(paths, texts, strict=True):
-        if not _CREATES.search(text):
-            raise InputError(
-                "holds no CREATE TABLE or VIEW",
-                place=str(path),
-                hint="give what `pg_dump --schema-only` writes",
-            )
-    return "\n".join(texts)
 
 
 def run(todo: Plan, directory: Path, config: Config) -> Outcome:
@@ -183,6 +169,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
         declarations.check_subject_key(reader, subject_key)
+        todo = _going_on(todo, reader)
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
@@ -206,6 +193,22 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
         outcome = Pipeline(complete, writer, evidence, newest, views, advance).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
+
+
+def _going_on(todo: Plan, reader: StoreReader) -> Plan:
+    """The plan with what earlier runs knew of the schema: the files, unless others are given now,
+    and what the logs have told since."""
+    if not todo.schemas:
+        known = declarations.recorded_schemas(reader, todo.origin)
+        objects = todo.objects | declarations.schema_objects(known)
+        todo = replace(
+            todo,
+            schemas=schemafiles.dated(known),
+            functions_sql=schemafiles.functions_sql(known),
+            objects=objects,
+        )
+    told = declarations.recorded_schema_changes(reader, todo.origin)
+    return replace(todo, schema_changes=told)
 
 
 def _reader(directory: Path, origin: str) -> StoreReader | None:

@@ -245,11 +245,11 @@ class _Kind:
         head = file.head()
         opened = self.opened(file, head, options)
         if opened is None:
-            seems, hint = _seems(head, options)
+            kind, hint = seems(head, options)
             if file.damage is not None:
-                seems, hint = f"compressed, and damaged: {file.damage}", "give it whole"
+                kind, hint = f"compressed, and damaged: {file.damage}", "give it whole"
             raise InputError(
-                f"isn't {self.name}" + (f": it seems to be {seems}" if seems else ""),
+                f"isn't {self.name}" + (f": it seems to be {kind}" if kind else ""),
                 place=str(file.path),
                 hint=hint or self.hint,
             )
@@ -321,7 +321,7 @@ _OTHERS = (
 """Forms that hold PostgreSQL's log records inside something else."""
 
 
-def _seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
+def seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
     """What a file of another kind is, and what to do with it."""
     if pgbouncer.looks_like_pgbouncer(head.partition(b"\n")[0]):
         return "a PgBouncer log", "give it with --pgbouncer-log"

@@ -16,16 +16,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking, parameters, templates
-from scalple.correlate.catalog import relation_name
+from scalple.correlate.catalog import Catalog, relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
 from scalple.correlate.settingmasks import personal_settings
-from scalple.correlate.sharing import shared
+from scalple.correlate.sharing import joined, shared
 from scalple.correlate.statementmasks import LiteralMasks, ParameterMasks
 from scalple.correlate.subjects import Sealer
 from scalple.correlate.undeclared import BY_NAME, NUMBER, FieldsOfRows, Seen, Sightings
 from scalple.correlate.values import Naming, Treatment, expand
+from scalple.correlate.versions import Versions
 
 COLUMNS = (
     "query",
@@ -57,16 +58,86 @@ _WORDS = re.compile(
 class Enricher:
     """Enriches batches under one set of rules, one schema and one subject key."""
 
-    def __init__(self, rules: Rules, schema_sql: str | None, subject_key: bytes) -> None:
-        self._forms = FormReader(rules, schema_sql)
+    def __init__(
+        self,
+        rules: Rules,
+        schema_sql: str | None,
+        subject_key: bytes,
+        functions_sql: str | None = None,
+    ) -> None:
+        self._forms = FormReader(rules, schema_sql, functions_sql)
         self._sealer = Sealer(subject_key)
         self._sightings = Sightings()
 
-    def enrich(self, batch: pa.Table) -> pa.Table:
-        """Same number of rows, same order."""
+    def enrich(self, batch: pa.Table, versions: Versions | None = None) -> pa.Table:
+        """Same number of rows, same order.
+
+        Args:
+            batch: the statements.
+            versions: the schema that each row was run under; without them, that of all.
+        """
         codes, texts = _coded(batch["query"])
         lexed = templates.lex(texts)
-        forms = [self._forms.read(skeleton) for skeleton in lexed.skeletons]
+        catalog = versions.single if versions else None
+        if versions is None or catalog is not None:
+            forms = [self._forms.read(skeleton, catalog) for skeleton in lexed.skeletons]
+            return self._enriched(batch, codes, texts, lexed, forms, catalog)
+        return self._over_time(batch, codes, texts, lexed, versions)
+
+    def _over_time(
+        self,
+        batch: pa.Table,
+        codes: Ints,
+        texts: pa.Array,
+        lexed: templates.Lexed,
+        versions: Versions,
+    ) -> pa.Table:
+        """Rows of one form of statement that are read alike are treated together, in rounds: as many
+        as the form that has the most readings has of them."""
+        form_of = lexed.form[lexed.position] if len(texts) else np.zeros(0, np.int64)
+        row_form = np.where(codes >= 0, np.append(form_of, -1)[codes], -1)
+        count = len(versions.catalogs)
+        pairs, pair_of = np.unique((row_form + 1) * count + versions.codes, return_inverse=True)
+        readings: list[list[Form]] = [[] for _ in lexed.skeletons]
+        rounds = np.zeros(len(pairs), np.int64)
+        for at, pair in enumerate(pairs.tolist()):
+            skeleton, version = divmod(pair, count)
+            if skeleton:
+                known = readings[skeleton - 1]
+                form = self._forms.read(lexed.skeletons[skeleton - 1], versions.catalogs[version])
+                rounds[at] = next((i for i, one in enumerate(known) if one is form), len(known))
+                if rounds[at] == len(known):
+                    known.append(form)
+        parts, order = [], []
+        for number in range(int(rounds.max(initial=0)) + 1):
+            rows = np.flatnonzero(rounds[pair_of] == number)
+            part, mine = batch, texts
+            if number:  # few rows: only their texts
+                used, own = np.unique(codes[rows], return_inverse=True)
+                mine = texts.take(pa.array(used))
+            if len(rows) < batch.num_rows:
+                part = batch.take(pa.array(rows))
+            cut = templates.lex(mine) if number else lexed
+            by_skeleton = dict(zip(lexed.skeletons, readings, strict=True))
+            forms = [
+                by_skeleton[one][min(number, len(by_skeleton[one]) - 1)] for one in cut.skeletons
+            ]
+            coded = own if number else codes[rows]
+            parts.append(self._enriched(part, coded, mine, cut, forms, versions.catalogs[-1]))
+            order.append(rows)
+        place = pa.array(np.argsort(np.concatenate(order), kind="stable"))
+        columns = [joined([part[name] for part in parts]).take(place) for name in COLUMNS]
+        return pa.Table.from_arrays(columns, names=list(COLUMNS))
+
+    def _enriched(
+        self,
+        batch: pa.Table,
+        codes: Ints,
+        texts: pa.Array,
+        lexed: templates.Lexed,
+        forms: list[Form],
+        catalog: Catalog | None,
+    ) -> pa.Table:
         logged = codes >= 0
         row_text = np.where(logged, lexed.position[codes] if len(texts) else 0, -1)
         row_form = np.where(logged, lexed.form[row_text] if len(texts) else 0, -1)
@@ -88,7 +159,7 @@ class Enricher:
         for seen in values.seen:
             self._note(seen, seen.owners, fields)
         self._note_names(row_form, forms)
-        described = self._describe(batch, row_form, forms, fields)
+        described = self._describe(batch, row_form, forms, fields, catalog)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
 
     def _note(self, seen: Seen, rows: Ints, fields: FieldsOfRows) -> None:
@@ -122,7 +193,12 @@ class Enricher:
         return word[0] if known else masking.REDACTED
 
     def _describe(
-        self, batch: pa.Table, row_form: Ints, forms: list[Form], fields: FieldsOfRows
+        self,
+        batch: pa.Table,
+        row_form: Ints,
+        forms: list[Form],
+        fields: FieldsOfRows,
+        catalog: Catalog | None,
     ) -> list[pa.Array]:
         """What depends on the form and on the object that pgAudit names."""
         types, type_names = _coded(batch["object_type"])
@@ -144,6 +220,7 @@ class Enricher:
                     type_names[kind - 1].as_py() if kind else None,
                     object_names[named - 1].as_py() if named else None,
                     fields.columns[shown],
+                    catalog,
                 )
             )
         columns = list(zip(*rows, strict=True)) or [()] * 6
@@ -160,11 +237,12 @@ class Enricher:
         object_type: str | None,
         object_name: str | None,
         shown: tuple[str, ...],
+        catalog: Catalog | None,
     ) -> tuple[Any, ...]:
         table = relation_name(object_name) if object_type in _RELATIONS else None
         if table and "." not in (object_name or ""):
-            table = self._forms.table(table.rpartition(".")[2])
-        whole = self._forms.whole(table) if table else None
+            table = self._forms.table(table.rpartition(".")[2], catalog)
+        whole = self._forms.whole(table, catalog) if table else None
         audited = [name for name in (table, whole) if name]
         if form is None or form.columns is None:
             basis = "object-audit" if table else "unknown"

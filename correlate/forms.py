@@ -19,6 +19,7 @@ from scalple.correlate import (
     templates,
 )
 from scalple.correlate.catalog import Catalog, read_schema, relation_name
+from scalple.correlate.dependent import Dependent
 from scalple.correlate.functions import Functions
 from scalple.correlate.predicates import Binding
 from scalple.correlate.rewriting import Unread
@@ -27,6 +28,7 @@ from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
 
 _REMEMBERED = 8192  # forms
+_CATALOGS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,14 @@ class Form:
 
 
 class FormReader:
-    """Forms by skeleton; the least recently used are forgotten."""
+    """Forms by skeleton and schema; the least recently used are forgotten.
 
-    def __init__(self, rules: Rules, schema_sql: str | None) -> None:
+    A form is worked out anew only if a relation that it names has changed.
+    """
+
+    def __init__(
+        self, rules: Rules, schema_sql: str | None, functions_sql: str | None = None
+    ) -> None:
         self._names: dict[str, list[str]] = {}
         for name, columns in rules.identifiers.items():
             for column in columns:
@@ -84,56 +91,65 @@ class FormReader:
         for column, rule in self._personal.items():
             if fault := masking.fault(rule):
                 raise ConfigError(fault, place=column, hint=masking.RULES_HINT)
-        self._catalog = read_schema(schema_sql)
-        self._catalog.declare([*self._names, *self._personal])
+        self._columns = (*self._names, *self._personal)
         self._harmless = frozenset(rules.harmless)
         self._variables = frozenset(rules.claims.variables)
-        bare = (c.rpartition(".")[2] for c in (*self._names, *self._personal))
+        bare = (c.rpartition(".")[2] for c in self._columns)
         self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
-        self._declared = {c.rpartition(".")[0] for c in (*self._names, *self._personal)}
-        self._functions = Functions(rules.functions, schema_sql)
+        self._tables = {c.rpartition(".")[0] for c in self._columns}
+        self._functions = Functions(rules.functions, functions_sql or schema_sql)
         for column, name in self._functions.columns.items():
             self._names[column] = [name]
         self._identifiers = frozenset(self._names)
-        self._words = _names(self._catalog)
-        self._forms: OrderedDict[str, Form] = OrderedDict()
+        self._forms: Dependent[Form] = Dependent(_REMEMBERED)
+        self._declared: OrderedDict[int, Catalog] = OrderedDict()
+        self._catalog = read_schema(schema_sql)
+        self._words: tuple[int, frozenset[str]] = (0, frozenset())
 
-    def table(self, name: str) -> str:
+    def table(self, name: str, catalog: Catalog | None = None) -> str:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
-        return self._catalog.qualify(bare, schema or None)
+        return self._with_declared(catalog).stored(bare, schema or None)
 
-    def whole(self, table: str) -> str:
+    def whole(self, table: str, catalog: Catalog | None = None) -> str:
         """Of a partition that the schema knows, the partitioned table; else the table itself."""
-        return self._catalog.whole(table)
+        return self._with_declared(catalog).whole(table)
 
     def declares(self, table: str) -> bool:
         """A column of the table is an identifier or personal data."""
-        return table in self._declared
+        return table in self._tables
 
     def knows(self, word: str) -> bool:
         """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
         name = word.strip('"') if word.startswith('"') else word.lower()
-        return name in self._words or (word[0] != '"' and sqltext.is_keyword(name))
+        if self._words[0] != self._catalog.serial:
+            self._words = (self._catalog.serial, _names(self._with_declared(None)))
+        return name in self._words[1] or (word[0] != '"' and sqltext.is_keyword(name))
 
-    def read(self, skeleton: str) -> Form:
-        form = self._forms.get(skeleton)
-        if form is None:
-            form = self._read(skeleton)
-            if len(skeleton) <= sqltext.LONGEST:
-                self._forms[skeleton] = form
-                if len(self._forms) > _REMEMBERED:
-                    self._forms.popitem(last=False)
-        else:
-            self._forms.move_to_end(skeleton)
-        return form
+    def read(self, skeleton: str, catalog: Catalog | None = None) -> Form:
+        """The form of a skeleton under a schema; without one, under the last that was given."""
+        if catalog is not None:
+            self._catalog = catalog
+        keep = len(skeleton) <= sqltext.LONGEST
+        return self._forms.get(skeleton, self._with_declared(catalog), self._read, keep=keep)
 
-    def _read(self, skeleton: str) -> Form:
+    def _with_declared(self, catalog: Catalog | None) -> Catalog:
+        """A catalog with what the declarations add to it."""
+        catalog = catalog or self._catalog
+        found = self._declared.get(catalog.serial)
+        if found is None:
+            found = self._declared[catalog.serial] = catalog.copy()
+            found.declare(self._columns)
+            if len(self._declared) > _CATALOGS:
+                self._declared.popitem(last=False)
+        return found
+
+    def _read(self, skeleton: str, catalog: Catalog) -> Form:
         markers = templates.MARKERS.findall(skeleton)
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = statements.analyse(skeleton, self._catalog, self._names, self._functions)
+            read = statements.analyse(skeleton, catalog, self._names, self._functions)
         except Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}

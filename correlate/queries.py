@@ -115,7 +115,7 @@ class QueryReader(PredicateReader):
 
     def stored(self, node: exp.Table) -> Relation:
         schema = node.args.get("db")
-        table = self.catalog.qualify(
+        table = self.catalog.stored(
             sqltext.name_of(node.this), sqltext.name_of(schema) if schema else None
         )
         self.tables.setdefault(table)

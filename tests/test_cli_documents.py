@@ -97,6 +97,8 @@ def said_in(section: Section, path: str = "") -> set[tuple[str, str]]:
         value = getattr(section, name)
         inner = value if isinstance(value, tuple) else (value,)
         sections = [one for one in inner if isinstance(one, Section)]
+        if len(sections) < len(inner):  # some values are written short
+            sections = []
         for one in sections:
             said |= said_in(one, f"{path}.{name}".lstrip("."))
         if not sections:

@@ -30,6 +30,7 @@ OWNERS = {
     "jwt": "ingest/bearer.py",
     "prometheus_client": "ingest/sidecarstatus.py",
     "uvloop": "ingest/sidecar.py",
+    "psycopg": "ingest/livecatalog.py",
 }
 
 
