@@ -11,10 +11,10 @@ hashes and commits the one before. Memory doesn't grow with the logs.
 import datetime as dt
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 
 from scalple.cli import declarations
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
-from scalple.cli.declarations import SIGHTINGS
+from scalple.cli.committer import Committer
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
+from scalple.cli.outcome import Outcome
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
@@ -33,12 +34,11 @@ from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.policies import OF_ACCESS
-from scalple.correlate.proposals import Proposal, propose
+from scalple.correlate.proposals import propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rules import Rules
 from scalple.correlate.schematimeline import DatedSchema
 from scalple.correlate.schemawatch import SchemaWatch
-from scalple.correlate.undeclared import Sightings
 from scalple.ingest import stderrlog
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.records import TIME
@@ -50,8 +50,6 @@ from scalple.store.writer import StoreWriter
 _T = TypeVar("_T")
 
 TAIL_BYTES_MAX = 1 << 20
-BATCHES_WAITING = 2
-"""How many batches may wait for their commit, the one that is being written included."""
 FOREIGN_KEPT = 200
 """So many lines of unknown form are looked at, to say what they may be."""
 PIECES_AHEAD = 3
@@ -79,87 +77,6 @@ class Plan:
     """What the logs have told earlier runs of the schema."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What one run did."""
-
-    rows: dict[str, int] = field(default_factory=dict)
-    files_read: int = 0
-    files_known: int = 0
-    bytes_read: int = 0
-    seconds: float = 0.0
-    logs_revised: int = 0
-    late_events: int = 0
-    """New events older than the newest statement that was in the store before."""
-    warnings: list[str] = field(default_factory=list)
-    unparsed: Counter[str] = field(default_factory=Counter)
-    """By reason."""
-    sightings: Sightings = field(default_factory=Sightings)
-    """Undeclared columns that seem to hold personal data."""
-    proposals: list[Proposal] = field(default_factory=list)
-    """What to declare of these."""
-
-    def add(self, tables: dict[str, pa.Table]) -> None:
-        """Count committed rows by kind."""
-        for kind, table in tables.items():
-            self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
-        if "unparsed" in tables:
-            self.unparsed.update(tables["unparsed"].column("reason").to_pylist())
-
-
-class Committer:
-    """Commits batches in order, one at a time, on a thread of its own."""
-
-    def __init__(self, writer: StoreWriter, objects: dict[str, bytes], outcome: Outcome) -> None:
-        self._writer = writer
-        self._objects = objects
-        self._outcome = outcome
-        self._pool = ThreadPoolExecutor(1, "commit")
-        self._pending: deque[Future[None]] = deque()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None:
-            self.wait()
-        self._pool.shutdown(wait=True)
-
-    def submit(
-        self,
-        tables: dict[str, pa.Table],
-        positions: list[Position],
-        objects: dict[str, bytes] | None = None,
-        sightings: Sightings | None = None,
-    ) -> None:
-        """Commit after the batches before; returns once few enough are waiting.
-
-        Args:
-            tables: rows by kind.
-            positions: how far they reach.
-            objects: what shaped these rows besides the declarations in force.
-            sightings: undeclared columns that they show.
-        """
-        self.wait(BATCHES_WAITING - 1)
-        whole = self._objects | (objects or {})
-        if sightings is not None and sightings.counts:
-            whole |= {SIGHTINGS: sightings.to_bytes()}
-            self._outcome.sightings.add(sightings)
-        self._pending.append(self._pool.submit(self._commit, tables, positions, whole))
-
-    def wait(self, waiting: int = 0) -> None:
-        """Until no more than that many batches aren't durable; raises what went wrong."""
-        while len(self._pending) > waiting:
-            self._pending.popleft().result()
-
-    def _commit(
-        self, tables: dict[str, pa.Table], positions: list[Position], objects: dict[str, bytes]
-    ) -> None:
-        kept = {kind: table for kind, table in tables.items() if table.num_rows}
-        self._writer.commit(kept, positions, objects)
-        self._outcome.add(kept)
 
 
 class Pipeline:

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from scalple.cli import declarations, policysection, schemafiles
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
-from scalple.cli.pipeline import Outcome, Pipeline, Plan, open_plan
+from scalple.cli.outcome import Outcome
+from scalple.cli.pipeline import Pipeline, Plan, open_plan
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
