@@ -66,7 +66,9 @@ def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            answer = json.loads(archive.read(ANSWER))
+            if sorted(archive.namelist()) != [ANSWER, PROOF]:
+                raise VerificationError(f"a bundle holds {ANSWER} and {PROOF}, each once")
+            answer = proof.strict_json(archive.read(ANSWER))
             proven = proof.check(archive.read(PROOF), keys)
         said = [(part, row) for part in PARTS for row in answer[part]]
         as_of = answer["as_of"] and datetime.fromisoformat(answer["as_of"])

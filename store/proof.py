@@ -172,7 +172,7 @@ def check(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
         VerificationError: it proves nothing; says which step fails.
     """
     try:
-        proof = json.loads(data)
+        proof = strict_json(data)
         if proof["v"] != VERSION:
             raise VerificationError(f"proof of version {proof['v']}, {VERSION} is known here")
         heads = {
@@ -187,6 +187,22 @@ def check(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise VerificationError(f"not a proof: {type(error).__name__}: {error}") from error
     return found
+
+
+def strict_json(data: bytes) -> Any:
+    """JSON in which no object says one thing twice: readers differ in which one they believe.
+
+    Raises:
+        ValueError: it does, or isn't JSON.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("an object has a key twice")
+        return found
+
+    return json.loads(data, object_pairs_hook=once)
 
 
 def _check_manifest(

@@ -5,6 +5,7 @@ Enters: the sample's store. Leaves: nothing. Does not: look at proofs byte by by
 
 import io
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,24 @@ def test_a_changed_answer_is_refused(
     other.write_bytes(changed(path, name, old, new))
     said = scalple("check-proof", other, "--public-key", key)
     assert (said.code, said.out) == (7, "")
+
+
+def test_a_bundle_that_says_two_things_is_refused(
+    bundle: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    path, key, _ = bundle
+    for name, text in {"answer.json": "{}", "answer.html": "<p>another answer</p>"}.items():
+        other = tmp_path / f"{name}.zip"
+        other.write_bytes(path.read_bytes())
+        with warnings.catch_warnings(), zipfile.ZipFile(other, "a") as archive:
+            warnings.simplefilter("ignore")
+            archive.writestr(name, text)
+        assert scalple("check-proof", other, "--public-key", key).code == 7
+    twice = tmp_path / "twice.zip"
+    twice.write_bytes(changed(path, "answer.json", '"log_id":', '"log_id": "sample#1", "log_id":'))
+    said = scalple("check-proof", twice, "--public-key", key)
+    assert said.code == 7
+    assert "twice" in said.err
 
 
 def test_a_proof_for_the_subject_would_name_staff(bundle: tuple[Path, Path, Any]) -> None:
