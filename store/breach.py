@@ -13,8 +13,9 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import GROUP, SAMPLE, PossibleOf, possible_values, rows_of, sql_file
+from scalple.store.query import GROUP, SAMPLE, PossibleOf, possible_sql, possible_values, rows_of
 from scalple.store.question import Question, filters
+from scalple.store.sqlfile import sql_file
 
 
 def breach(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def _possible(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[s
         *where,
         "repeat_of IS NULL",
         "success IS DISTINCT FROM false",
-        sql_file("possible.sql"),
+        possible_sql(),
     ]
     columns = tuple({*question.personal_columns, *question.subject_columns})
     everybody = PossibleOf(columns, question.subject_columns, ())

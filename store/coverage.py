@@ -9,8 +9,9 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import rows_of, sql_file
+from scalple.store.query import rows_of
 from scalple.store.question import Period, Question, filters
+from scalple.store.sqlfile import sql_file
 
 
 def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 -- Could this statement have shown the subject, or copied or changed what is kept of it? It touched
 -- personal columns of a table that holds the subject, and nothing in it excludes the subject.
 -- A statement that couldn't be parsed counts when it touched such a table at all.
+-- Filled in: the columns of the subjects that it names, and whether it may bring in other rows
+-- (brings_others.sql).
 --
 -- That a statement names somebody else excludes the subject only where it reads no other rows than
 -- those named: of shape `point`. `id = 5 OR region = 'EU'` names 5 and is of shape `range`.
 -- A `write` is treated like `point`, unless a word in its text may bring in rows beside those
--- named (a query, a joined table, OR, a second statement) or hand rows back (RETURNING): then it always counts. Such a
--- word in a comment or in a value counts too: too many rows, never too few.
+-- named or hand rows back: then it always counts.
 class IN ('READ', 'WRITE')
 AND command <> 'PREPARE'  -- reads nothing; its EXECUTE is logged with the parameters
 AND list_has_any(affected_tables, $tables)
@@ -17,13 +18,7 @@ AND (
 AND coalesce(access_shape, 'full') <> 'none'
 AND CASE
   WHEN coalesce(access_shape, 'full') = 'point'
-    OR access_shape = 'write' AND NOT coalesce(regexp_matches(
-      query,
-      '\b(RETURNING|SELECT|TABLE|MERGE|USING|OR)\b|\bUPDATE\b.*\bFROM\b|;\s*\S',
-      'is'), true)
-  THEN NOT coalesce(
-    list_has_any(list_transform(subjects, lambda s: s."column"), $subject_columns), false)
+    OR access_shape = 'write' AND NOT {brings_others}
+  THEN NOT coalesce(list_has_any({named_columns}, $subject_columns), false)
   ELSE true
 END
--- What names the subject is direct.
-AND NOT coalesce(list_has_any(list_transform(subjects, lambda s: s.token), $tokens), false)

@@ -9,7 +9,6 @@ it excludes the subject: it could have shown the subject, no more is claimed. Op
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
 import duckdb
@@ -18,6 +17,7 @@ import pyarrow as pa
 from scalple.ingest.errors import InputError
 from scalple.store.guard import only_select
 from scalple.store.question import Question, filters
+from scalple.store.sqlfile import sql_file
 
 GROUP = (
     "query_fingerprint",
@@ -82,7 +82,7 @@ def _possible_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
     if not question.tokens:
         return ["false"], {}
     where, values = filters(question)
-    where.append(sql_file("possible.sql"))
+    where += [possible_sql(), sql_file("not_direct.sql")]
     tables = {column.rpartition(".")[0] for column in question.subject_columns}
     personal = {*question.personal_columns, *question.subject_columns}
     return where, values | possible_values(
@@ -91,6 +91,16 @@ def _possible_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
             question.subject_columns,
             tuple(token for _, token in question.tokens),
         )
+    )
+
+
+def possible_sql(
+    named_columns: str = 'list_transform(subjects, lambda s: s."column")',
+    brings_others: str = "brings_others(query)",
+) -> str:
+    """possible.sql over rows of `audit`, or over what else has these facts."""
+    return sql_file("possible.sql").format(
+        named_columns=named_columns, brings_others=brings_others
     )
 
 
@@ -164,11 +174,6 @@ def _rows(con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str,
 def rows_of(con: duckdb.DuckDBPyConnection, sql: str, values: Mapping[str, Any]) -> pa.Table:
     """The rows of a query with named parameters."""
     return con.sql(sql, params=dict(values)).to_arrow_table()
-
-
-def sql_file(name: str) -> str:
-    """The text of a query that has a file of its own."""
-    return resources.files("scalple.store").joinpath(name).read_text("utf-8")
 
 
 def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
