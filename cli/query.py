@@ -26,13 +26,13 @@ from scalple.cli.options import (
     until_option,
 )
 from scalple.cli.report import Asked
-from scalple.cli.written import written
+from scalple.cli.written import GROUPS_SHOWN, written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import query as questions
 from scalple.store.question import Question, filters
+from scalple.store.quick import Quick
 from scalple.store.reader import StoreReader
-from scalple.store.views import connect_reader
 
 PIECE = 1 << 13
 """Characters that are written at once."""
@@ -122,7 +122,7 @@ def query(
     )
     filters(asked)  # what is no text is refused before it is logged
     when = moment(as_of, "--as-of")
-    con = connect_reader(reader, when)
+    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -135,11 +135,13 @@ def query(
         "format": form,
         "breach": breach or None,
     }
-    wanted = Wanted(key, names, rules.identifiers, whole=form not in ("table", "html"))
+    most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
+    whole = form not in ("table", "html")
+    wanted = Wanted(key, names, rules.identifiers, whole, most)
     with logged(
         question("query", options, tokens, purpose), reader, directory, config, access_log
     ) as found:
-        given = (breach_answer if breach else answer)(con, asked, wanted)
+        given = (breach_answer if breach else answer)(quick.con, asked, wanted, quick)
         found.rows = given.size
     _write(
         given,
@@ -157,7 +159,7 @@ def query(
     for note in given.notes:
         click.echo(f"note: {note}", err=True)
     if not given.size:
-        for what in questions.unknown(con, asked):
+        for what in questions.unknown(quick.con, asked):
             click.echo(f"note: {what}", err=True)
 
 

@@ -1,13 +1,14 @@
 """A commit's digest: its audit rows once more, in the form in which questions look them up.
 
-Audit rows enter, two small Parquet files leave, which the commit's manifest names as objects
+Audit rows enter, three small Parquet files leave, which the commit's manifest names as objects
 (docs/FORMAT.md, "Digest"):
 
 - `audit-subjects`: which rows name a subject, ordered by its token. It holds half of each token,
   so that it finds too many rows once in billions, and never too few.
-- `audit-facts`: per row which statement it was (`statement`) and whose (`person`): all that tells
-  whether it may have shown a subject, and all that is counted. Rows share a few such facts, as
-  JSON, so that a question tests a few thousand of them and no rows.
+- `audit-rows`: per row the numbers of which statement it was and whose: all that tells whether it
+  may have shown a subject, and all that is counted. Rows share a few such facts, so that a
+  question tests some thousands of them and no rows.
+- `audit-facts`: what those numbers mean, as JSON; each fact once per opening of the writer.
 
 A digest says nothing that the rows don't; `verify` makes it again from them. Who asks is `quick`.
 """
@@ -26,7 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scalple.ingest.errors import VerificationError
-from scalple.store.digestnames import FACTS, NAMES, SUBJECTS
+from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
 from scalple.store.distinct import Distinct, distinct
 from scalple.store.sqlfile import sql_file
 
@@ -56,6 +57,7 @@ _MADE = {
     "named_columns": """list_sort(list_distinct(list_transform(subjects, lambda s: s."column")))""",
     "brings_others": "brings_others",
 }
+_SINCE = b"scalple.since"
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
 
@@ -73,17 +75,36 @@ class Facts:
     person: pa.DictionaryArray
 
 
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """Per row the numbers of its facts, as `audit-rows` has them.
+
+    Attributes:
+        since: the manifest from which on facts are numbered.
+        statement: int32, counted among the statements of `audit-facts` since then.
+        person: likewise.
+    """
+
+    since: int
+    statement: pa.Array
+    person: pa.Array
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What `audit-facts` of one commit adds: JSON objects."""
+
+    statements: list[str]
+    people: list[str]
+
+
 class Digester:
-    """Makes digests; keeps a connection, DuckDB is only the calculator. For one thread."""
+    """Finds the facts of rows; DuckDB is only the calculator. For one thread."""
 
     def __init__(self) -> None:
         self._con = duckdb.connect(config={"threads": 1})
         self._con.execute("SET TimeZone = 'UTC'")
         self._con.execute(sql_file("brings_others.sql"))
-
-    def digest(self, rows: pa.Table) -> dict[str, bytes]:
-        """The objects of a commit that has these audit rows."""
-        return {SUBJECTS: _to_bytes(subjects_index(rows)), FACTS: _to_bytes(_table(self.facts(rows)))}
 
     def facts(self, rows: pa.Table) -> Facts:
         """The facts of rows that have at least the columns NEEDED."""
@@ -121,6 +142,44 @@ class Digester:
         return tested.combine_chunks().take(pa.array(codes, mask=codes < 0))
 
 
+class Numbering:
+    """Digests one commit after the other; remembers which facts have a number."""
+
+    def __init__(self) -> None:
+        self._digester = Digester()
+        self._since: int | None = None
+        self._statements: dict[str, int] = {}
+        self._people: dict[str, int] = {}
+
+    def digest(self, n: int, rows: pa.Table) -> dict[str, bytes]:
+        """The objects of commit `n`, which has these audit rows."""
+        if self._since is None:
+            self._since = n
+        facts = self._digester.facts(rows)
+        statement, statements = _numbered(facts.statement, self._statements)
+        person, people = _numbered(facts.person, self._people)
+        numbered = pa.table({"statement": statement, "person": person})
+        added = {
+            "of": [*["statement"] * len(statements), *["person"] * len(people)],
+            "fact": [*statements, *people],
+        }
+        schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
+        since = {_SINCE: str(self._since)}
+        return {
+            SUBJECTS: _to_bytes(subjects_index(rows), deltas=True),
+            ROWS: _to_bytes(numbered.replace_schema_metadata(since)),
+            FACTS: _to_bytes(pa.table(added, schema)),
+        }
+
+
+def _numbered(facts: pa.DictionaryArray, known: dict[str, int]) -> tuple[pa.Array, list[str]]:
+    """Per row its fact's number, and the facts that got one now."""
+    before = len(known)
+    texts = facts.dictionary.to_pylist()
+    numbers = np.array([known.setdefault(text, len(known)) for text in texts], np.int32)
+    return pa.array(numbers[np.asarray(facts.indices)]), list(known)[before:]
+
+
 def subjects_index(rows: pa.Table) -> pa.Table:
     """`token_half` (the upper 32 bits), `seq`: sorted, each pair once."""
     subjects = rows.column("subjects").combine_chunks()
@@ -142,46 +201,83 @@ def token_half(token: int) -> int:
     return token >> 32
 
 
-def check(objects: Mapping[str, bytes], rows: pa.Table, digester: Digester) -> None:
-    """Returns when these are the digest of the rows.
+class Checker:
+    """Checks digests, commit by commit in their order."""
+
+    def __init__(self) -> None:
+        self._digester = Digester()
+        self._since = -1
+        self._statements: list[str] = []
+        self._people: list[str] = []
+
+    def check(self, n: int, objects: Mapping[str, bytes], rows: pa.Table) -> None:
+        """Returns when these are the digest of commit `n`, which has these audit rows.
+
+        Raises:
+            VerificationError: they aren't.
+        """
+        if not _read(pa.BufferReader(objects[SUBJECTS])).equals(subjects_index(rows)):
+            raise VerificationError(f"{SUBJECTS} isn't what the rows say")
+        stored = read_rows(pa.BufferReader(objects[ROWS]))
+        self._add(n, stored.since, read_meaning(pa.BufferReader(objects[FACTS])))
+        made = self._digester.facts(rows)
+        for name, numbers, meaning, facts in (
+            ("statement", stored.statement, self._statements, made.statement),
+            ("person", stored.person, self._people, made.person),
+        ):
+            if not _same(numbers, meaning, facts):
+                raise VerificationError(f"{ROWS}: {name} isn't what the rows say")
+
+    def _add(self, n: int, since: int, meaning: Meaning) -> None:
+        if since == n:
+            self._since, self._statements, self._people = n, [], []
+        if since != self._since:
+            raise VerificationError(f"{ROWS}: facts are numbered since {since}, not {self._since}")
+        self._statements += meaning.statements
+        self._people += meaning.people
+
+
+def read_rows(source: Path | pa.NativeFile) -> Numbered:
+    """What an object `audit-rows` holds.
 
     Raises:
-        VerificationError: they aren't.
+        VerificationError: it is none.
     """
-    if not _read(pa.BufferReader(objects[SUBJECTS])).equals(subjects_index(rows)):
-        raise VerificationError(f"{SUBJECTS} isn't what the rows say")
-    stored = read_facts(pa.BufferReader(objects[FACTS]))
-    made = digester.facts(rows)
-    for name, one, other in (
-        ("statement", stored.statement, made.statement),
-        ("person", stored.person, made.person),
-    ):
-        if not _same(one, other):
-            raise VerificationError(f"{FACTS}: {name} isn't what the rows say")
+    table = _read(source)
+    if table.schema.types != [pa.int32(), pa.int32()]:
+        raise VerificationError(f"{ROWS}: columns are {table.schema.names}")
+    try:
+        since = int((table.schema.metadata or {})[_SINCE])
+    except (KeyError, ValueError) as error:
+        raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
+    statement, person = (column.combine_chunks() for column in table.columns)
+    return Numbered(since, statement, person)
 
 
-def read_facts(source: Path | pa.NativeFile) -> Facts:
-    """The facts that an object holds.
+def read_meaning(source: Path | pa.NativeFile) -> Meaning:
+    """What an object `audit-facts` holds.
 
     Raises:
-        VerificationError: it holds none.
+        VerificationError: it is none.
     """
-    table = _read(source, ["statement", "person"])
-    if table.schema.names != ["statement", "person"]:
-        raise VerificationError(f"no facts: columns are {table.schema.names}")
-    statement, person = (column.unify_dictionaries().combine_chunks() for column in table.columns)
-    return Facts(statement, person)
+    table = _read(source)
+    if table.schema.types != [pa.string(), pa.string()]:
+        raise VerificationError(f"{FACTS}: columns are {table.schema.names}")
+    pairs = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    statements = [fact for of, fact in pairs if of == "statement"]
+    return Meaning(statements, [fact for of, fact in pairs if of == "person"])
 
 
-def _same(one: pa.DictionaryArray, other: pa.DictionaryArray) -> bool:
+def _same(numbers: pa.Array, meaning: list[str], facts: pa.DictionaryArray) -> bool:
     """Row for row the same JSON values, however they are written."""
-    if len(one) != len(other) or one.null_count:
+    if len(numbers) != len(facts) or numbers.null_count:
         return False
-    pairs = np.unique(
-        np.asarray(one.indices, np.int64) << 32 | np.asarray(other.indices, np.int64)
-    )
-    left, right = one.dictionary.to_pylist(), other.dictionary.to_pylist()
-    return all(_equal(left[pair >> 32], right[pair & (2**32 - 1)]) for pair in pairs.tolist())
+    codes = np.asarray(numbers, np.int64)
+    if codes.min(initial=0) < 0 or codes.max(initial=-1) >= len(meaning):
+        return False
+    pairs = np.unique(codes << 32 | np.asarray(facts.indices, np.int64))
+    made = facts.dictionary.to_pylist()
+    return all(_equal(meaning[one >> 32], made[one & (2**32 - 1)]) for one in pairs.tolist())
 
 
 def _equal(one: str, other: str) -> bool:
@@ -219,31 +315,29 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def _table(facts: Facts) -> pa.Table:
-    return pa.table({"statement": facts.statement, "person": facts.person})
-
-
-def _to_bytes(table: pa.Table) -> bytes:
-    coded = [f.name for f in table.schema if pa.types.is_dictionary(f.type)]
-    deltas = {f.name: "DELTA_BINARY_PACKED" for f in table.schema if f.name not in coded}
+def _to_bytes(table: pa.Table, *, deltas: bool = False) -> bytes:
+    """`deltas`: for sorted numbers, of which a few are looked up."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    metadata = table.schema.metadata or {}
+    with pq.ParquetWriter(
         sink,
-        row_group_size=table.num_rows if coded else _ROW_GROUP_ROWS,
+        table.schema.remove_metadata(),
         compression="zstd",
         compression_level=1,
         store_schema=False,
-        use_dictionary=coded,
-        dictionary_pagesize_limit=1 << 30,
-        column_encoding=deltas or None,
-        write_statistics=["token_half"],
-    )
+        use_dictionary=not deltas,
+        column_encoding=dict.fromkeys(table.column_names, "DELTA_BINARY_PACKED")
+        if deltas
+        else None,
+        write_statistics=deltas,
+    ) as writer:
+        writer.add_key_value_metadata(metadata)
+        writer.write_table(table.replace_schema_metadata(), _ROW_GROUP_ROWS if deltas else None)
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _read(source: Path | pa.NativeFile, dictionaries: list[str] | None = None) -> pa.Table:
+def _read(source: Path | pa.NativeFile) -> pa.Table:
     try:
-        return pq.ParquetFile(source, read_dictionary=dictionaries).read(use_threads=False)
+        return pq.ParquetFile(source).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise VerificationError(f"no digest: {error}") from error

@@ -52,7 +52,8 @@ def _marks(column: pa.ChunkedArray, random: np.random.Generator) -> Marks:
     array = _one(column)
     if pa.types.is_list(array.type):
         return _of_lists(array, random)
-    return _codes(array).astype(np.uint64)
+    marks: Marks = _codes(array).astype(np.uint64)
+    return marks
 
 
 def _of_lists(array: pa.ListArray, random: np.random.Generator) -> Marks:
@@ -64,7 +65,7 @@ def _of_lists(array: pa.ListArray, random: np.random.Generator) -> Marks:
     places = np.arange(len(codes)) - np.repeat(ends - lengths, lengths)
     sums = np.zeros(len(codes) + 1, np.uint64)
     np.cumsum(drawn * (2 * places + 1).astype(np.uint64), out=sums[1:])
-    marks = sums[ends] - sums[ends - lengths]
+    marks: Marks = sums[ends] - sums[ends - lengths]
     marks[np.asarray(array.is_null())] = random.integers(0, 2**64, None, np.uint64)
     return marks
 

@@ -11,17 +11,26 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scalple.store.digest import NEEDED, PERSON, STATEMENT, Digester, Facts, read_facts, token_half
-from scalple.store.digestnames import FACTS, SUBJECTS
+from scalple.ingest.errors import VerificationError
+from scalple.store.digest import (
+    NEEDED,
+    PERSON,
+    STATEMENT,
+    Digester,
+    Meaning,
+    Numbered,
+    read_meaning,
+    read_rows,
+    token_half,
+)
+from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
 from scalple.store.reader import AuditCommit, StoreReader
 from scalple.store.views import audit_sql, connect_reader, path_list
 
@@ -51,12 +60,24 @@ class Quick:
         digests = [path for one in self._commits for path in one.digest.values()]
         self.con = connect_reader(reader, as_of, digests=digests)
         self._revised = bool(reader.segments("revisions", as_of))
+        self._loaded = False
+        self._found: dict[str, Places] = {}
         sizes = [one.rows for one in self._commits]
         self._begins = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
 
-    def naming(self, tokens: Iterable[int], where: str, values: dict[str, Any]) -> pa.Table:
-        """The rows of `audit` that may name one of these tokens and fit: no other row names one."""
-        return self.rows(self._candidates(tokens), where, values)
+    def naming(
+        self, tokens: Iterable[int], where: str, values: dict[str, Any], columns: str = "*"
+    ) -> pa.Table:
+        """Those rows of `audit` that fit, if only rows that name one of these tokens can."""
+        found = self.rows(self._candidates(tokens), where, values, columns)
+        self._found[repr((where, values))] = self.places(found)
+        return found
+
+    def places_naming(self, tokens: Iterable[int], where: str, values: dict[str, Any]) -> Places:
+        """The places of those rows; they are looked up once."""
+        if repr((where, values)) not in self._found:
+            self.naming(tokens, where, values, "origin, seq")
+        return self._found[repr((where, values))]
 
     def rows(
         self, places: Places, where: str, values: dict[str, Any], columns: str = "*"
@@ -144,34 +165,41 @@ class Quick:
         pairs = zip(rows["origin"].to_pylist(), rows["seq"].to_pylist(), strict=True)
         return [seq < ends.get(origin, 0) for origin, seq in pairs]
 
-    @cached_property
-    def facts(self) -> str:
-        """The name of the relation: `statement`, `person`, `log_time`, `rows_returned`, `place`.
+    @property
+    def origin_sql(self) -> str:
+        """The origin of a row of `facts`."""
+        begins: dict[str, int] = {}
+        for one, begin in zip(self._commits, self._begins.tolist(), strict=False):
+            begins.setdefault(one.origin, begin)
+        cases = [f"WHEN place >= {at} THEN '{name}'" for name, at in reversed(begins.items())]
+        return f"CASE {' '.join(cases)} END" if cases else "NULL"
 
-        Made on first use, with `statements` and `people` (`code` and what it stands for) and
-        `logs` (`origin`, from which `place` on).
+    def load_facts(self) -> None:
+        """Makes the relations, if they aren't there yet.
+
+        `facts` has `statement`, `person`, `log_time`, `rows_returned` and `place` of each row;
+        `statements` and `people` have `code` and what it stands for.
         """
+        if not self._loaded:
+            self._load_facts()
+            self._loaded = True
+
+    def _load_facts(self) -> None:
         with ThreadPoolExecutor(2) as pool:
-            read = list(pool.map(_read, self._commits))
-        digester = Digester()
-        parts = [
-            (found or digester.facts(self._rows_of(one)), measures)
-            for one, (found, measures) in zip(self._commits, read, strict=True)
-        ]
+            measured = list(pool.map(_measures, self._commits))
+        facts = _FactsOf()
+        self._add_commits(facts)
         places = np.arange(self._begins[-1])
         revised = self._revised_places
         if len(revised):
-            keep = np.ones(len(places), bool)
-            keep[revised] = False
-            rows = self.rows(revised, "true", {}, ", ".join((*NEEDED, *_MEASURES, "origin", "seq")))
-            parts.append((digester.facts(rows), rows.select(_MEASURES)))
+            columns = ", ".join((*NEEDED, *_MEASURES, "origin", "seq"))
+            rows = self.rows(revised, "true", {}, columns)
+            facts.add_rows(rows)
+            measured.append(rows.select(_MEASURES))
             places = np.concatenate([places, self.places(rows)])
-            keep = np.concatenate([keep, np.ones(rows.num_rows, bool)])
-        else:
-            keep = None
-        statement, statements = _united([facts.statement for facts, _ in parts])
-        person, people = _united([facts.person for facts, _ in parts])
-        measures = pa.concat_tables([one for _, one in parts])
+        statement, statements = facts.statements.united()
+        person, people = facts.people.united()
+        measures = pa.concat_tables(measured)
         relation = pa.table(
             {
                 "statement": statement,
@@ -180,11 +208,22 @@ class Quick:
                 "place": pa.array(places),
             }
         )
-        self.con.register("facts", relation if keep is None else relation.filter(pa.array(keep)))
+        if len(revised):  # as they were committed they don't count
+            kept = np.ones(len(places), bool)
+            kept[revised] = False
+            relation = relation.filter(pa.array(kept))
+        self.con.register("facts", relation)
         self._table("statements", statements, (*STATEMENT, "named_columns", "brings_others"))
         self._table("people", people, PERSON)
-        self._logs()
-        return "facts"
+
+    def _add_commits(self, facts: "_FactsOf") -> None:
+        with ThreadPoolExecutor(2) as pool:
+            read = list(pool.map(_numbered, self._commits))
+        for commit, found in zip(self._commits, read, strict=True):
+            if found is None:
+                facts.add_rows(self._rows_of(commit))
+            else:
+                facts.add_numbered(commit, *found)
 
     def _rows_of(self, commit: AuditCommit) -> pa.Table:
         paths = [str(path.absolute()) for path in commit.segments]
@@ -202,29 +241,74 @@ class Quick:
             "FROM given"
         )
 
-    def _logs(self) -> None:
-        first: dict[str, int] = {}
-        for one, begin in zip(self._commits, self._begins.tolist(), strict=False):
-            first.setdefault(one.origin, begin)
-        logs = pa.table({"origin": list(first), "place": pa.array(list(first.values()), pa.int64())})
-        self.con.register("logs", logs)
+
+def _numbered(commit: AuditCommit) -> tuple[Numbered, Meaning] | None:
+    if not commit.digest:
+        return None
+    return read_rows(commit.digest[ROWS]), read_meaning(commit.digest[FACTS])
 
 
-def _read(commit: AuditCommit) -> tuple[Facts | None, pa.Table]:
-    """A commit's facts, if it has a digest, and what is measured of its rows."""
-    measures = [_measures(path) for path in commit.segments]
-    facts = read_facts(commit.digest[FACTS]) if FACTS in commit.digest else None
-    return facts, pa.concat_tables(measures)
+def _measures(commit: AuditCommit) -> pa.Table:
+    """What is measured of a commit's rows."""
+    return pa.concat_tables(
+        pq.ParquetFile(path).read(columns=list(_MEASURES), use_threads=False)
+        for path in commit.segments
+    )
 
 
-def _measures(path: Path) -> pa.Table:
-    return pq.ParquetFile(path).read(columns=list(_MEASURES), use_threads=False)
+class _United:
+    """Numbers of facts from several numberings -> one numbering, in which each fact stands once."""
+
+    def __init__(self) -> None:
+        self._codes: list[pa.Array] = []
+        self._numbering: list[int] = []
+        self._facts: list[list[str]] = []
+
+    def add(self, codes: pa.Array, numbering: int | None, facts: list[str]) -> int:
+        """Rows, and facts that a numbering (None: a new one) gets in addition; returns its number."""
+        if numbering is None:
+            numbering = len(self._facts)
+            self._facts.append([])
+        self._facts[numbering] += facts
+        self._codes.append(codes)
+        self._numbering.append(numbering)
+        return numbering
+
+    def united(self) -> tuple[pa.ChunkedArray, pa.Array]:
+        """Per row its code; what the codes stand for."""
+        texts = pa.array([fact for facts in self._facts for fact in facts], pa.string())
+        coded = texts.dictionary_encode()
+        ends = np.cumsum([len(facts) for facts in self._facts])
+        new = np.split(np.asarray(coded.indices), ends[:-1])
+        chunks = [
+            codes if len(self._facts) == 1 else pa.array(new[numbering][np.asarray(codes)])
+            for codes, numbering in zip(self._codes, self._numbering, strict=True)
+        ]
+        return pa.chunked_array(chunks, pa.int32()), coded.dictionary
 
 
-def _united(parts: list[pa.DictionaryArray]) -> tuple[pa.ChunkedArray, pa.Array]:
-    """Codes into one dictionary, in which every fact stands once."""
-    if not parts:
-        return pa.chunked_array([], pa.int32()), pa.array([], pa.string())
-    whole = pa.chunked_array(parts).unify_dictionaries()
-    codes = pa.chunked_array([chunk.indices for chunk in whole.chunks], pa.int32())
-    return codes, whole.chunk(0).dictionary if whole.num_chunks else pa.array([], pa.string())
+class _FactsOf:
+    """Collects the facts of rows, from digests or from the rows themselves."""
+
+    def __init__(self) -> None:
+        self.statements, self.people = _United(), _United()
+        self._known: dict[tuple[str, int], int] = {}
+        self._digester = Digester()
+
+    def add_numbered(self, commit: AuditCommit, rows: Numbered, meaning: Meaning) -> None:
+        """The rows of a commit that has a digest."""
+        numbering = self._known.get((commit.origin, rows.since))
+        if numbering is None and rows.since != commit.n:
+            raise VerificationError(
+                f"facts are numbered since {rows.since}, which has none",
+                place=str(commit.digest[ROWS]),
+            )
+        found = self.statements.add(rows.statement, numbering, meaning.statements)
+        self.people.add(rows.person, numbering, meaning.people)
+        self._known[commit.origin, rows.since] = found
+
+    def add_rows(self, rows: pa.Table) -> None:
+        """Rows that have the columns NEEDED."""
+        facts = self._digester.facts(rows)
+        self.statements.add(facts.statement.indices, None, facts.statement.dictionary.to_pylist())
+        self.people.add(facts.person.indices, None, facts.person.dictionary.to_pylist())

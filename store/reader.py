@@ -47,6 +47,7 @@ class AuditCommit:
 
     Attributes:
         origin: the log.
+        n: the commit's number in it.
         first_seq: the seq of the first row.
         rows: how many there are, without a hole.
         segments: the files that hold them, in order.
@@ -54,6 +55,7 @@ class AuditCommit:
     """
 
     origin: str
+    n: int
     first_seq: int
     rows: int
     segments: tuple[Path, ...]
@@ -162,6 +164,7 @@ class StoreReader:
             found.append(
                 AuditCommit(
                     origin,
+                    n,
                     segments[0].first_seq,
                     sum(segment.rows for segment in segments),
                     tuple(segment.path for segment in segments),

@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import digest, inventory, merkle, recovery, segments
+from scalple.store import inventory, merkle, recovery, segments
 from scalple.store.chain import (
     Chain,
     placed,
@@ -33,6 +33,7 @@ from scalple.store.chain import (
     referenced_objects,
 )
 from scalple.store.checkpoint import open_checkpoint
+from scalple.store.digest import Checker
 from scalple.store.digestnames import NAMES
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
@@ -118,7 +119,7 @@ def _verify_origin(
             manifest.check_signature(key)
     for sha256 in sorted(referenced_objects(chain)):
         read_object(layout, sha256)
-    digester = digest.Digester()
+    checker = Checker()
     for manifest in chain.manifests:
         audit = []
         for record in manifest.segments:
@@ -129,7 +130,7 @@ def _verify_origin(
             report.rows += record.rows
             report.bytes += record.bytes
         with placed(layout.manifest(manifest.n)):
-            _verify_digest(layout, manifest, audit, digester)
+            _verify_digest(layout, manifest, audit, checker)
     report.notes += inventory.check_origin(layout, chain, busy=busy)
     report.origins.append(layout.origin)
     report.manifests += chain.tree.size
@@ -155,16 +156,16 @@ def _key(layout: OriginLayout, outside: VerifierKey | None) -> VerifierKey:
 
 
 def _verify_digest(
-    layout: OriginLayout, manifest: Manifest, audit: list[pa.Table], digester: digest.Digester
+    layout: OriginLayout, manifest: Manifest, audit: list[pa.Table], checker: Checker
 ) -> None:
-    """Commits of earlier versions have none; half of one, or one of no rows, is nobody's doing."""
+    """Commits of earlier versions have none; a part of one, or one of no rows, is nobody's doing."""
     named = {name: manifest.objects[name] for name in NAMES if name in manifest.objects}
     if not named:
         return
     if len(named) < len(NAMES) or not audit:
-        raise VerificationError(f"a digest of nothing, or half of one: {', '.join(named)}")
+        raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
     objects = {name: read_object(layout, sha256) for name, sha256 in named.items()}
-    digest.check(objects, pa.concat_tables(audit), digester)
+    checker.check(manifest.n, objects, pa.concat_tables(audit))
 
 
 def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> pa.Table:

@@ -102,10 +102,10 @@ def connect_reader(
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
             con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
-    con.execute(f"CREATE VIEW audit AS {audit_sql(paths['audit'], revised=bool(paths['revisions']))}")
     con.execute(
-        f"CREATE VIEW committed_gaps AS {_rows('gaps', 'id', '/gaps#', paths['gaps'])}"
+        f"CREATE VIEW audit AS {audit_sql(paths['audit'], revised=bool(paths['revisions']))}"
     )
+    con.execute(f"CREATE VIEW committed_gaps AS {_rows('gaps', 'id', '/gaps#', paths['gaps'])}")
     con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
     con.execute("SET lock_configuration = true")
     return con

@@ -25,7 +25,7 @@ from scalple.ingest.errors import CommitError, StoreError
 from scalple.store import durable, recovery, segments
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
-from scalple.store.digest import Digester
+from scalple.store.digest import Numbering
 from scalple.store.keys import public_key_beside, write_public_key
 from scalple.store.layout import OriginLayout, keys_directory, origin_layout
 from scalple.store.manifest import (
@@ -79,7 +79,7 @@ class StoreWriter:
         self._next_n = chain.tree.size
         self._usable = True
         self._sealer = Sealer()
-        self._digester: Digester | None = None
+        self._numbering: Numbering | None = None
 
     @classmethod
     def open(
@@ -243,8 +243,8 @@ class StoreWriter:
     def _digest(self, audit: pa.Table | None) -> Mapping[str, bytes]:
         if audit is None or not audit.num_rows:
             return {}
-        self._digester = self._digester or Digester()
-        return self._digester.digest(audit)
+        self._numbering = self._numbering or Numbering()
+        return self._numbering.digest(self._next_n, audit)
 
     def _write(self, kind: str, table: pa.Table) -> Iterator[SegmentRecord]:
         """Writes one segment, or several when one would be too large."""
