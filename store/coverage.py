@@ -38,7 +38,9 @@ def coverage(
     # A gap that lasts is one of every period that it touches.
     touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
     in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
-    gaps = "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT.format(quick.origin_sql))})"
+    gaps = (
+        "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT.format(origin=quick.origin_sql))})"
+    )
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -64,9 +66,13 @@ _COUNTED = (
     "attribution_reason",
     "findings",
 )
-_QUICK_AUDIT = (
-    "SELECT {} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person"
-)
+_QUICK_AUDIT = """
+SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
+WHERE attribution_reason IS NOT NULL
+UNION ALL
+SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
+"""
+"""What gaps.sql looks at: why statements have no name, and when the last statement was."""
 
 
 def _count(

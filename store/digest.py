@@ -5,16 +5,16 @@ Audit rows enter, three small Parquet files leave, which the commit's manifest n
 
 - `audit-subjects`: which rows name a subject, ordered by its token. It holds half of each token,
   so that it finds too many rows once in billions, and never too few.
-- `audit-rows`: per row the numbers of which statement it was and whose: all that tells whether it
-  may have shown a subject, and all that is counted. Rows share a few such facts, so that a
-  question tests some thousands of them and no rows.
+- `audit-rows`: per row the numbers of which statement it was and whose (all that tells whether it
+  may have shown a subject, and all that is counted), when it was, and of how many rows. Many
+  share such facts, so that a question tests some thousands of them and no rows.
 - `audit-facts`: what those numbers mean, as JSON; each fact once per opening of the writer.
 
 A digest says nothing that the rows don't; `verify` makes it again from them. Who asks is `quick`.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
 from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
 from scalple.store.distinct import Distinct, distinct
@@ -51,6 +52,7 @@ PERSON = (
     "findings",
     "database",
 )
+MEASURES = ("log_time", "rows_returned")
 NEEDED = tuple(dict.fromkeys((*STATEMENT, *PERSON, "query", "subjects")))
 """The columns of `audit` that facts are made of."""
 _MADE = {
@@ -83,11 +85,13 @@ class Numbered:
         since: the manifest from which on facts are numbered.
         statement: int32, counted among the statements of `audit-facts` since then.
         person: likewise.
+        measures: the columns MEASURES.
     """
 
     since: int
     statement: pa.Array
     person: pa.Array
+    measures: pa.Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +162,8 @@ class Numbering:
         facts = self._digester.facts(rows)
         statement, statements = _numbered(facts.statement, self._statements)
         person, people = _numbered(facts.person, self._people)
-        numbered = pa.table({"statement": statement, "person": person})
+        measures = {name: rows.column(name) for name in MEASURES}
+        numbered = pa.table({"statement": statement, "person": person, **measures})
         added = {
             "of": [*["statement"] * len(statements), *["person"] * len(people)],
             "fact": [*statements, *people],
@@ -166,8 +171,8 @@ class Numbering:
         schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
         since = {_SINCE: str(self._since)}
         return {
-            SUBJECTS: _to_bytes(subjects_index(rows), deltas=True),
-            ROWS: _to_bytes(numbered.replace_schema_metadata(since)),
+            SUBJECTS: _to_bytes(subjects_index(rows), ("token_half", "seq"), looked_up=True),
+            ROWS: _to_bytes(numbered.replace_schema_metadata(since), ("log_time",)),
             FACTS: _to_bytes(pa.table(added, schema)),
         }
 
@@ -227,6 +232,8 @@ class Checker:
         ):
             if not _same(numbers, meaning, facts):
                 raise VerificationError(f"{ROWS}: {name} isn't what the rows say")
+        if not stored.measures.equals(rows.select(MEASURES)):
+            raise VerificationError(f"{ROWS}: {' or '.join(MEASURES)} isn't what the rows say")
 
     def _add(self, n: int, since: int, meaning: Meaning) -> None:
         if since == n:
@@ -244,14 +251,16 @@ def read_rows(source: Path | pa.NativeFile) -> Numbered:
         VerificationError: it is none.
     """
     table = _read(source)
-    if table.schema.types != [pa.int32(), pa.int32()]:
+    types = [pa.int32(), pa.int32(), *(AUDIT.field(name).type for name in MEASURES)]
+    if table.schema.types != types:
         raise VerificationError(f"{ROWS}: columns are {table.schema.names}")
     try:
         since = int((table.schema.metadata or {})[_SINCE])
     except (KeyError, ValueError) as error:
         raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
-    statement, person = (column.combine_chunks() for column in table.columns)
-    return Numbered(since, statement, person)
+    statement, person = (column.combine_chunks() for column in table.columns[:2])
+    measures = table.select([2, 3]).rename_columns(MEASURES).replace_schema_metadata()
+    return Numbered(since, statement, person, measures)
 
 
 def read_meaning(source: Path | pa.NativeFile) -> Meaning:
@@ -315,8 +324,8 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def _to_bytes(table: pa.Table, *, deltas: bool = False) -> bytes:
-    """`deltas`: for sorted numbers, of which a few are looked up."""
+def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool = False) -> bytes:
+    """`sorted_by`: what grows slowly is told in differences; `looked_up`: few rows are wanted."""
     sink = pa.BufferOutputStream()
     metadata = table.schema.metadata or {}
     with pq.ParquetWriter(
@@ -325,14 +334,12 @@ def _to_bytes(table: pa.Table, *, deltas: bool = False) -> bytes:
         compression="zstd",
         compression_level=1,
         store_schema=False,
-        use_dictionary=not deltas,
-        column_encoding=dict.fromkeys(table.column_names, "DELTA_BINARY_PACKED")
-        if deltas
-        else None,
-        write_statistics=deltas,
+        use_dictionary=[name for name in table.column_names if name not in sorted_by],
+        column_encoding=dict.fromkeys(sorted_by, "DELTA_BINARY_PACKED"),
+        write_statistics=looked_up,
     ) as writer:
         writer.add_key_value_metadata(metadata)
-        writer.write_table(table.replace_schema_metadata(), _ROW_GROUP_ROWS if deltas else None)
+        writer.write_table(table.replace_schema_metadata(), _ROW_GROUP_ROWS if looked_up else None)
     return bytes(sink.getvalue().to_pybytes())
 
 

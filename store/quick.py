@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
 from scalple.store.digest import (
+    MEASURES,
     NEEDED,
     PERSON,
     STATEMENT,
@@ -37,7 +38,7 @@ from scalple.store.views import audit_sql, connect_reader, path_list
 Places = npt.NDArray[np.int64]
 """Rows by their place among all audit rows, in order of origin and seq."""
 
-_MEASURES = ("log_time", "rows_returned")
+_MEASURED = pa.schema([AUDIT.field(name) for name in MEASURES])
 _TEXT, _TEXTS = "VARCHAR", "VARCHAR[]"
 _TYPES = {
     **dict.fromkeys((*STATEMENT, *PERSON), _TEXT),
@@ -171,6 +172,8 @@ class Quick:
         begins: dict[str, int] = {}
         for one, begin in zip(self._commits, self._begins.tolist(), strict=False):
             begins.setdefault(one.origin, begin)
+        if len(begins) == 1:
+            return f"'{next(iter(begins))}'"
         cases = [f"WHEN place >= {at} THEN '{name}'" for name, at in reversed(begins.items())]
         return f"CASE {' '.join(cases)} END" if cases else "NULL"
 
@@ -185,26 +188,23 @@ class Quick:
             self._loaded = True
 
     def _load_facts(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            measured = list(pool.map(_measures, self._commits))
         facts = _FactsOf()
         self._add_commits(facts)
         places = np.arange(self._begins[-1])
         revised = self._revised_places
         if len(revised):
-            columns = ", ".join((*NEEDED, *_MEASURES, "origin", "seq"))
+            columns = ", ".join((*NEEDED, *MEASURES, "origin", "seq"))
             rows = self.rows(revised, "true", {}, columns)
             facts.add_rows(rows)
-            measured.append(rows.select(_MEASURES))
             places = np.concatenate([places, self.places(rows)])
         statement, statements = facts.statements.united()
         person, people = facts.people.united()
-        measures = pa.concat_tables(measured)
+        measures = pa.concat_tables([_MEASURED.empty_table(), *facts.measures])
         relation = pa.table(
             {
                 "statement": statement,
                 "person": person,
-                **{name: measures[name] for name in _MEASURES},
+                **{name: measures[name] for name in MEASURES},
                 "place": pa.array(places),
             }
         )
@@ -228,7 +228,7 @@ class Quick:
     def _rows_of(self, commit: AuditCommit) -> pa.Table:
         paths = [str(path.absolute()) for path in commit.segments]
         committed = audit_sql(paths, revised=False)
-        columns = ", ".join(f'"{name}"' for name in NEEDED)
+        columns = ", ".join(f'"{name}"' for name in (*NEEDED, *MEASURES))
         return self.con.sql(f"SELECT {columns} FROM ({committed}) ORDER BY seq").to_arrow_table()
 
     def _table(self, name: str, facts: pa.Array, fields: Sequence[str]) -> None:
@@ -246,14 +246,6 @@ def _numbered(commit: AuditCommit) -> tuple[Numbered, Meaning] | None:
     if not commit.digest:
         return None
     return read_rows(commit.digest[ROWS]), read_meaning(commit.digest[FACTS])
-
-
-def _measures(commit: AuditCommit) -> pa.Table:
-    """What is measured of a commit's rows."""
-    return pa.concat_tables(
-        pq.ParquetFile(path).read(columns=list(_MEASURES), use_threads=False)
-        for path in commit.segments
-    )
 
 
 class _United:
@@ -278,8 +270,8 @@ class _United:
         """Per row its code; what the codes stand for."""
         texts = pa.array([fact for facts in self._facts for fact in facts], pa.string())
         coded = texts.dictionary_encode()
-        ends = np.cumsum([len(facts) for facts in self._facts])
-        new = np.split(np.asarray(coded.indices), ends[:-1])
+        ends = np.cumsum([len(facts) for facts in self._facts[:-1]], dtype=np.int64)
+        new = np.split(np.asarray(coded.indices), ends)
         chunks = [
             codes if len(self._facts) == 1 else pa.array(new[numbering][np.asarray(codes)])
             for codes, numbering in zip(self._codes, self._numbering, strict=True)
@@ -292,6 +284,7 @@ class _FactsOf:
 
     def __init__(self) -> None:
         self.statements, self.people = _United(), _United()
+        self.measures: list[pa.Table] = []
         self._known: dict[tuple[str, int], int] = {}
         self._digester = Digester()
 
@@ -306,9 +299,11 @@ class _FactsOf:
         found = self.statements.add(rows.statement, numbering, meaning.statements)
         self.people.add(rows.person, numbering, meaning.people)
         self._known[commit.origin, rows.since] = found
+        self.measures.append(rows.measures)
 
     def add_rows(self, rows: pa.Table) -> None:
-        """Rows that have the columns NEEDED."""
+        """Rows that have the columns NEEDED and MEASURES."""
+        self.measures.append(rows.select(MEASURES))
         facts = self._digester.facts(rows)
         self.statements.add(facts.statement.indices, None, facts.statement.dictionary.to_pylist())
         self.people.add(facts.person.indices, None, facts.person.dictionary.to_pylist())

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -39,7 +40,7 @@ SUBJECTS = 1_000_000
 ASKED, ACCESSES = "4711", 100
 """The customer asked about, and in how many statements the largest store names him."""
 APART_US = 86_400
-"""Between two statements: a million a day."""
+"""Between two statements, on average: a million a day."""
 
 
 class Rows:
@@ -52,6 +53,7 @@ class Rows:
         self._actors = _falling(ACTORS, 20)
         self._names = [f"employee_id_{n:04}" for n in range(ACTORS)]
         self._tokens = self._random.integers(0, 2**64, SUBJECTS, np.uint64)
+        self._now = 1_767_225_600_000_000
         self._asked = np.uint64(subject_token(secret, "customer_id", ASKED))
 
     def batch(self, first: int, count: int, accesses: int) -> pa.Table:
@@ -60,7 +62,9 @@ class Rows:
         variant = self._random.integers(0, VARIANTS, count)
         rows = self._pool.take(pa.array(template * VARIANTS + variant))
         numbers = np.arange(first, first + count, dtype=np.uint64)
-        times = 1_767_225_600_000_000 + numbers.astype(np.int64) * APART_US
+        apart = self._random.exponential(APART_US, count)
+        times = self._now + np.cumsum(apart).astype(np.int64)
+        self._now = int(times[-1])
         actors = self._random.choice(ACTORS, count, p=self._actors).astype(np.int32)
         new = {
             "seq": pa.array(numbers),
@@ -142,12 +146,10 @@ def _pool(sample: pa.Table, random: np.random.Generator) -> pa.Table:
 def make_store(statements: int, directory: Path) -> Path:
     """A store of so many statements, and the keys beside it."""
     template = directory / "template"
-    subprocess.run(
-        [PROGRAM, "reprocess", "--config", str(ROOT / "sample_logs" / "config.toml")]
-        + ["--schema", str(ROOT / "sample_logs" / "schema.sql"), "--store", str(template)],
-        check=True,
-        capture_output=True,
-    )
+    sample = ROOT / "sample_logs"
+    command = [PROGRAM, "reprocess", "--config", str(sample / "config.toml")]
+    command += ["--schema", str(sample / "schema.sql"), "--store", str(template)]
+    subprocess.run(command, check=True, capture_output=True)
     store = directory / "store"
     shutil.move(directory / "template.keys", directory / "store.keys")
     reader = StoreReader.open(template)
@@ -164,11 +166,12 @@ def make_store(statements: int, directory: Path) -> Path:
     }
     rows = Rows(tables["audit"], keys.subject_key(store, None).secret, 1)
     signing = keys.signing_key(store, None).private
+    batches = -(-statements // BATCH)
+    accesses = np.bincount(np.arange(ACCESSES) * batches // ACCESSES, minlength=batches)
     with StoreWriter.open(store, ORIGIN, signing, create=True) as writer:
         for first in range(0, statements, BATCH):
             count = min(BATCH, statements - first)
-            accesses = -(-ACCESSES * count // statements)
-            batch = {"audit": rows.batch(first, count, accesses)}
+            batch = {"audit": rows.batch(first, count, int(accesses[first // BATCH]))}
             if not first:
                 batch["evidence"] = tables["evidence"]
             writer.commit(batch, [], objects)
@@ -195,14 +198,12 @@ def ask(store: Path) -> None:
 def scan(store: Path) -> None:
     """Look for one token in every row."""
     files = [str(path) for path in store.glob("*/segments/*-audit-*.parquet")]
-    sql = "SELECT count(*) FROM read_parquet($1) WHERE list_contains(subjects.token, 1::UBIGINT)"
     with duckdb.connect(config={"threads": 2}) as con:
         con.execute(
             "SELECT count(*) FROM read_parquet($1) "
             "WHERE list_contains(list_transform(subjects, lambda s: s.token), 1::UBIGINT)",
             [files],
         ).fetchall()
-    del sql
 
 
 def sizes(store: Path) -> Iterator[tuple[str, float]]:
@@ -224,7 +225,8 @@ def main() -> None:
         try:
             store = make_store(statements, directory)
             ask(store)
-            ours, bare = best(given.rounds, lambda: ask(store)), best(3, lambda: scan(store))
+            ours = best(given.rounds, partial(ask, store))
+            bare = best(3, partial(scan, store))
             used = ", ".join(f"{size:,.1f} MB of {name}" for name, size in sizes(store))
             print(f"{statements:,} statements, {used}; best of {given.rounds}")
             print(f"  query --subject  {ours:6.2f} s")
