@@ -32,9 +32,11 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	sh tests/install_servers.sh pgbadger
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
+	$(BIN)/python tests/bench_query.py
 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
+	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
 	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py

@@ -7,7 +7,6 @@ recorded in the store; a reader's own configuration can't switch the log off uns
 
 import os
 import pwd
-import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,14 +18,11 @@ import click
 
 from scalple.cli.config import Config
 from scalple.cli.declarations import records_questions
-from scalple.correlate import templates
 from scalple.ingest.errors import ScalpleError, StoreError
 from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked
 from scalple.store.reader import StoreReader
 
 PURPOSE_CHARACTERS_MAX = 1000
-
-_LITERAL = re.compile(f"[{templates.STRING}{templates.NUMBER}{templates.COMMENT}]")
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,7 +99,9 @@ def question(
 
 def without_literals(sql: str) -> str:
     """A statement whose strings, numbers and comments are `?`: they may name a subject."""
-    return _LITERAL.sub("?", templates.split(sql)[1])
+    from scalple.correlate import templates  # only `sql` needs it; it takes 20 ms to load
+
+    return templates.MARKERS.sub("?", templates.split(sql)[1])
 
 
 def _user() -> str:

@@ -21,7 +21,9 @@ from scalple.store.activity import activity
 from scalple.store.breach import breach
 from scalple.store.circumstances import circumstances
 from scalple.store.coverage import coverage
+from scalple.store.possible import possible, possible_groups, possible_times
 from scalple.store.question import Question
+from scalple.store.quick import Quick
 
 UNITS = (("minute", 2 * 3600), ("hour", 3 * 86400), ("day", 92 * 86400), ("month", None))
 """By what a timeline counts, and the longest period in seconds for which it does."""
@@ -56,7 +58,8 @@ class Wanted:
         names: actors are named, and subjects whose sealed value the key opens.
         identifiers: name -> columns, as declared.
         whole: every possible access.
-        grouped: groups of them, and when they were.
+        grouped: groups of them.
+        most: so many groups, the most frequent ones; None: all, and a timeline.
     """
 
     key: bytes
@@ -64,6 +67,7 @@ class Wanted:
     identifiers: Mapping[str, tuple[str, ...]]
     whole: bool
     grouped: bool
+    most: int | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +77,8 @@ class Answer:
     Attributes:
         parts: the JSON document.
         rows: typed rows, for Parquet.
-        groups: possible accesses by template and actor.
+        groups: possible accesses by template and actor, perhaps not all of them.
+        templates: how many groups there are.
         possible: how many accesses were possible.
         times: how many of them in each `unit` of time.
         unit: `minute`, `hour`, `day` or `month`.
@@ -84,6 +89,7 @@ class Answer:
     rows: pa.Table
     groups: list[dict[str, Any]]
     possible: int
+    templates: int = 0
     times: list[dict[str, Any]] = field(default_factory=list)
     unit: str = "day"
     notes: list[str] = field(default_factory=list)
@@ -97,7 +103,9 @@ class Answer:
         return int(reach["certain"]["statements"]) + self.possible
 
 
-def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> Answer:
+def answer(
+    con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted, quick: Quick | None = None
+) -> Answer:
     """Who touched the subject's data, or what an actor, role or address did, or who used a table."""
     tokens = {token for _, token in asked.tokens}
 
@@ -107,10 +115,11 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
             return rows
         return [for_subject(row, tokens, wanted.key) for row in rows]
 
-    direct, refused = (one(con, asked) for one in (questions.direct, questions.refused))
+    direct, refused = questions.direct(con, asked, quick), questions.refused(con, asked)
     first = told(direct)
-    rest = told(questions.possible(con, asked)) if wanted.whole else []
-    groups = told(questions.possible_groups(con, asked)) if wanted.grouped else []
+    rest = told(possible(con, asked)) if wanted.whole else []
+    found_groups = possible_groups(con, asked, wanted.most, quick) if wanted.grouped else None
+    groups = told(found_groups.table) if found_groups else []
     _add_circumstances(con, [*first, *rest], wanted.names)
     for one in (*rest, *groups):
         one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
@@ -118,7 +127,7 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
         "direct": render.plain(first),
         "possible": render.plain(rest),
         "refused": render.plain(told(refused)),
-        "coverage": render.plain(coverage(con, asked.period)),
+        "coverage": render.plain(coverage(con, asked.period, quick)),
     }
     if not asked.tokens:
         done = activity(con, asked)
@@ -128,16 +137,19 @@ def answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> A
         parts,
         _typed([("direct", first), ("possible", rest)]),
         render.plain(groups),
-        len(rest) if wanted.whole else sum(one["times"] for one in groups),
+        found_groups.times if found_groups else len(rest),
+        found_groups.groups if found_groups else 0,
     )
-    if wanted.grouped:
+    if wanted.grouped and wanted.most is None:
         found.unit = timeline_unit([row["log_time"] for row in first], groups)
-        times = questions.possible_times(con, asked, found.unit) if groups else None
+        times = possible_times(con, asked, found.unit, quick) if groups else None
         found.times = render.items(times) if times else []
     return found
 
 
-def breach_answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted) -> Answer:
+def breach_answer(
+    con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wanted, quick: Quick | None = None
+) -> Answer:
     """How far a breach reaches; the list of whom to notify."""
     reach = breach(con, asked)
     groups = reach.pop("possible")
@@ -153,13 +165,14 @@ def breach_answer(con: duckdb.DuckDBPyConnection, asked: Question, wanted: Wante
     parts = {
         "breach": render.plain(reach),
         "possible": render.plain(groups),
-        "coverage": render.plain(coverage(con, asked.period)),
+        "coverage": render.plain(coverage(con, asked.period, quick)),
     }
     found = Answer(
         parts,
         pa.Table.from_pylist(notify, schema=NOTIFY),
         render.plain(groups),
         sum(one["times"] for one in groups),
+        len(groups),
     )
     unnamed = sum(one["value"] is None for one in notify)
     if unnamed and wanted.names:

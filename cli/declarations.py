@@ -159,8 +159,8 @@ def check_subject_key(reader: StoreReader, secret: bytes) -> None:
     """Raises ConfigError if the store's tokens were made with another key."""
     ours = subject_key_id(secret)
     for origin in reader.origins:
-        for manifest in reader.chain(origin).manifests:
-            told = manifest.objects.get(SUBJECT_KEY)
+        manifests = reader.chain(origin).manifests
+        for told in {manifest.objects.get(SUBJECT_KEY) for manifest in manifests}:
             if told is not None and reader.objects(told).decode() != ours:
                 raise ConfigError(
                     f"the subject key isn't the one that {origin} was made with: nobody would be "

@@ -27,13 +27,13 @@ from scalple.cli.options import (
 )
 from scalple.cli.report import Asked
 from scalple.cli.saving import save
-from scalple.cli.written import written
+from scalple.cli.written import GROUPS_SHOWN, written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import query as questions
 from scalple.store.question import Question, filters
+from scalple.store.quick import Quick
 from scalple.store.reader import StoreReader
-from scalple.store.views import connect_reader
 
 PIECE = 1 << 13
 """Characters that are written at once."""
@@ -138,7 +138,7 @@ def query(
     )
     filters(asked)  # what is no text is refused before it is logged
     when = moment(as_of, "--as-of")
-    con = connect_reader(reader, when)
+    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -152,13 +152,14 @@ def query(
         "breach": breach or None,
         "bundle": bundled is not None or None,
     }
+    most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
-    wanted = Wanted(key, names, rules.identifiers, whole, grouped)
+    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most)
     with logged(
         question("query", options, tokens, purpose), reader, directory, config, access_log
     ) as found:
-        given = (breach_answer if breach else answer)(con, asked, wanted)
+        given = (breach_answer if breach else answer)(quick.con, asked, wanted, quick)
         found.rows = given.size
         proofs = bundle(reader, given.parts, when) if bundled is not None else None
     if bundled is not None and proofs is not None:
@@ -179,7 +180,7 @@ def query(
     for note in given.notes:
         click.echo(f"note: {note}", err=True)
     if not given.size:
-        for what in questions.unknown(con, asked):
+        for what in questions.unknown(quick.con, asked):
             click.echo(f"note: {what}", err=True)
 
 

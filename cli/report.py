@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from scalple.cli.answer import Answer
 
 GRADES = {
@@ -82,6 +80,8 @@ class Asked:
 
 def page(found: Answer, asked: Asked) -> str:
     """The whole page."""
+    from jinja2 import Environment, StrictUndefined  # only pages need it; it takes 20 ms to load
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = resources.files("scalple.cli").joinpath("report.html").read_text("utf-8")
     answer = found.parts

@@ -74,7 +74,7 @@ def _write_tables(found: Answer, shown: int | None, about_subject: bool, out: Te
             _write_refused(found.parts["refused"], shown, out)
         if about_subject:
             title = f"Possible: could have shown this person's data ({found.possible})"
-            _write_possible(found.groups, title, most, out)
+            _write_possible(found, title, most, out)
     write_coverage(found.parts["coverage"], out)
 
 
@@ -107,7 +107,7 @@ def _write_breach(found: Answer, most: int, out: TextIO) -> None:
         if len(people) > most:
             out.write(f"… and {len(people) - most} more; --format csv has all\n")
     title = f"Possible: read personal data and named nobody ({found.possible})"
-    _write_possible(found.groups, title, most, out)
+    _write_possible(found, title, most, out)
 
 
 _PARTS = {
@@ -194,7 +194,7 @@ def _what(row: dict[str, Any]) -> str:
     return text if len(text) <= TEXT_SHOWN else text[: TEXT_SHOWN - 1] + "…"
 
 
-def _write_possible(groups: list[dict[str, Any]], title: str, count: int, out: TextIO) -> None:
+def _write_possible(found: Answer, title: str, count: int, out: TextIO) -> None:
     """Grouped by template: how often each could have shown somebody."""
     lines = [
         {
@@ -205,12 +205,12 @@ def _write_possible(groups: list[dict[str, Any]], title: str, count: int, out: T
             "one of them": _what(one),
             "log_id": one["log_id"],
         }
-        for one in groups[:count]
+        for one in found.groups[:count]
     ]
     columns = ("times", "actor", "why", "rows", "one of them", "log_id")
     render.write_table(lines, columns, out, title=title, empty="none", folding=["one of them"])
-    if len(groups) > count:
-        out.write(f"… and {len(groups) - count} more templates; --format json has all\n")
+    if found.templates > count:
+        out.write(f"… and {found.templates - count} more templates; --format json has all\n")
 
 
 def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import direct_rows, rows_of, sql_file
+from scalple.store.possible import direct_rows
 from scalple.store.question import Question
+from scalple.store.sqlfile import rows_of, sql_file
 
 MOST = 20
 """How many tables and subjects are listed, those with most statements."""

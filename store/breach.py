@@ -13,8 +13,9 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import GROUP, SAMPLE, PossibleOf, possible_values, rows_of, sql_file
+from scalple.store.possible import PossibleOf, groups_sql, possible_sql, possible_values
 from scalple.store.question import Question, filters
+from scalple.store.sqlfile import rows_of, sql_file
 
 
 def breach(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, Any]:
@@ -45,15 +46,11 @@ def _possible(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[s
         *where,
         "repeat_of IS NULL",
         "success IS DISTINCT FROM false",
-        sql_file("possible.sql"),
+        possible_sql(),
     ]
     columns = tuple({*question.personal_columns, *question.subject_columns})
-    everybody = PossibleOf(columns, question.subject_columns, ())
-    sql = sql_file("possible_groups.sql").format(
-        clause=" AND ".join(clause),
-        group=", ".join(GROUP),
-        sample=", ".join(f"arg_min({name}, seq) AS {name}" for name in SAMPLE),
-    )
+    everybody = PossibleOf(columns, question.subject_columns)
+    sql = groups_sql(clause)
     found: list[dict[str, Any]] = rows_of(con, sql, values | possible_values(everybody)).to_pylist()
     return found
 

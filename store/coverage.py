@@ -9,30 +9,38 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import rows_of, sql_file
 from scalple.store.question import Period, Question, filters
+from scalple.store.quick import Quick
+from scalple.store.sqlfile import rows_of, sql_file
+from scalple.store.views import gaps_sql
 
 
-def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
+def coverage(
+    con: duckdb.DuckDBPyConnection, period: Period, quick: Quick | None = None
+) -> dict[str, Any]:
     """What is known of a period, and what isn't: to be printed beside every answer."""
     where, values = filters(Question(period=period))
     clause = " AND ".join(where) or "true"
-
-    def counts(column: str) -> dict[str, int]:
-        return _counts(con, f"SELECT {column} AS name FROM audit WHERE {clause}", values)
-
+    _count(con, clause, values, quick)
     period_facts: dict[str, Any] = rows_of(
         con,
-        "SELECT count(*) AS statements, min(log_time) AS first, max(log_time) AS last, "
-        f"count(DISTINCT session_user_id) AS actors FROM audit WHERE {clause}",
-        values,
+        "SELECT coalesce(sum(n), 0)::BIGINT AS statements, min(first) AS first, max(last) AS last, "
+        "count(DISTINCT session_user_id) AS actors FROM counted",
+        {},
     ).to_pylist()[0]
+
+    def counts(column: str) -> dict[str, int]:
+        return _sums(con, f"SELECT {column} AS name, n FROM counted")
+
     grades = counts("attribution_grade")
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
     by_people = period_facts["statements"] - grades.get("pooler", 0)
     # A gap that lasts is one of every period that it touches.
     touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
     in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
+    gaps = (
+        "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT.format(origin=quick.origin_sql))})"
+    )
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -46,9 +54,42 @@ def coverage(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
             f"WHERE {clause}",
             values,
         ).to_pylist()[0],
-        "gaps": _counts(con, f"SELECT reason AS name FROM gaps WHERE {in_time}", values),
+        "gaps": _counts(con, f"SELECT reason AS name FROM {gaps} WHERE {in_time}", values),
         "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
     }
+
+
+_COUNTED = (
+    "session_user_id",
+    "attribution_grade",
+    "attribution_method",
+    "attribution_reason",
+    "findings",
+)
+_QUICK_AUDIT = """
+SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
+WHERE attribution_reason IS NOT NULL
+UNION ALL
+SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
+"""
+"""What gaps.sql looks at: why statements have no name, and when the last statement was."""
+
+
+def _count(
+    con: duckdb.DuckDBPyConnection, clause: str, values: dict[str, Any], quick: Quick | None
+) -> None:
+    """The table `counted`: the statements of the period by all that is counted of them."""
+    measured = "count(*) AS n, min(log_time) AS first, max(log_time) AS last"
+    if quick is None:
+        sql = f"SELECT {', '.join(_COUNTED)}, {measured} FROM audit WHERE {clause} GROUP BY ALL"
+    else:
+        quick.load_facts()
+        sql = (
+            f"SELECT {', '.join(_COUNTED)}, n, first, last FROM "
+            f"(SELECT person, {measured} FROM facts WHERE {clause} GROUP BY person) "
+            "JOIN people ON code = person"
+        )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE counted AS {sql}", values)
 
 
 def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
@@ -80,7 +121,15 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
 
 def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:
     """name -> how many, most first."""
+    return _sums(con, f"SELECT name, 1 AS n FROM ({rows})", values)
+
+
+def _sums(
+    con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """name -> the sum of `n`, most first."""
     sql = (
-        f"SELECT name, count(*) FROM ({rows}) WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        f"SELECT name, sum(n)::BIGINT FROM ({rows}) WHERE name IS NOT NULL "
+        "GROUP BY 1 ORDER BY 2 DESC, 1"
     )
     return dict(con.execute(sql, values).fetchall())

@@ -10,4 +10,4 @@ SELECT
 FROM audit
 WHERE {clause}
 GROUP BY ALL
-ORDER BY times DESC, first, log_id
+ORDER BY times DESC, first, min((origin, seq))

@@ -4,6 +4,7 @@ A store directory enters; paths of segments leave, each hashed against its manif
 handed out. It answers nothing itself, and reads only what a signed head covers.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Self
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store.chain import Chain, read_bytes, read_object, read_settled
 from scalple.store.checkpoint import open_checkpoint
+from scalple.store.digestnames import NAMES
 from scalple.store.keys import read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
@@ -38,6 +40,27 @@ class SegmentRef:
     def rows(self) -> int:
         """How many rows it holds."""
         return self.record.rows
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCommit:
+    """The audit rows of one commit; all its files were checked.
+
+    Attributes:
+        origin: the log.
+        n: the commit's number in it.
+        first_seq: the seq of the first row.
+        rows: how many there are, without a hole.
+        segments: the files that hold them, in order.
+        digest: name -> file (see `digest`); empty where the commit has none.
+    """
+
+    origin: str
+    n: int
+    first_seq: int
+    rows: int
+    segments: tuple[Path, ...]
+    digest: Mapping[str, Path]
 
 
 class StoreReader:
@@ -132,17 +155,45 @@ class StoreReader:
             VerificationError: a file is missing or isn't what its manifest says.
         """
         found = []
-        for origin, chain in self._chains.items():
+        for origin, manifest in self._commits(until):
+            for record in manifest.segments:
+                if record.kind == kind:
+                    path = self._layouts[origin].segments / record.file
+                    self._verified.check(path, record.sha256, record.bytes)
+                    found.append(SegmentRef(origin, manifest.n, record, path))
+        self._verified.save()
+        return found
+
+    def audit_commits(self, until: datetime | None = None) -> list[AuditCommit]:
+        """The commits that hold audit rows, by origin and seq; `until` and errors as in `segments`."""
+        parts: dict[tuple[str, int], list[SegmentRef]] = {}
+        for segment in self.segments("audit", until):
+            parts.setdefault((segment.origin, segment.n), []).append(segment)
+        found = []
+        for (origin, n), segments in parts.items():
+            layout, objects = self._layouts[origin], self._chains[origin].manifests[n].objects
+            digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
+            for name, path in digest.items():
+                self._verified.check(path, objects[name])
+            found.append(
+                AuditCommit(
+                    origin,
+                    n,
+                    segments[0].first_seq,
+                    sum(segment.rows for segment in segments),
+                    tuple(segment.path for segment in segments),
+                    digest,
+                )
+            )
+        self._verified.save()
+        return found
+
+    def _commits(self, until: datetime | None) -> Iterator[tuple[str, Manifest]]:
+        for origin, chain in sorted(self._chains.items()):
             for manifest in chain.manifests:
                 if until is not None and datetime.fromisoformat(manifest.committed_at) > until:
                     break
-                for record in manifest.segments:
-                    if record.kind == kind:
-                        path = self._layouts[origin].segments / record.file
-                        self._verified.check(path, record.sha256, record.bytes)
-                        found.append(SegmentRef(origin, manifest.n, record, path))
-        self._verified.save()
-        return found
+                yield origin, manifest
 
     def objects(self, sha256: str) -> bytes:
         """The bytes of an object that some manifest names.

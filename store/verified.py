@@ -33,7 +33,7 @@ class VerifiedFiles:
         self._known: dict[str, str] = _load(cache_file) if cache_file else {}
         self._changed = False
 
-    def check(self, path: Path, sha256: str, size: int) -> None:
+    def check(self, path: Path, sha256: str, size: int | None = None) -> None:
         """Returns when the file's bytes have this hash, now or when last looked at.
 
         Raises:
@@ -42,7 +42,7 @@ class VerifiedFiles:
         try:
             with path.open("rb") as file:
                 before = os.fstat(file.fileno())
-                if before.st_size != size:
+                if size is not None and before.st_size != size:
                     raise VerificationError(
                         f"length differs: expected {size}, found {before.st_size}", place=str(path)
                     )

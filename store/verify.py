@@ -10,7 +10,8 @@ seen earlier. A report leaves, or a VerificationError that names the place. Step
  5. a checkpoint seen earlier is a beginning of this log;
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
- 8. nothing else lies in the store.
+ 8. the digest of a commit, where it has one, is what its audit rows make;
+ 9. nothing else lies in the store.
 
 It remembers nothing and mends nothing. What only an outside anchor can show (that the newest
 commits were cut off together with their checkpoint) it can't show without one: step 5.
@@ -18,6 +19,8 @@ commits were cut off together with their checkpoint) it can't show without one: 
 
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
 
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import inventory, merkle, recovery, segments
@@ -30,9 +33,11 @@ from scalple.store.chain import (
     referenced_objects,
 )
 from scalple.store.checkpoint import open_checkpoint
+from scalple.store.digest import Checker
+from scalple.store.digestnames import NAMES
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
-from scalple.store.manifest import SegmentRecord, sha256_hex
+from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.note import VerifierKey
 from scalple.store.rowtree import row_hashes
 
@@ -114,12 +119,18 @@ def _verify_origin(
             manifest.check_signature(key)
     for sha256 in sorted(referenced_objects(chain)):
         read_object(layout, sha256)
+    checker = Checker()
     for manifest in chain.manifests:
+        audit = []
         for record in manifest.segments:
-            _verify_segment(layout, record)
+            table = _verify_segment(layout, record)
+            if record.kind == "audit":
+                audit.append(table)
             report.segments += 1
             report.rows += record.rows
             report.bytes += record.bytes
+        with placed(layout.manifest(manifest.n)):
+            _verify_digest(layout, manifest, audit, checker)
     report.notes += inventory.check_origin(layout, chain, busy=busy)
     report.origins.append(layout.origin)
     report.manifests += chain.tree.size
@@ -144,7 +155,21 @@ def _key(layout: OriginLayout, outside: VerifierKey | None) -> VerifierKey:
     return expected[0]
 
 
-def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> None:
+def _verify_digest(
+    layout: OriginLayout, manifest: Manifest, audit: list[pa.Table], checker: Checker
+) -> None:
+    """Commits of earlier versions have none; a part of one, or one of no rows, is nobody's doing."""
+    named = {name: manifest.objects[name] for name in NAMES if name in manifest.objects}
+    if not named:
+        return
+    if len(named) < len(NAMES) or not audit:
+        raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
+    objects = {name: read_object(layout, sha256) for name, sha256 in named.items()}
+    checker.check(manifest.n, objects, pa.concat_tables(audit))
+
+
+def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> pa.Table:
+    """The rows of a segment that is what its record says."""
     path = layout.segments / record.file
     data = read_bytes(path)
     place = f"{path} (rows {record.first_seq} to {record.first_seq + record.rows - 1})"
@@ -163,6 +188,7 @@ def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> None:
         root = merkle.root(row_hashes(segment.table, segment.salt_key)).hex()
         if root != record.rows_root:
             raise VerificationError(f"row root: expected {record.rows_root}, found {root}")
+    return segment.table
 
 
 def _verify_earlier(path: Path, heads: dict[str, tuple[VerifierKey, Chain]]) -> str:

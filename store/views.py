@@ -7,8 +7,8 @@ What a user's own SQL may do with the connection is `guard`'s; questions are `qu
 
 import os
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -18,6 +18,7 @@ from scalple.correlate.evidence import read_sql, silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.reader import StoreReader
+from scalple.store.sqlfile import sql_file
 
 REVISABLE = (
     "success",
@@ -68,11 +69,14 @@ def connect(
 
 
 def connect_reader(
-    reader: StoreReader, as_of: datetime | None = None, access: StoreReader | None = None
+    reader: StoreReader,
+    as_of: datetime | None = None,
+    access: StoreReader | None = None,
+    digests: Sequence[Path] = (),
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the views over what a reader covers; `as_of` as in `connect`.
 
-    `access` covers the log of questions, for the view of that name.
+    `access` covers the log of questions, for the view of that name. It may read `digests` as well.
     """
     readers = {kind: access if access and kind == "access" else reader for kind in KINDS}
     paths = {
@@ -89,19 +93,28 @@ def connect_reader(
         }
     )
     con.execute("SET TimeZone = 'UTC'")
-    con.execute(f"SET allowed_paths = {_list([p for found in paths.values() for p in found])}")
+    allowed = [path for found in paths.values() for path in found]
+    allowed += [str(path.absolute()) for path in digests]
+    con.execute(f"SET allowed_paths = {path_list(allowed)}")
     con.execute("SET enable_external_access = false")
     con.execute(read_sql("macros.sql"))
+    con.execute(sql_file("writing.sql"))
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
             con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
-    audit = _rows("audit", "log_id", "#", paths["audit"])
-    if paths["revisions"]:
-        audit = _revised(audit)
-    con.execute(f"CREATE VIEW audit AS {audit}")
-    con.execute(f"CREATE VIEW gaps AS {_gaps(_rows('gaps', 'id', '/gaps#', paths['gaps']))}")
+    con.execute(
+        f"CREATE VIEW audit AS {audit_sql(paths['audit'], revised=bool(paths['revisions']))}"
+    )
+    con.execute(f"CREATE VIEW committed_gaps AS {_rows('gaps', 'id', '/gaps#', paths['gaps'])}")
+    con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
     con.execute("SET lock_configuration = true")
     return con
+
+
+def audit_sql(paths: list[str], where: str = "true", *, revised: bool) -> str:
+    """The rows of `audit` that these files hold; `where` is said of them as committed."""
+    committed = f"{_rows('audit', 'log_id', '#', paths)}{f' WHERE {where}' if paths else ''}"
+    return _revised(committed) if revised else committed
 
 
 def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
@@ -111,17 +124,20 @@ def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
         return f"SELECT NULL::VARCHAR AS {id_name}, {columns} WHERE false"
     columns = ", ".join(f'"{field.name}"' for field in KINDS[kind])
     row_id = f"origin || '{between}' || seq AS {id_name}"
-    return f"SELECT {row_id}, {columns} FROM read_parquet({_list(paths)})"
+    return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)})"
 
 
-def _gaps(committed: str) -> str:
-    """What is missing, in the columns of the committed rows."""
+def gaps_sql(audit: str | None = None) -> str:
+    """What is missing, in the columns of the committed rows.
+
+    `audit`: a SELECT of the origin, log_time and attribution_reason of all statements; by default
+    the view of that name.
+    """
     columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
-    text = resources.files("scalple.store").joinpath("gaps.sql").read_text("utf-8")
-    silences = silences_sql("evidence")
+    beside = "" if audit is None else f"audit AS ({audit}), "
     return (
-        f"SELECT id, {columns} FROM ("
-        f"WITH committed AS ({committed}), silences AS ({silences}) FROM ({text}))"
+        f"SELECT id, {columns} FROM (WITH {beside}committed AS (FROM committed_gaps), "
+        f"silences AS ({silences_sql('evidence')}) FROM ({sql_file('gaps.sql')}))"
     )
 
 
@@ -130,8 +146,7 @@ def _revised(audit: str) -> str:
         f"arg_max(changes->'$.{name}', seq) FILTER (json_exists(changes, '$.{name}')) AS {name}"
         for name in REVISABLE
     )
-    template = resources.files("scalple.store").joinpath("revised.sql").read_text("utf-8")
-    revised = template.format(columns=newest, revisions="revisions")
+    revised = sql_file("revised.sql").format(columns=newest, revisions="revisions")
     changed = ", ".join(
         f'CASE WHEN r."{name}" IS NULL THEN a."{name}" ELSE {_from_json(name)} END AS "{name}"'
         for name in REVISABLE
@@ -154,6 +169,6 @@ def _from_json(name: str) -> str:
     return f"(r.\"{name}\"->>'$')::{_SQL_TYPES[kind]}"
 
 
-def _list(paths: list[str]) -> str:
+def path_list(paths: list[str]) -> str:
     quoted = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
     return f"[{quoted}]"

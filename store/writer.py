@@ -25,6 +25,7 @@ from scalple.ingest.errors import CommitError, StoreError
 from scalple.store import durable, recovery, segments
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
+from scalple.store.digest import Numbering
 from scalple.store.keys import public_key_beside, write_public_key
 from scalple.store.layout import OriginLayout, keys_directory, origin_layout
 from scalple.store.manifest import (
@@ -48,6 +49,8 @@ class Prepared:
 
     n: int
     segments: tuple[SegmentRecord, ...]
+    digest: Mapping[str, bytes]
+    """Objects made of the audit rows (see `digest`)."""
 
 
 class StoreWriter:
@@ -76,6 +79,7 @@ class StoreWriter:
         self._next_n = chain.tree.size
         self._usable = True
         self._sealer = Sealer()
+        self._numbering: Numbering | None = None
 
     @classmethod
     def open(
@@ -168,6 +172,7 @@ class StoreWriter:
                 raise StoreError(f"there is no kind {kind!r}", hint=f"one of {', '.join(KINDS)}")
             segments.check_rows(kind, table, self._layout.origin, self._next_seq[kind])
         with self._unusable_after_error():
+            digest = self._digest(tables.get("audit"))
             records = tuple(
                 record
                 for kind in KINDS
@@ -178,7 +183,7 @@ class StoreWriter:
         for record in records:
             self._next_seq[record.kind] += record.rows
         self._next_n += 1
-        return Prepared(self._next_n - 1, records)
+        return Prepared(self._next_n - 1, records, digest)
 
     def commit(
         self,
@@ -189,7 +194,8 @@ class StoreWriter:
         """Commits rows, positions and objects in one act; on return all of it is durable.
 
         Positions that don't advance are left out. `objects` (rules, schema, …) are stored once
-        per content; give them with every batch that they shaped.
+        per content; give them with every batch that they shaped. The digest of audit rows is
+        added to them.
 
         Raises:
             StoreError: batches committed out of order, or too much for one manifest.
@@ -202,7 +208,7 @@ class StoreWriter:
             raise StoreError(f"batch {prepared.n} before batch {self._chain.tree.size}")
         advanced = tuple(p for p in positions if p.begin != p.end)
         with self._unusable_after_error():
-            manifest = self._manifest(prepared, advanced, objects)
+            manifest = self._manifest(prepared, advanced, {**objects, **prepared.digest})
             data = manifest.to_bytes()
             self._chain.append(manifest, data, advanced)
             try:
@@ -233,6 +239,12 @@ class StoreWriter:
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             raise StoreError("too many segments for one manifest", hint="commit smaller batches")
         return manifest
+
+    def _digest(self, audit: pa.Table | None) -> Mapping[str, bytes]:
+        if audit is None or not audit.num_rows:
+            return {}
+        self._numbering = self._numbering or Numbering()
+        return self._numbering.digest(self._next_n, audit)
 
     def _write(self, kind: str, table: pa.Table) -> Iterator[SegmentRecord]:
         """Writes one segment, or several when one would be too large."""

@@ -70,7 +70,9 @@ def test_reopening_continues(tmp_path: Path) -> None:
 def test_the_same_object_is_stored_once(tmp_path: Path) -> None:
     make_store(tmp_path / "store", 3)
 
-    assert len(files(tmp_path / "store" / "db1" / "objects")) == 1
+    objects = files(tmp_path / "store" / "db1" / "objects")
+    assert [path.read_bytes() for path in objects].count(RULES) == 1
+    assert len({path.name for path in objects}) == len(objects) > 1
 
 
 def test_preparing_ahead_of_commits(tmp_path: Path) -> None:

@@ -1,0 +1,4 @@
+"""What a manifest calls the objects that are the digest of its audit rows (see `digest`)."""
+
+SUBJECTS, ROWS, FACTS = "audit-subjects", "audit-rows", "audit-facts"
+NAMES = (SUBJECTS, ROWS, FACTS)

@@ -1,0 +1,205 @@
+"""Possible accesses: statements that could have shown the subject, and don't name it.
+
+Enters: a connection with the store's views and a question. Leaves: rows, groups of them, or how
+many there were when. `possible` touched personal data of the subject's tables and nothing in it
+excludes the subject: no more is claimed. With digests (`quick`) groups are counted by the facts
+that rows share; the answer is the same.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from scalple.store.question import Question, filters
+from scalple.store.quick import Quick
+from scalple.store.sqlfile import rows_of, sql_file
+
+_BY_STATEMENT = ("query_fingerprint", "access_shape", "columns_accessed", "affected_tables")
+_BY_PERSON = ("session_user_id", "session_email", "on_behalf_of", "attribution_candidates")
+GROUP = (
+    "query_fingerprint",
+    "session_user_id",
+    "session_email",
+    "on_behalf_of",
+    "attribution_candidates",
+    "access_shape",
+    "columns_accessed",
+    "affected_tables",
+)
+"""What the rows of one group of possible accesses have in common."""
+SAMPLE = ("log_id", "command", "query", "parameters")
+"""What is told of the first row of a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class PossibleOf:
+    """Whose data a possible access may have shown.
+
+    Attributes:
+        personal: columns with personal data, or that hold identifiers.
+        subject_columns: those that hold identifiers.
+    """
+
+    personal: tuple[str, ...]
+    subject_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Groups of possible accesses, most first.
+
+    Attributes:
+        table: GROUP, SAMPLE, `times`, `first`, `last`, `rows`; perhaps not of all groups.
+        groups: how many there are.
+        times: how many accesses they are in all.
+    """
+
+    table: pa.Table
+    groups: int
+    times: int
+
+
+def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+    """Audit rows that touched personal data of the subject's tables and don't exclude the subject."""
+    where, values = _possible_rows(question)
+    sql = f"SELECT * FROM audit WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
+    return rows_of(con, sql, values)
+
+
+def possible_groups(
+    con: duckdb.DuckDBPyConnection,
+    question: Question,
+    most: int | None = None,
+    quick: Quick | None = None,
+) -> Groups:
+    """`possible` by template and actor: the `most` most frequent ones, or all."""
+    if quick is not None and _is_quick(question):
+        return _quick_groups(quick, question, most)
+    where, values = _possible_rows(question)
+    table = rows_of(con, groups_sql(where), values)
+    times = int(np.sum(np.asarray(table["times"])))
+    return Groups(table.slice(0, most), table.num_rows, times)
+
+
+def possible_times(
+    con: duckdb.DuckDBPyConnection, question: Question, unit: str, quick: Quick | None = None
+) -> pa.Table:
+    """How many of `possible` fall into each `minute`, `hour`, `day` or `month`: `time`, `times`."""
+    if quick is not None and _is_quick(question):
+        con = quick.con
+        rows, values = _quick_rows(quick, question)
+    else:
+        where, values = _possible_rows(question)
+        rows = f"SELECT log_time FROM audit WHERE {' AND '.join(where)}"
+    sql = (
+        f"SELECT date_trunc('{unit}', log_time) AS time, count(*) AS times FROM ({rows}) "
+        "GROUP BY 1 ORDER BY 1"
+    )
+    return rows_of(con, sql, values)
+
+
+def groups_sql(where: list[str]) -> str:
+    """The groups of rows of `audit` that fit."""
+    return sql_file("possible_groups.sql").format(
+        clause=" AND ".join(where),
+        group=", ".join(GROUP),
+        # Of one row: arg_min itself would look for the first one that isn't NULL.
+        sample=", ".join(f"arg_min_null({name}, (origin, seq)) AS {name}" for name in SAMPLE),
+    )
+
+
+def possible_sql(
+    named_columns: str = 'list_transform(subjects, lambda s: s."column")',
+    brings_others: str = "brings_others(query)",
+    rewritten: str = "rewritten_by(query)",
+) -> str:
+    """possible.sql over rows of `audit`, or over what else has these facts."""
+    return sql_file("possible.sql").format(
+        named_columns=named_columns, brings_others=brings_others, rewritten=rewritten
+    )
+
+
+def possible_values(of: PossibleOf) -> dict[str, Any]:
+    """The values of the parameters in possible.sql."""
+    return {
+        "tables": sorted({column.rpartition(".")[0] for column in of.personal}),
+        "personal": sorted(of.personal),
+        "subject_columns": list(of.subject_columns),
+    }
+
+
+def direct_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
+    """The conditions of direct rows and their values."""
+    where, values = filters(question)
+    if question.tokens:
+        where.append("list_has_any(list_transform(subjects, lambda s: s.token), $tokens)")
+        values["tokens"] = [token for _, token in question.tokens]
+    return where, values
+
+
+def _possible_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
+    if not question.tokens:
+        return ["false"], {}
+    where, values = filters(question)
+    where += [possible_sql(), sql_file("not_direct.sql")]
+    tokens = [token for _, token in question.tokens]
+    return where, values | _values(question) | {"tokens": tokens}
+
+
+def _values(question: Question) -> dict[str, Any]:
+    tables = {column.rpartition(".")[0] for column in question.subject_columns}
+    personal = {*question.personal_columns, *question.subject_columns}
+    mine = tuple(column for column in personal if column.rpartition(".")[0] in tables)
+    return possible_values(PossibleOf(mine, question.subject_columns))
+
+
+def _is_quick(question: Question) -> bool:
+    """Roles and addresses stand in no digest."""
+    return bool(question.tokens) and question.role is None and question.address is None
+
+
+def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
+    """A SELECT of the possible rows by number, and its values."""
+    direct, values = direct_rows(question)
+    places = quick.places_naming(values["tokens"], " AND ".join(direct), values)
+    quick.con.register("direct_places", pa.table({"place": pa.array(places, pa.int64())}))
+    quick.load_facts()
+    rows, of_rows = filters(Question(period=question.period))
+    people, of_people = filters(Question(actor=question.actor))
+    statements, of_statements = filters(Question(table=question.table))
+    statements.append(possible_sql("named_columns", "brings_others", "rewritten"))
+    sql = sql_file("possible_facts.sql").format(
+        by_statement=", ".join(_BY_STATEMENT),
+        by_person=", ".join(_BY_PERSON),
+        statements=" AND ".join(statements),
+        people=" AND ".join(people) or "true",
+        rows=" AND ".join(rows) or "true",
+    )
+    return sql, of_rows | of_people | of_statements | _values(question)
+
+
+def _quick_groups(quick: Quick, question: Question, most: int | None) -> Groups:
+    facts, values = _quick_rows(quick, question)
+    con = quick.con
+    con.execute(sql_file("possible_groups_quick.sql").format(facts=facts), values)
+    totals = "SELECT count(*), coalesce(sum(times), 0)::BIGINT FROM possible_groups"
+    groups, times = con.execute(totals).fetchall()[0]
+    limit = "" if most is None else f"LIMIT {most}"
+    top = rows_of(
+        con,
+        f"SELECT {', '.join(GROUP)}, times, first, last, rows, place FROM possible_groups g "
+        'JOIN statements s ON s.code = g."statement" JOIN people p ON p.code = g.person '
+        f"ORDER BY times DESC, first, place {limit}",
+        {},
+    )
+    places = np.asarray(top["place"], np.int64)
+    samples = quick.rows(np.unique(places), "true", {}, f"origin, seq, {', '.join(SAMPLE)}")
+    order = np.argsort(quick.places(samples))
+    samples = samples.take(pa.array(order[np.searchsorted(np.unique(places), places)]))
+    columns = {name: top[name] for name in GROUP}
+    columns |= {name: samples[name] for name in SAMPLE}
+    columns |= {name: top[name] for name in ("times", "first", "last", "rows")}
+    return Groups(pa.table(columns), int(groups), int(times))
