@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.query import rows_of
+from scalple.store.sqlfile import rows_of
 
 
 @dataclass(frozen=True, slots=True)

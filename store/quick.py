@@ -216,7 +216,9 @@ class Quick:
             kept[revised] = False
             relation = relation.filter(pa.array(kept))
         self.con.register("facts", relation)
-        self._table("statements", statements, (*STATEMENT, "named_columns", "brings_others", "rewritten"))
+        self._table(
+            "statements", statements, (*STATEMENT, "named_columns", "brings_others", "rewritten")
+        )
         self._table("people", people, PERSON)
 
     def _add_commits(self, facts: "_FactsOf") -> None:

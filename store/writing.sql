@@ -20,7 +20,7 @@ CREATE OR REPLACE TEMP MACRO rewritten_by(text) AS list_sort(list_distinct(
 
 -- The bare names of those of the columns whose tables the statement touched.
 CREATE OR REPLACE TEMP MACRO subject_names(columns, tables) AS list_transform(
-  list_filter(columns, lambda c: list_contains(tables, regexp_replace(c, '\.[^.]*$', ''))),
+  list_filter(columns::VARCHAR[], lambda c: list_contains(tables, regexp_replace(c, '\.[^.]*$', ''))),
   lambda c: lower(regexp_extract(c, '[^.]*$')));
 
 -- Does it set one of these columns, or find its rows by another one? A name of other letters than

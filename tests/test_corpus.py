@@ -19,8 +19,9 @@ import pytest
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.rules import Rules
 from scalple.correlate.subjects import Sealer, open_sealed, subject_token
-from scalple.store import query
+from scalple.store.possible import possible
 from scalple.store.question import Question
+from scalple.store.sqlfile import sql_file
 
 KEY = b"k" * 32
 CORPUS = Path(__file__).with_name("corpus")
@@ -102,7 +103,8 @@ def enriched() -> list[Entry]:
     audit = result.append_column("origin", pa.array(["db1"] * len(ENTRIES)))
     con = duckdb.connect()
     con.register("audit", audit)
-    found = query.possible(con, question())["seq"].to_pylist()
+    con.execute(sql_file("writing.sql"))
+    found = possible(con, question())["seq"].to_pylist()
     said = [row | {"possible_for": False} for row in result.to_pylist()]
     for seq in found:
         said[seq]["possible_for"] = True

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from scalple.cli.answer import BESIDE
 from scalple.correlate.record import AUDIT
 from tests.auditcount import audit_fields, audit_records, count_audit_records
 from tests.commandline import Said, rows, scalple
@@ -304,7 +305,7 @@ def test_every_format_says_the_same(store: Path, tmp_path: Path) -> None:
 
 def test_the_keys_are_the_columns_of_the_record(store: Path) -> None:
     (row, *_) = direct(store, "--subject", "customer_id=4711")
-    assert list(row) == ["log_id", *AUDIT.names]
+    assert list(row) == ["log_id", *AUDIT.names, "purpose", "groups", "ticket"]
     assert re.fullmatch(r"db1#\d+", row["log_id"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", row["log_time"])
     (subject,) = {one["token"] for one in row["subjects"]}
@@ -317,7 +318,7 @@ def test_no_answer_is_still_an_answer(store: Path) -> None:
     assert answer["direct"] == []
     assert answer["coverage"]["statements"] > 0
     header = ask(store, "--actor", "nobody", form="csv").out.splitlines()
-    assert header == [",".join(["part", "log_id", *AUDIT.names])]
+    assert header == [",".join(["part", "log_id", *AUDIT.names, *BESIDE])]
     assert "Direct (0): none" in ask(store, *options, form="table").out
 
 
