@@ -291,7 +291,10 @@ class _FactsOf:
         self.statements, self.people = _United(), _United()
         self.measures: list[pa.Table] = []
         self._known: dict[tuple[str, int], int] = {}
-        self._digester = Digester()
+
+    @cached_property
+    def _digester(self) -> Digester:
+        return Digester()
 
     def add_numbered(self, commit: AuditCommit, rows: Numbered, meaning: Meaning) -> None:
         """The rows of a commit that has a digest."""
