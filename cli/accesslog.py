@@ -60,6 +60,7 @@ def logged(
         StoreError: it can't be logged.
     """
     if not records_questions(reader):
+        click.echo("note: questions asked of this store aren't logged (access = off)", err=True)
         yield Found()
         return
     if elsewhere is None and not _writable(directory):

@@ -100,7 +100,7 @@ class Answer:
         reach = self.parts.get("breach")
         if reach is None:
             return len(self.parts["direct"]) + self.possible
-        return int(reach["certain"]["statements"]) + self.possible
+        return int(reach["certain"]["statements"])  # the possible ones are among them
 
 
 def answer(

@@ -4,6 +4,7 @@ Enters: the options of `query` and a store that is open. Leaves: identifiers wit
 key that made the tokens. Asks nothing.
 """
 
+import os
 from pathlib import Path
 
 from scalple.cli.config import Config
@@ -30,7 +31,7 @@ def declared(reader: StoreReader) -> Rules:
 
 def has_subject_key(directory: Path, config: Config) -> bool:
     """The key is there: who is named by a sealed value can be told."""
-    return _key_file(directory, config).exists()
+    return os.access(_key_file(directory, config), os.R_OK)
 
 
 def subject_key(directory: Path, config: Config) -> bytes:
@@ -40,11 +41,13 @@ def subject_key(directory: Path, config: Config) -> bytes:
         ConfigError: it isn't there, or is none.
     """
     found = _key_file(directory, config)
-    if not found.exists():
+    if not os.access(found, os.R_OK):
         raise ConfigError(
-            "the subject key isn't there; without it nobody can be looked up",
+            "the subject key isn't there, or you may not read it; without it nobody can be looked "
+            "up, and pseudonyms can't be made",
             place=str(found),
-            hint="give --config FILE with [keys] subject_key_file = …",
+            hint="give --config FILE with [keys] subject_key_file = …, or ask with "
+            "--disclosure controller where no subject is asked for",
         )
     return keys.subject_key(directory, found).secret
 

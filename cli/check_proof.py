@@ -30,7 +30,9 @@ _SHOWN = 20
 def check_proof(path: Path, public_key: Path, form: str, config_path: Path | None) -> None:
     """Check a proof, or an answer's bundle, offline; exit code 0 only if all of it holds.
 
-    It shows that the rows are in the log, not that the log holds no others.
+    It shows that the rows are in the log, not that the log holds no others. Of a bundle's answer the
+    rows are checked, column by column; its counts (coverage, activity), and purpose, groups, ticket
+    and reason beside the rows, are not.
 
     \b
     Example:

@@ -27,7 +27,7 @@ ORIGIN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 CommentForm = Literal["sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt"]
 _NAME = r"[^.\s]+(?: +[^.\s]+)*"  # as the server keeps it: no quotes; blanks only within
 _COLUMN = re.compile(rf"{_NAME}\.{_NAME}\.{_NAME}")
-_FUNCTION = re.compile(rf"{_NAME}\.{_NAME}")
+_FUNCTION = re.compile(rf"(?!.*[()]){_NAME}\.{_NAME}")
 
 
 HARMLESS = "none"

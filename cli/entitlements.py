@@ -25,6 +25,7 @@ from scalple.cli.options import (
 )
 from scalple.cli.written import write_coverage
 from scalple.correlate.unusedrights import NEVER, NOT_JUDGED, PERHAPS, Members, Right, rights
+from scalple.ingest.errors import InputError
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.coverage import coverage
 from scalple.store.reader import StoreReader
@@ -90,6 +91,12 @@ def entitlements(
     asked = question("entitlements", {"since": since, "until": until, "as_of": as_of}, (), purpose)
     with logged(asked, reader, directory, config, access_log):
         used, statements, classes = uses(con, chosen, granted.database)
+        if granted.database is not None and not statements:
+            raise InputError(
+                f"no statement of the database {granted.database!r} is in the store",
+                place=str(snapshot),
+                hint="in this period nothing can be said about its rights",
+            )
     members = Members(granted.memberships)
     wanted = [one for one in granted.grants if not _needs_none(granted, one.role, one.relation)]
     found = _table(rights(wanted, members, used, classes))

@@ -50,7 +50,7 @@ def load_grants(path: Path) -> Granted:
         tuple(
             Grant(
                 _field(path, "grants", at, one, "role"),
-                _field(path, "grants", at, one, "relation"),
+                _relation(path, at, _field(path, "grants", at, one, "relation")),
                 None if one.get("column") is None else _field(path, "grants", at, one, "column"),
                 _field(path, "grants", at, one, "privilege").upper(),
             )
@@ -81,6 +81,16 @@ def _field(path: Path, key: str, at: int, entry: dict[str, Any], name: str) -> s
     if not isinstance(value, str) or not value:
         raise InputError(f"{key}[{at}] has no {name}", place=str(path))
     return value
+
+
+def _relation(path: Path, at: int, name: str) -> str:
+    if "." not in name:
+        raise InputError(
+            f"grants[{at}]: {name!r} is not schema.relation",
+            place=str(path),
+            hint=f"for example public.{name}: without its schema, nothing would seem to use it",
+        )
+    return name
 
 
 def _named(path: Path, roles: list[dict[str, Any]], flag: str) -> list[str]:

@@ -168,7 +168,7 @@ def query(
         given,
         _Form(form, shown, output),
         Asked(
-            what=_in_words(identifiers, options),
+            what=_in_words(identifiers, options if names else options | {"actor": _unnamed(actor)}),
             about_subject=bool(subject),
             for_subject=not names,
             since=chosen.since,
@@ -182,6 +182,11 @@ def query(
     if not given.size:
         for what in questions.unknown(quick.con, asked):
             click.echo(f"note: {what}", err=True)
+
+
+def _unnamed(actor: str | None) -> str | None:
+    """In a page without names, the question has none either."""
+    return None if actor is None else "one member of staff"
 
 
 def _check(has_subject: bool, has_others: bool, breach: bool) -> None:

@@ -65,6 +65,8 @@ class Form:
     redacts_parameters: bool = False
     """The statement couldn't be read: any parameter may be personal."""
     comments: tuple[int, ...] = ()
+    mentioned: frozenset[int] = frozenset()
+    """Numbers of the parameters that the text mentions; in a function's body others go by name."""
     settings: tuple[Setting, ...] = ()
     """Calls of set_config."""
     suspected: tuple[str, ...] = ()
@@ -181,6 +183,7 @@ class FormReader:
             _grouped(parameters),
             False,
             comments,
+            frozenset(sqltext.parameters(skeleton)),
             tuple(surroundings.set_configs(skeleton)),
             tuple(c for c in masked if c not in self._personal),
             *watched,

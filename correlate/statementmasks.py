@@ -250,12 +250,25 @@ class ParameterMasks:
             self._add(where[free], owners[free], coded, values, treatment.masked(values, REDACT))
 
     def _redact_unread(self, treatment: Treatment, row_form: Ints, forms: Sequence[Form]) -> None:
-        """Of a statement that wasn't read or wasn't logged, any parameter may be personal."""
-        unread = np.array([*(form.redacts_parameters for form in forms), True])[row_form]
-        unread &= self._counts > 0
-        if unread.any():
-            owners = np.repeat(np.flatnonzero(unread), self._counts[unread])
-            where = np.flatnonzero(np.repeat(unread, self._counts))
+        """Of a statement that wasn't read or wasn't logged, any parameter may be personal; so may one
+        that the text doesn't mention by its number (a function's argument that goes by its name)."""
+        told = [0 if form.redacts_parameters else _first_numbers(form.mentioned) for form in forms]
+        known = np.array([*told, 0])[row_form]
+        rows = np.flatnonzero(self._counts > known)
+        if len(rows):
+            owners = np.repeat(rows, self._counts[rows])
+            first = np.repeat(
+                np.cumsum(self._counts[rows]) - self._counts[rows], self._counts[rows]
+            )
+            number = np.arange(len(owners)) - first
+            where = self._starts[owners] + number
+            loose = number >= known[owners]
+            for at, form in enumerate(forms):
+                if len(form.mentioned) > told[at] and not form.redacts_parameters:  # with gaps
+                    later = np.isin(number + 1, sorted(form.mentioned))
+                    loose &= ~((row_form[owners] == at) & later)
+            loose &= ~self.replaced.within(len(self._values))[where]
+            where, owners = where[loose], owners[loose]
             coded = self._values.take(pa.array(where)).dictionary_encode()
             values = coded.dictionary.to_pylist()
             self._add(where, owners, coded, values, treatment.masked(values, REDACT))
@@ -290,6 +303,11 @@ class ParameterMasks:
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), self._ends]).astype(np.int32)
         absent = self._lists.is_null() if self._lists.null_count else None
         return pa.ListArray.from_arrays(pa.array(offsets), values, mask=absent)
+
+
+def _first_numbers(mentioned: frozenset[int]) -> int:
+    """How many there are from 1 on without a gap."""
+    return next(n for n in range(len(mentioned) + 1) if n + 1 not in mentioned)
 
 
 def _texts(values: list[str]) -> pa.Array:

@@ -109,6 +109,8 @@ class _StatementReader(QueryReader):
         tables = [node.this] if isinstance(node, exp.Create) else node.find_all(exp.Table)
         for table in tables:
             if found := table.find(exp.Table):
+                if node.find(exp.TemporaryProperty) and not found.args.get("db"):
+                    found.set("db", exp.to_identifier("pg_temp"))
                 if isinstance(node, exp.Drop):
                     self.tables.setdefault(self._target(found))
                 else:

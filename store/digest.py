@@ -16,6 +16,7 @@ A digest says nothing that the rows don't; `verify` makes it again from them. Wh
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,17 @@ class Meaning:
     people: list[str]
 
 
+@cache
+def _calculator() -> duckdb.DuckDBPyConnection:
+    """One database in memory for all: to make one takes longer than a small digest."""
+    return duckdb.connect(config={"threads": 1})
+
+
 class Digester:
     """Finds the facts of rows; DuckDB is only the calculator. For one thread."""
 
     def __init__(self) -> None:
-        self._con = duckdb.connect(config={"threads": 1})
+        self._con = _calculator().cursor()
         self._con.execute("SET TimeZone = 'UTC'")
         self._con.execute(sql_file("writing.sql"))
 

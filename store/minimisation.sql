@@ -26,9 +26,8 @@ WITH statements AS (
       || '($|[^a-z0-9_$])')
   GROUP BY query_fingerprint
 )
-SELECT s.* EXCLUDE (query, starred), t.query,
+SELECT s.* EXCLUDE (starred),
        CASE WHEN starred THEN coalesce(list_sort(list_intersect(s.columns, u.columns)), [])
             ELSE [] END AS by_star
 FROM statements s
-LEFT JOIN samples t ON t.query_fingerprint IS NOT DISTINCT FROM s.query_fingerprint
 LEFT JOIN unnamed u ON u.query_fingerprint = s.query_fingerprint

@@ -107,6 +107,8 @@ class StoreReader:
                     hint=f"it holds {', '.join(origins) or 'none'}",
                 )
             return cls({origin: layout}, verified)
+        if not origins and (store_dir / ACCESS_ORIGIN).is_dir():
+            origins = [ACCESS_ORIGIN]  # made by --access-log
         if not origins:
             raise ConfigError("no store here", place=str(store_dir), hint="check --store")
         return cls({name: origin_layout(store_dir, name) for name in origins}, verified)

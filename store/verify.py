@@ -17,6 +17,7 @@ It remembers nothing and mends nothing. What only an outside anchor can show (th
 commits were cut off together with their checkpoint) it can't show without one: step 5.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def _key(layout: OriginLayout, outside: VerifierKey | None) -> VerifierKey:
     """The key to believe; the store's own key files must all say the same."""
     own = layout.public_key
     beside = public_key_beside(layout.store_dir, layout.origin)
-    files = [own, beside] if beside.exists() else [own]
+    files = [own, beside] if os.access(beside, os.R_OK) else [own]
     if not own.exists():
         raise VerificationError("public key is missing", place=str(own))
     expected = [outside] if outside else read_public_keys(own)

@@ -383,3 +383,18 @@ def test_unknown_rule() -> None:
 def test_short_key() -> None:
     with pytest.raises(ConfigError, match="32 bytes"):
         Enricher(RULES, None, b"short")
+
+
+@settings(max_examples=50, deadline=None)
+@given(mentioned=st.lists(st.integers(1, 6), max_size=3), given_values=st.integers(0, 6))
+def test_an_argument_that_goes_by_its_name_is_nobodys_to_read(
+    mentioned: list[int], given_values: int
+) -> None:
+    """The body of a function names its arguments; the log gives them by number."""
+    text = "SELECT * FROM users WHERE name = n" + "".join(f" AND region <> ${n}" for n in mentioned)
+    bound = ",".join(f"Secret Person {n}" for n in range(1, given_values + 1))
+    (row,) = enriched(batch([text], [bound or None]))
+    shown = row["parameters"] or []
+    assert len(shown) == given_values
+    for n, value in enumerate(shown, start=1):
+        assert (value == "***") == (n not in mentioned)
