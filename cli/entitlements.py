@@ -29,7 +29,7 @@ from scalple.ingest.errors import InputError
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.coverage import coverage
 from scalple.store.reader import StoreReader
-from scalple.store.usage import uses
+from scalple.store.usage import knows, uses
 from scalple.store.views import connect_reader
 
 _RIGHT = pa.schema(
@@ -91,11 +91,11 @@ def entitlements(
     asked = question("entitlements", {"since": since, "until": until, "as_of": as_of}, (), purpose)
     with logged(asked, reader, directory, config, access_log):
         used, statements, classes = uses(con, chosen, granted.database)
-        if granted.database is not None and not statements:
+        if granted.database is not None and not statements and not knows(con, granted.database):
             raise InputError(
                 f"no statement of the database {granted.database!r} is in the store",
                 place=str(snapshot),
-                hint="in this period nothing can be said about its rights",
+                hint="nothing can be said about its rights",
             )
     members = Members(granted.memberships)
     wanted = [one for one in granted.grants if not _needs_none(granted, one.role, one.relation)]

@@ -16,7 +16,7 @@ A digest says nothing that the rows don't; `verify` makes it again from them. Wh
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -224,10 +224,13 @@ class Checker:
     """Checks digests, commit by commit in their order."""
 
     def __init__(self) -> None:
-        self._digester = Digester()
         self._since = -1
         self._statements: list[str] = []
         self._people: list[str] = []
+
+    @cached_property
+    def _digester(self) -> Digester:
+        return Digester()  # takes a moment, and much that is wrong shows before it is needed
 
     def check(self, n: int, objects: Mapping[str, bytes], rows: pa.Table) -> None:
         """Returns when these are the digest of commit `n`, which has these audit rows.

@@ -51,6 +51,12 @@ def uses(
     )
 
 
+def knows(con: duckdb.DuckDBPyConnection, database: str) -> bool:
+    """Whether any statement is of that database."""
+    sql = "SELECT 1 FROM audit WHERE database = ? LIMIT 1"
+    return con.execute(sql, [database]).fetchone() is not None
+
+
 def _conditions(period: Period, database: str | None) -> tuple[str, dict[str, Any]]:
     where: list[str] = ["true"]
     values: dict[str, Any] = {}

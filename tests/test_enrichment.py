@@ -397,4 +397,4 @@ def test_an_argument_that_goes_by_its_name_is_nobodys_to_read(
     shown = row["parameters"] or []
     assert len(shown) == given_values
     for n, value in enumerate(shown, start=1):
-        assert (value == "***") == (n not in mentioned)
+        assert value == "***" or n in mentioned

@@ -151,8 +151,11 @@ def test_owners_and_superusers_need_no_grant_and_members_use_those_of_their_grou
     assert by_role["readers"]["logins"] == ["app_user"]
     assert by_role["others"]["use"] == "never"
     # Another database's statements use none of these; of a time without any, nothing is judged.
-    elsewhere = asked(sample_store, snapshot | {"database": "elsewhere"}, tmp_path)
-    assert {one["use"] for one in elsewhere["rights"]} <= {"not-judged", "perhaps", "never"}
+    path = tmp_path / "elsewhere.json"
+    path.write_text(json.dumps(snapshot | {"database": "elsewhere"}))
+    elsewhere = scalple("entitlements", "--store", sample_store, "--snapshot", path)
+    assert (elsewhere.code, elsewhere.out) == (3, "")
+    assert "no statement of the database 'elsewhere'" in elsewhere.err
     before = asked(sample_store, snapshot, tmp_path, "--until", "2020-01-01")
     assert {one["use"] for one in before["rights"]} == {"not-judged"}
     table = scalple(

@@ -117,7 +117,7 @@ def test_the_subject_s_page_names_no_staff_and_shows_no_statement(store: Path) -
 
 
 def test_what_a_client_wrote_can_t_become_part_of_the_page(tmp_path: Path, store: Path) -> None:
-    text = asked(store, "--actor", '<script>alert(1)</script>"')
+    text = asked(store, "--actor", '<script>alert(1)</script>"', "--disclosure", "controller")
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert Page(text).fetches == []
