@@ -7,6 +7,7 @@ recorded in the store; a reader's own configuration can't switch the log off uns
 
 import os
 import pwd
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,14 +72,19 @@ def logged(
             'off: access = "off" in the configuration of reprocess',
         )
     key_file = config.keys.access_key_file
-    log = AccessLog(elsewhere or directory, Path(key_file) if key_file else None)
+    # Another place is for who may not write here; whoever may leaves a trace here as well.
+    places = [directory] if _writable(directory) else []
+    places += [elsewhere] if elsewhere is not None else []
+    logs = [AccessLog(one, Path(key_file) if key_file else None) for one in places]
     found = Found()
     try:
         yield found
     except Exception:
-        _tell(log.record(asked, reader, FAILED, None))
+        for log in logs:
+            _tell(log.record(asked, reader, FAILED, None))
         raise
-    _tell(log.record(asked, reader, ANSWERED, found.rows))
+    for log in logs:
+        _tell(log.record(asked, reader, ANSWERED, found.rows))
 
 
 def question(
@@ -99,10 +105,11 @@ def question(
 
 
 def without_literals(sql: str) -> str:
-    """A statement whose strings, numbers and comments are `?`: they may name a subject."""
+    """A statement whose strings, numbers, comments and quoted names are `?`: they may name a subject."""
     from scalple.correlate import templates  # only `sql` needs it; it takes 20 ms to load
 
-    return templates.MARKERS.sub("?", templates.split(sql)[1])
+    skeleton: str = templates.split(sql)[1]
+    return re.sub('"[^"]*"?', "?", templates.MARKERS.sub("?", skeleton))
 
 
 def _user() -> str:

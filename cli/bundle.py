@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Any
 
 from scalple.cli import render
-from scalple.correlate.record import AUDIT
+from scalple.cli.answer import BESIDE
+from scalple.correlate.record import AUDIT, DENIED
 from scalple.ingest.errors import InputError, VerificationError
 from scalple.store import proof
 from scalple.store.note import VerifierKey
@@ -70,8 +71,9 @@ def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
                 raise VerificationError(f"a bundle holds {ANSWER} and {PROOF}, each once")
             answer = proof.strict_json(archive.read(ANSWER))
             proven = proof.check(archive.read(PROOF), keys)
+        _check_form(answer)
         said = [(part, row) for part in PARTS for row in answer[part]]
-        as_of = answer["as_of"] and datetime.fromisoformat(answer["as_of"])
+        as_of = None if answer["as_of"] is None else datetime.fromisoformat(answer["as_of"])
         known = shown(proven, as_of)
         for part, row in said:
             _compare(part, row, known)
@@ -80,16 +82,35 @@ def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
     return proven
 
 
+def _check_form(answer: dict[str, Any]) -> None:
+    """An answer says what answers say, each row once."""
+    if unknown := answer.keys() - {"as_of", "coverage", "activity", *PARTS}:
+        raise VerificationError(f"answer: unknown key {min(unknown)}")
+    rows = [row for part in PARTS for row in answer[part]]
+    names = [_id(row) for row in rows]
+    if not all(isinstance(answer[part], list) for part in PARTS) or len(set(names)) < len(names):
+        raise VerificationError("answer: a row stands in it twice")
+    known = {"log_id", "id", *AUDIT.names, *DENIED.names, *BESIDE}
+    if unknown := {key for row in rows for key in row} - known:
+        raise VerificationError(f"answer: unknown key {min(unknown)}")
+
+
 def _compare(part: str, row: dict[str, Any], known: Mapping[str, dict[str, Any]]) -> None:
     name = _id(row)
     if name not in known:
         raise VerificationError(f"{part}: no proof of {name}")
-    differing = [key for key, value in known[name].items() if row.get(key) != value]
+    differing = [
+        key
+        for key, value in known[name].items()
+        if key not in row or json.dumps(row[key]) != json.dumps(value)  # 1 isn't true
+    ]
     if differing:
         raise VerificationError(f"{part}: {name} differs from the log in {', '.join(differing)}")
 
 
 def _id(row: Mapping[str, Any]) -> str:
+    if ("log_id" in row) == ("id" in row):
+        raise VerificationError("answer: a row has not one id")
     return str(row["log_id"] if "log_id" in row else row["id"])
 
 

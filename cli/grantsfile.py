@@ -36,7 +36,7 @@ def load_grants(path: Path) -> Granted:
     """
     try:
         said = json.loads(path.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"can't read the snapshot: {reason}", place=str(path)) from error
     if not isinstance(said, dict) or "grants" not in said:

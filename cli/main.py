@@ -75,6 +75,8 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """Run, and say what went wrong in one message."""
     keep_memory()
+    if sys.stdout is None:  # closed by whoever started this
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     # Nothing here multiplies matrices: threads for that only make numpy slower to load.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     interrupt = _Interrupt()

@@ -109,6 +109,9 @@ class PredicateReader:
             alone = Scope(relations=scope.relations)
             alone.pin(self._pins(part, scope, alone))
             into.values += alone.values
+            into.loosen(alone.loose)
+            for (home, columns), _ in alone.values:
+                into.loosen({home: self._named_by(columns)})
             every.append(alone.pinned)
         common = {home: set.intersection(*(p.get(home, set()) for p in every)) for home in every[0]}
         return [(home, tuple(sorted(columns))) for home, columns in common.items() if columns]
@@ -142,22 +145,27 @@ class PredicateReader:
     def link(self, one: Place, other: Place, scope: Scope, into: Scope) -> None:
         """Two columns are equal in every row."""
         into.same.setdefault((one, other))
-        for (source, _), (target, columns) in ((one, other), (other, one)):
-            into.links.append(Link(source, target, self._is_close(target, columns, scope)))
+        named = (self._named_by(one[1]), self._named_by(other[1]))
+        is_same = not named[0].isdisjoint(named[1])  # a key alone may lead to somebody else's row
+        for (source, _), (target, _) in ((one, other), (other, one)):
+            into.links.append(Link(source, target, is_same or self._is_of_nobody(target, scope)))
 
-    def _is_close(self, home: int, columns: tuple[str, ...], scope: Scope) -> bool:
-        if self._is_key(set(columns)):
-            return True
+    def _named_by(self, columns: Iterable[str]) -> frozenset[str]:
+        """The identifiers that columns hold."""
+        return frozenset(name for c in columns for name in self._identifiers.get(c, ()))
+
+    def _is_of_nobody(self, home: int, scope: Scope) -> bool:
         inside = [r for level in scope.chain() for r in level.relations.values() if id(r) == home]
         return all(self.held.keys().isdisjoint(relation.tables) for relation in inside)
 
     def pinned_in(self, scope: Scope) -> dict[int, frozenset[str]]:
         """Relations of which the pinned columns leave one row, or one person's, and by which
         identifiers."""
+        named = {home: self._named_by(columns) for home, columns in scope.pinned.items()}
         return {
-            home: frozenset(name for c in columns for name in self._identifiers.get(c, ()))
+            home: named[home]
             for home, columns in scope.pinned.items()
-            if self._is_key(columns)
+            if self._is_key(columns) and scope.loose.get(home, frozenset()) <= named[home]
         }
 
     def _is_key(self, columns: set[str]) -> bool:

@@ -82,7 +82,7 @@ class QueryReader(PredicateReader):
             self.add(scope, node)
         else:
             self.expression(node, scope)
-        return Relation(read=together(r.read for r in scope.relations.values()))
+        return Relation(read=together([*scope.nested, *(r.read for r in scope.relations.values())]))
 
     def add(self, scope: Scope, node: exp.Expr) -> list[Relation]:
         """Bring a FROM item into sight; returns the relations it brought."""
@@ -164,6 +164,7 @@ class QueryReader(PredicateReader):
         scope.links += [link for link in inner.links if link.target in narrowed]
         scope.same |= {} if side else inner.same
         scope.values += inner.values
+        scope.loosen(inner.loose)
         scope.ranged |= inner.ranged & narrowed
         for home in inner.pinned.keys() & narrowed:
             scope.pinned.setdefault(home, set()).update(inner.pinned[home])

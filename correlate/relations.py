@@ -146,6 +146,8 @@ class Scope:
     """Columns whose values are equal in every row read."""
     values: "list[tuple[Place, Slot]]" = field(default_factory=list)
     """Columns that equal a literal or parameter."""
+    loose: dict[int, frozenset[str]] = field(default_factory=dict)
+    """Relation -> identifiers that only some alternatives of a condition name."""
     pinned: dict[int, set[str]] = field(default_factory=dict)
     """Columns that equal constants; '*' when the relation is pinned whichever way."""
     ranged: set[int] = field(default_factory=set)
@@ -160,6 +162,10 @@ class Scope:
     def pin(self, places: Iterable[Place]) -> None:
         for home, columns in places:
             self.pinned.setdefault(home, set()).update(columns)
+
+    def loosen(self, named: Mapping[int, frozenset[str]]) -> None:
+        for home, names in named.items():
+            self.loose[home] = self.loose.get(home, frozenset()) | names
 
     def equal_columns(self) -> dict[Place, tuple[str, ...]]:
         """Place -> the columns that hold the same value as it, its own first."""

@@ -150,5 +150,5 @@ def read(text: str) -> Snapshot:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"no snapshot of a schema: {where}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"no snapshot of a schema: {error}") from error

@@ -249,7 +249,7 @@ def constants(node: exp.Expr) -> list[Slot] | None:
         return [slot]
     if isinstance(node, exp.Neg):
         below = constants(node.this)
-        return below and [replace(slot, is_negative=True) for slot in below]
+        return below and [replace(slot, is_negative=not slot.is_negative) for slot in below]
     if isinstance(node, exp.Any):
         inner = node.this.unnest()
         slots = constants(inner)
@@ -258,6 +258,10 @@ def constants(node: exp.Expr) -> list[Slot] | None:
     if isinstance(node, exp.Array):
         items = [constants(item) for item in node.expressions]
         return None if None in items else [slot for item in items for slot in item or ()]
+    if isinstance(node, exp.Cast) and any(
+        isinstance(n, exp.DataTypeParam) for n in node.to.expressions
+    ):
+        return None  # varchar(1) cuts the value
     if isinstance(node, WRAPPERS):
         return constants(node.this)
     is_constant = not any(isinstance(n, exp.Column | exp.Query) for n in own(node))

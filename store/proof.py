@@ -202,7 +202,10 @@ def strict_json(data: bytes) -> Any:
             raise ValueError("an object has a key twice")
         return found
 
-    return json.loads(data, object_pairs_hook=once)
+    try:
+        return json.loads(data, object_pairs_hook=once)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _check_manifest(

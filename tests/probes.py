@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 SCHEMA = """
-CREATE TABLE public.users (id bigint PRIMARY KEY, email text UNIQUE, name text, iban text, region text);
-CREATE TABLE public.orders (id bigint PRIMARY KEY, user_id bigint, product text, note text);
+CREATE TABLE public.users (id bigint PRIMARY KEY, email text UNIQUE, name text, iban text, region text,
+    referrer bigint);
+CREATE TABLE public.orders (id bigint PRIMARY KEY, user_id bigint, product text, note text, gift_for bigint);
 CREATE TABLE public.products (id bigint PRIMARY KEY, title text, price bigint);
 CREATE VIEW public.europeans AS SELECT id, email, name FROM public.users WHERE region = 'EU';
 CREATE VIEW public.shopping AS
@@ -18,8 +19,9 @@ CREATE VIEW public.shopping AS
 """
 FILLING = """
 INSERT INTO users SELECT n, 'person' || n || '@example.com', 'name' || n, 'DE' || (10000 + n),
-    (ARRAY['EU', 'US', 'APAC'])[n % 3 + 1] FROM generate_series(1, 30) AS n;
-INSERT INTO orders SELECT n, n % 30 + 1, 'product' || n % 5, 'note' || n FROM generate_series(1, 60) AS n;
+    (ARRAY['EU', 'US', 'APAC'])[n % 3 + 1], n % 7 + 1
+    FROM generate_series(1, 30) AS n;
+INSERT INTO orders SELECT n, n % 30 + 1, 'product' || n % 5, 'note' || n, (n * 7) % 30 + 1 FROM generate_series(1, 60) AS n;
 INSERT INTO products SELECT n, 'product' || n, 10 * n FROM generate_series(0, 4) AS n;
 """
 CONFIG = """origin = "db1"
@@ -45,8 +47,8 @@ class Probes:
     random: random.Random
     tables: dict[str, tuple[str, ...]] = field(
         default_factory=lambda: {
-            "users": ("id", "email", "name", "iban", "region"),
-            "orders": ("id", "user_id", "product", "note"),
+            "users": ("id", "email", "name", "iban", "region", "referrer"),
+            "orders": ("id", "user_id", "product", "note", "gift_for"),
             "products": ("id", "title", "price"),
             "europeans": ("id", "email", "name"),
             "shopping": ("who", "email", "product", "note"),
@@ -55,7 +57,9 @@ class Probes:
     serial: int = 0
 
     def read(self) -> str:
-        """One SELECT, perhaps with a CTE or a set operation."""
+        """One SELECT or VALUES, perhaps with a CTE or a set operation."""
+        if self.chance(0.03):
+            return f"VALUES ((SELECT string_agg(a, ',' ORDER BY a) FROM ({self.select(1, 1)}) AS v(a)))"
         made = self.select(2)
         if self.chance(0.15):
             operation = self.random.choice(["UNION", "UNION ALL", "EXCEPT", "INTERSECT"])
@@ -120,7 +124,7 @@ class Probes:
                 if " " in clause
                 else f"{clause} CROSS JOIN {added}"
             )
-        keys = {"id", "user_id", "who"}
+        keys = {"id", "user_id", "who", "referrer", "gift_for"}
         left = [c for c in self.columns(before) if c.rpartition(".")[2] in keys]
         right = [f"{new}.{c}" for c in sources[new] if c in keys]
         if left and right and self.chance(0.8):
@@ -151,7 +155,8 @@ class Probes:
             )
             return kind.format(self.random.choice(columns))
         if self.chance(0.08):
-            return f"string_agg({self.random.choice(columns)}::text, ',' ORDER BY {self.random.choice(columns)})"
+            one = self.random.choice(columns)
+            return f"string_agg({one}::text, ',' ORDER BY {one}::text)"
         made = []
         for _ in range(self.random.randint(1, 3)):
             column = self.random.choice(columns)
@@ -189,7 +194,7 @@ class Probes:
         column = self.random.choice(self.columns(sources))
         bare = column.rpartition(".")[2]
         makers: list[Callable[[str], str]] = [self._text]
-        if bare in ("id", "user_id", "who"):
+        if bare in ("id", "user_id", "who", "referrer", "gift_for"):
             makers = [self._key]
         elif bare == "price":
             makers = [lambda c: f"{c} < {self.random.choice([5, 25, 100])}"]
