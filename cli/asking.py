@@ -7,8 +7,8 @@ key that made the tokens. Asks nothing.
 import os
 from pathlib import Path
 
-from scalple.cli.config import Config
 from scalple.cli.declarations import recorded
+from scalple.cli.places import Places
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import keys
@@ -29,18 +29,18 @@ def declared(reader: StoreReader) -> Rules:
     return Rules(identifiers=identifiers, personal_data=personal)
 
 
-def has_subject_key(directory: Path, config: Config) -> bool:
+def has_subject_key(directory: Path, where: Places) -> bool:
     """The key is there: who is named by a sealed value can be told."""
-    return os.access(_key_file(directory, config), os.R_OK)
+    return os.access(_key_file(directory, where), os.R_OK)
 
 
-def subject_key(directory: Path, config: Config) -> bytes:
+def subject_key(directory: Path, where: Places) -> bytes:
     """The key that made the tokens; never a new one, which would find nothing.
 
     Raises:
         ConfigError: it isn't there, or is none.
     """
-    found = _key_file(directory, config)
+    found = _key_file(directory, where)
     if not os.access(found, os.R_OK):
         raise ConfigError(
             "the subject key isn't there, or you may not read it; without it nobody can be looked "
@@ -52,9 +52,9 @@ def subject_key(directory: Path, config: Config) -> bytes:
     return keys.subject_key(directory, found).secret
 
 
-def _key_file(directory: Path, config: Config) -> Path:
-    configured = config.keys.subject_key_file
-    return Path(configured) if configured else keys_directory(directory) / "subject.key"
+def _key_file(directory: Path, where: Places) -> Path:
+    named = where.subject_key_file
+    return Path(named) if named else keys_directory(directory) / "subject.key"
 
 
 def identified(given: tuple[str, ...], rules: Rules) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from scalple.cli import policysection
 from scalple.cli.policysection import PolicySection
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
-from scalple.correlate import keeping, masking
+from scalple.correlate import keeping, maskingrules
 from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError
 
@@ -260,11 +260,11 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
                 place=_place(path, text, ["personal_data", column]),
             )
         place = _place(path, text, ["personal_data", column])
-        fault = None if rule == HARMLESS else masking.fault(rule)
+        fault = None if rule == HARMLESS else maskingrules.fault(rule)
         if rule == HARMLESS and any(column in many for many in config.identifiers.values()):
             fault = f"{column!r} is an identifier, whose values are always masked"
         if fault:
-            raise ConfigError(fault, place=place, hint=masking.RULES_HINT)
+            raise ConfigError(fault, place=place, hint=maskingrules.RULES_HINT)
 
 
 def _check_functions(path: Path, text: str, config: Config) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from scalple.cli import declarations, render
+from scalple.cli.declarations import SIGHTINGS
 from scalple.cli.options import (
     command,
     config_option,
@@ -12,10 +13,12 @@ from scalple.cli.options import (
     store_option,
     store_path,
 )
+from scalple.cli.schemarecord import recorded_schema
 from scalple.correlate.catalog import read_schema
 from scalple.correlate.proposals import Proposal, as_toml, propose
 from scalple.correlate.rules import Rules
 from scalple.correlate.undeclared import Sightings
+from scalple.ingest.errors import VerificationError
 from scalple.store.reader import StoreReader
 
 
@@ -54,8 +57,8 @@ def detect(store_dir: str | None, form: str, config_path: Path | None) -> None:
 
 
 def _proposals(reader: StoreReader, origin: str, rules: Rules) -> list[Proposal]:
-    seen: Sightings = declarations.sightings(reader, origin)
-    schema = read_schema(declarations.recorded_schema(reader, origin))
+    seen: Sightings = sightings(reader, origin)
+    schema = read_schema(recorded_schema(reader, origin))
     return propose(seen, rules, schema)
 
 
@@ -69,3 +72,19 @@ def _item(one: Proposal) -> dict[str, object]:
         "rows": one.rows,
         "values": dict(one.values),
     }
+
+
+def sightings(reader: StoreReader, origin: str) -> Sightings:
+    """All sightings of an origin.
+
+    Raises:
+        VerificationError: an object holds something else.
+    """
+    found = Sightings()
+    for manifest in reader.chain(origin).manifests:
+        if SIGHTINGS in manifest.objects:
+            try:
+                found.add(Sightings.from_bytes(reader.objects(manifest.objects[SIGHTINGS])))
+            except (ValueError, TypeError, AttributeError) as error:
+                raise VerificationError(f"recorded sightings can't be read: {error}") from error
+    return found

@@ -14,7 +14,6 @@ from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     period,
@@ -23,6 +22,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places
 from scalple.cli.written import TEXT_SHOWN, write_coverage
 from scalple.correlate.tenures import Tenures
 from scalple.ingest.errors import ConfigError
@@ -62,8 +62,8 @@ def minimisation(
     Example:
       scalple-ingest minimisation --store ./store --since 2026-03-01
     """
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     personal = _personal(reader)
     if not personal:
@@ -74,7 +74,7 @@ def minimisation(
     con = connect_reader(reader, moment(as_of, "--as-of"))
     chosen = period(since, until)
     asked = question("minimisation", {"since": since, "until": until, "as_of": as_of}, (), purpose)
-    with logged(asked, reader, directory, config, access_log):
+    with logged(asked, reader, directory, where, access_log):
         found = ask(con, personal, chosen)
     if form == "csv":
         render.write_rows(found["templates"], form, sys.stdout)

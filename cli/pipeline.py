@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.cli import declarations
+from scalple.cli import schemarecord
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
@@ -264,7 +264,7 @@ class Pipeline:
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
-            changes = declarations.schema_changes(records.schema)
+            changes = schemarecord.schema_changes(records.schema)
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)

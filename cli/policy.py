@@ -24,6 +24,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places_of
 from scalple.cli.written import write_coverage
 from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.policies import AFTER, BEFORE, BROKEN, UNTOLD, Policies
@@ -78,7 +79,9 @@ def policy(
     chosen = period(since, until)
     given = config.rules() if config_path is not None else None
     options = {"since": since, "until": until, "as_of": as_of}
-    with logged(question("policy", options, (), purpose), reader, directory, config, access_log):
+    with logged(
+        question("policy", options, (), purpose), reader, directory, places_of(config), access_log
+    ):
         counts = [
             _counts(con, origin, given or recorded_policies(reader, origin), chosen)
             for origin in reader.origins

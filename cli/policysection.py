@@ -9,16 +9,18 @@ import zoneinfo
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from scalple.cli.section import Section
-from scalple.correlate.catalog import Catalog
 from scalple.correlate.policyactors import ANYBODY, KINDS_OF_TERM, UNATTRIBUTED, UNLISTED
 from scalple.correlate.policyrules import PERSONAL, Hours, Person, Policy
 from scalple.ingest.actorfile import ActorFile, Listed
 from scalple.ingest.errors import ConfigError
+
+if TYPE_CHECKING:  # it brings the parser along, and every question reads a configuration
+    from scalple.correlate.catalog import Catalog
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -201,7 +203,7 @@ def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: 
 def check_names(
     policies: Iterable[PolicySection],
     path: Path,
-    catalogs: Sequence[Catalog],
+    catalogs: Sequence["Catalog"],
     declared: Iterable[str],
 ) -> None:
     """Whether the schema has, or once had, what rules name without `*`; a rule for what isn't there finds nothing.
@@ -223,7 +225,7 @@ def check_names(
                     )
 
 
-def _is_there(name: str, catalog: Catalog, declared: set[str]) -> bool:
+def _is_there(name: str, catalog: "Catalog", declared: set[str]) -> bool:
     if name.partition(".")[0] in _SYSTEM_SCHEMAS:
         return True
     schema, relation, *column = name.split(".")

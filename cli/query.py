@@ -10,13 +10,11 @@ import click
 from scalple.cli import asking, render
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
-from scalple.cli.bundle import bundle
 from scalple.cli.declarations import check_subject_key
 from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     period,
@@ -25,9 +23,10 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places
 from scalple.cli.report import Asked
 from scalple.cli.saving import save
-from scalple.cli.written import GROUPS_SHOWN, written
+from scalple.cli.written import GROUPS_SHOWN, ROW_COLUMNS, written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import query as questions
@@ -113,15 +112,15 @@ def query(
             hint="give --disclosure controller, and no --breach",
         )
     chosen = period(since, until)
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     rules = asking.declared(reader)
     identifiers = asking.identified(subject, rules)
     names = disclosure == "controller"
     key = b""
-    if identifiers or not names or asking.has_subject_key(directory, config):
-        key = asking.subject_key(directory, config)
+    if identifiers or not names or asking.has_subject_key(directory, where):
+        key = asking.subject_key(directory, where)
         check_subject_key(reader, key)
     tokens = tuple((name, subject_token(key, name, value)) for name, value in identifiers)
     of_whom = [column for name, _ in identifiers for column in rules.identifiers[name]]
@@ -155,13 +154,18 @@ def query(
     most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
-    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most)
+    columns = ROW_COLUMNS if form == "table" and bundled is None else None
+    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most, columns)
     with logged(
-        question("query", options, tokens, purpose), reader, directory, config, access_log
+        question("query", options, tokens, purpose), reader, directory, where, access_log
     ) as found:
         given = (breach_answer if breach else answer)(quick.con, asked, wanted, quick)
         found.rows = given.size
-        proofs = bundle(reader, given.parts, when) if bundled is not None else None
+        proofs = None
+        if bundled is not None:
+            from scalple.cli.bundle import bundle  # the other questions needn't wait for it
+
+            proofs = bundle(reader, given.parts, when)
     if bundled is not None and proofs is not None:
         save(proofs, bundled)
     _write(

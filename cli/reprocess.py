@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection, schemafiles
+from scalple.cli import declarations, policysection, schemafiles, schemarecord
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
@@ -154,7 +154,8 @@ def plan(
         ),
         schemas=schemafiles.dated(schemas),
         functions_sql=schemafiles.functions_sql(schemas),
-        objects=declarations.to_objects(rules, schemas, config.access),
+        objects=declarations.to_objects(rules, config.access)
+        | schemarecord.schema_objects(schemas),
     )
 
 
@@ -200,15 +201,15 @@ def _going_on(todo: Plan, reader: StoreReader) -> Plan:
     """The plan with what earlier runs knew of the schema: the files, unless others are given now,
     and what the logs have told since."""
     if not todo.schemas:
-        known = declarations.recorded_schemas(reader, todo.origin)
-        objects = todo.objects | declarations.schema_objects(known)
+        known = schemarecord.recorded_schemas(reader, todo.origin)
+        objects = todo.objects | schemarecord.schema_objects(known)
         todo = replace(
             todo,
             schemas=schemafiles.dated(known),
             functions_sql=schemafiles.functions_sql(known),
             objects=objects,
         )
-    told = declarations.recorded_schema_changes(reader, todo.origin)
+    told = schemarecord.recorded_schema_changes(reader, todo.origin)
     return replace(todo, schema_changes=told)
 
 

@@ -19,6 +19,23 @@ TEXT_SHOWN = 200
 """How much of a statement the table for people shows; the other formats have all."""
 GROUPS_SHOWN = 20
 """How many templates of possible accesses, and how many subjects, the table for people shows."""
+ROW_COLUMNS = (
+    "log_id",
+    "log_time",
+    "session_user_id",
+    "session_email",
+    "on_behalf_of",
+    "attribution_grade",
+    "attribution_candidates",
+    "attribution_evidence",
+    "rows_returned",
+    "command",
+    "query",
+    "parameters",
+    "columns_accessed",
+    "affected_tables",
+)
+"""What a table of direct accesses is made of."""
 COLUMNS = ("time", "actor", "grade", "rows", "what", "log_id")
 
 

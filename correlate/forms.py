@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from scalple.correlate import (
     credentials,
     keeping,
-    masking,
+    maskingrules,
     personalnames,
     sqltext,
     statements,
@@ -91,8 +91,8 @@ class FormReader:
                 self._names.setdefault(column, []).append(name)
         self._personal = dict(rules.personal_data)
         for column, rule in self._personal.items():
-            if fault := masking.fault(rule):
-                raise ConfigError(fault, place=column, hint=masking.RULES_HINT)
+            if fault := maskingrules.fault(rule):
+                raise ConfigError(fault, place=column, hint=maskingrules.RULES_HINT)
         self._columns = (*self._names, *self._personal)
         self._harmless = frozenset(rules.harmless)
         self._variables = frozenset(rules.claims.variables)

@@ -68,11 +68,11 @@ _COUNTED = (
 )
 _QUICK_AUDIT = """
 SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
-WHERE attribution_reason IS NOT NULL
+WHERE is_unheard(attribution_reason)
 UNION ALL
 SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
 """
-"""What gaps.sql looks at: why statements have no name, and when the last statement was."""
+"""What gaps.sql looks at: of which statements no log tells, and when the last statement was."""
 
 
 def _count(

@@ -61,7 +61,8 @@ _MADE = {
     "brings_others": "brings_others",
     "rewritten": "rewritten",
 }
-_SINCE = b"scalple.since"
+SINCE = b"scalple.since"
+"""The key of a Parquet file's metadata that says since which manifest facts are numbered."""
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
 
@@ -183,7 +184,7 @@ class Numbering:
             "fact": [*statements, *people],
         }
         schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
-        since = {_SINCE: str(self._since)}
+        since = {SINCE: str(self._since)}
         return {
             SUBJECTS: _to_bytes(subjects_index(rows), ("token_half", "seq"), looked_up=True),
             ROWS: _to_bytes(numbered.replace_schema_metadata(since), ("log_time",)),
@@ -272,7 +273,7 @@ def read_rows(source: Path | pa.NativeFile) -> Numbered:
     if table.schema.types != types:
         raise VerificationError(f"{ROWS}: columns are {table.schema.names}")
     try:
-        since = int((table.schema.metadata or {})[_SINCE])
+        since = int((table.schema.metadata or {})[SINCE])
     except (KeyError, ValueError) as error:
         raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
     statement, person = (column.combine_chunks() for column in table.columns[:2])
