@@ -191,10 +191,12 @@ def load(path: Path) -> Config:
         ) from error
     try:
         config = Config.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     except ValidationError as error:
         raise _fault(path, text, error) from error
+    except RecursionError as error:
+        raise ConfigError("not valid TOML: nested too deeply", place=str(path)) from error
+    except ValueError as error:  # TOMLDecodeError is one, a number with thousands of digits another
+        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     _check_columns(path, text, config)
     policysection.check(config.policy, path, text, bool(config.actors.file))
     _check_functions(path, text, config)
