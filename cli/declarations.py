@@ -10,6 +10,8 @@ from typing import Any
 from scalple.cli import schemafiles
 from scalple.cli.schemafiles import SchemaText
 from scalple.correlate.policyrules import Person, Policy
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import RightsTimeline
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import ConfigError, VerificationError
@@ -25,6 +27,8 @@ SCHEMAS = "schemas"
 """All schemas, with the times from which they hold."""
 SCHEMA_CHANGES = "schema-changes"
 """What the logs told of the schema, up to the rows of the commit."""
+RIGHTS_CHANGES = "rights-changes"
+"""When rights of roles can have changed, as the logs told up to the rows of the commit."""
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
 ACCESS = "access"
@@ -186,6 +190,21 @@ def recorded_schemas(reader: StoreReader, origin: str) -> tuple[SchemaText, ...]
 def recorded_schema_changes(reader: StoreReader, origin: str) -> bytes | None:
     """What an origin's logs have told of the schema (`correlate.schemastate`)."""
     return _newest(reader, origin, SCHEMA_CHANGES)
+
+
+def recorded_rights(reader: StoreReader, origin: str) -> RightsTimeline:
+    """Who could do what when, as far as an origin's schemas and logs have told.
+
+    Raises:
+        VerificationError: an object holds no such thing.
+    """
+    changes = RightsChanges.from_bytes(recorded_rights_changes(reader, origin))
+    return RightsTimeline(schemafiles.rights(recorded_schemas(reader, origin)), changes)
+
+
+def recorded_rights_changes(reader: StoreReader, origin: str) -> bytes | None:
+    """When rights can have changed (`correlate.rightschanges`)."""
+    return _newest(reader, origin, RIGHTS_CHANGES)
 
 
 def _newest(reader: StoreReader, origin: str, name: str) -> bytes | None:

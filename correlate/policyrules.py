@@ -57,6 +57,8 @@ class Policy:
     when: Hours | None = None
     unless_ticket: tuple[str, ...] = ()
     unless_purpose: tuple[str, ...] = ()
+    unless_entitled: str | None = None
+    """`actor` or `role`: whose own rights excuse the statement."""
 
     @classmethod
     def from_plain(cls, said: dict[str, Any]) -> "Policy":
