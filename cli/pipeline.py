@@ -202,7 +202,7 @@ class Pipeline:
         names = Counter(Path(path).name for path in self._known_logs())
         for table in reviser.revise(log, names):
             revisions = self._numbers.give("revisions", table, REVISIONS)
-            committer.submit({"revisions": revisions}, [])
+            committer.submit({"revisions": revisions}, [], self._rights_changes())
         self.outcome.logs_revised += 1
         for name in reviser.unknown:
             self.outcome.warnings.append(
