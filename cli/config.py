@@ -106,6 +106,8 @@ class ActorsSection(Section):
     roles: dict[str, str] = Field(default={})
     identities: dict[str, str] = Field(default={})
     emails: dict[str, str] = Field(default={})
+    group_roles: dict[str, str] = Field(default={})
+    """Group -> the database role that its members have in person."""
     file: str | None = None
     """CSV of people: groups, kinds, and from when to when they were here."""
 
@@ -166,7 +168,12 @@ class Config(Section):
             identifiers=self.identifiers,
             personal_data={c: rule for c, rule in self.personal_data.items() if rule != HARMLESS},
             harmless=tuple(c for c, rule in self.personal_data.items() if rule == HARMLESS),
-            actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
+            actors=Actors(
+                self.actors.roles,
+                self.actors.identities,
+                emails | self.actors.emails,
+                self.actors.group_roles,
+            ),
             functions=self.functions,
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
@@ -198,7 +205,8 @@ def load(path: Path) -> Config:
     except ValueError as error:  # TOMLDecodeError is one, a number with thousands of digits another
         raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     _check_columns(path, text, config)
-    policysection.check(config.policy, path, text, bool(config.actors.file))
+    has_roles = bool(config.actors.roles or config.actors.group_roles)
+    policysection.check(config.policy, path, text, bool(config.actors.file), has_roles)
     _check_functions(path, text, config)
     return _absolute(config, path.resolve().parent)
 

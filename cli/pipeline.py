@@ -36,6 +36,8 @@ from scalple.correlate.evidence import Evidence
 from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.proposals import propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import DatedRights
 from scalple.correlate.rules import Rules
 from scalple.correlate.schematimeline import DatedSchema
 from scalple.correlate.schemawatch import SchemaWatch
@@ -75,6 +77,10 @@ class Plan:
     """Attribute once more what the store has read of these logs, also without late evidence."""
     schema_changes: bytes | None = None
     """What the logs have told earlier runs of the schema."""
+    rights: tuple[DatedRights, ...] = ()
+    """Snapshots of who could do what."""
+    rights_changes: bytes | None = None
+    """When rights can have changed, as the logs told earlier runs."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
@@ -114,6 +120,8 @@ class Pipeline:
             Enricher(plan.rules, None, plan.subject_key, plan.functions_sql), watch
         )
         self.outcome = Outcome()
+        self._rights = RightsChanges()
+        self._rights_recorded = 0
 
     def _progress(self, length: int, statements: int) -> None:
         self.outcome.bytes_read += length
@@ -136,7 +144,9 @@ class Pipeline:
             events = self._read_evidence(sources, committer)
             evidence = Evidence(events, plan.rules)
             self.outcome.warnings += missing_evidence(evidence, plan.rules)
-            correlator = Correlator(plan.origin, plan.rules, evidence)
+            told = RightsChanges.from_bytes(plan.rights_changes)
+            correlator = Correlator(plan.origin, plan.rules, evidence, plan.rights, told)
+            self._rights = told
             builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored, self._seq_of, self._touched)
             revise = plan.revise or self.outcome.late_events > 0
@@ -192,7 +202,7 @@ class Pipeline:
         names = Counter(Path(path).name for path in self._known_logs())
         for table in reviser.revise(log, names):
             revisions = self._numbers.give("revisions", table, REVISIONS)
-            committer.submit({"revisions": revisions}, [])
+            committer.submit({"revisions": revisions}, [], self._rights_changes())
         self.outcome.logs_revised += 1
         for name in reviser.unknown:
             self.outcome.warnings.append(
@@ -264,7 +274,7 @@ class Pipeline:
         for piece, records in pieces:
             tables = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
-            changes = schemarecord.schema_changes(records.schema)
+            changes = schemarecord.schema_changes(records.schema) | self._rights_changes()
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
@@ -280,6 +290,13 @@ class Pipeline:
                 f"{file.path}: its last {file.size - file.end:,} bytes are no complete record; "
                 "they are read when the file has grown"
             )
+
+    def _rights_changes(self) -> dict[str, bytes]:
+        """What a commit records of them, if there is anything new."""
+        if self._rights.revision == self._rights_recorded:
+            return {}
+        self._rights_recorded = self._rights.revision
+        return {schemarecord.RIGHTS_CHANGES: self._rights.to_bytes()}
 
 
 @dataclass(slots=True)

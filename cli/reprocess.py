@@ -156,6 +156,7 @@ def plan(
         functions_sql=schemafiles.functions_sql(schemas),
         objects=declarations.to_objects(rules, config.access)
         | schemarecord.schema_objects(schemas),
+        rights=schemafiles.rights(schemas),
     )
 
 
@@ -166,12 +167,14 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     """
     begun = time.monotonic()
     reader = _reader(directory, todo.origin)
+    known = _going_on(todo, reader) if reader is not None else todo
+    policysection.check_rights(config.policy, bool(known.rights))
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
         declarations.check_subject_key(reader, subject_key)
-        todo = _going_on(todo, reader)
+        todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
@@ -208,9 +211,13 @@ def _going_on(todo: Plan, reader: StoreReader) -> Plan:
             schemas=schemafiles.dated(known),
             functions_sql=schemafiles.functions_sql(known),
             objects=objects,
+            rights=schemafiles.rights(known),
         )
-    told = schemarecord.recorded_schema_changes(reader, todo.origin)
-    return replace(todo, schema_changes=told)
+    return replace(
+        todo,
+        schema_changes=schemarecord.recorded_schema_changes(reader, todo.origin),
+        rights_changes=schemarecord.recorded_rights_changes(reader, todo.origin),
+    )
 
 
 def _reader(directory: Path, origin: str) -> StoreReader | None:

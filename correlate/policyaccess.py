@@ -65,6 +65,36 @@ def access_answer(policy: Policy, access: Access, personal: tuple[str, ...]) -> 
     return all_of(answers)
 
 
+def wants_table(policy: Policy, table: str) -> bool:
+    """Whether the rule is about that table, as far as it names tables."""
+    if policy.tables and not _one_fits(policy.tables, table):
+        return False
+    return not _one_fits(policy.unless_tables, table)
+
+
+def wanted_columns(
+    policy: Policy, access: Access, names: tuple[str, ...], personal: tuple[str, ...]
+) -> frozenset[str] | None:
+    """The columns of a table that the statement touched and that the rule is about.
+
+    None where it isn't known which were touched, and some may be. `names`: what the table goes by.
+    """
+    wanted = _spelt_out(policy.columns or (ALL_COLUMNS,), personal)
+    excused = _spelt_out(policy.unless_columns, personal)
+    if access.columns is None or access.basis not in _KNOWN:
+        perhaps = any(may_hold(one, name) for one in wanted for name in names)
+        perhaps &= not any(holds_all_of(one, name) for one in excused for name in names)
+        return None if perhaps else frozenset()
+    return frozenset(
+        column.removeprefix(f"{name}.")
+        for name in names
+        for column in access.columns
+        if column.startswith(f"{name}.")
+        and _one_fits(wanted, column)
+        and not _one_fits(excused, column)
+    )
+
+
 def _untold(access: Access) -> int:
     return UNKNOWN if is_read_or_written(access.kind) else NO
 

@@ -95,6 +95,8 @@ class Snapshot(_Part):
     grants: tuple[Grant, ...] = ()
     memberships: tuple[Membership, ...] = ()
     roles: tuple[Role, ...] = ()
+    audited: tuple[str, ...] = ()
+    """Every value of `pgaudit.log` that was in force for some role or database; empty if unknown."""
 
     def catalog(self) -> Catalog:
         """What it says of the relations."""
