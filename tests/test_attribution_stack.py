@@ -27,6 +27,7 @@ from scalple.ingest.records import Lacks
 from tests.attribute_logs import Attributed, attribute_files
 from tests.auditcount import count_audit_records
 from tests.conftest import Recorded
+from tests.examples import examples
 from tests.relay import Actor, EventFile, Relay
 from tests.scenes import (
     Forwarder,
@@ -642,7 +643,7 @@ def test_a_log_that_says_less_names_fewer_and_nobody_wrongly(
     assert share_named(people) >= 0.3, grades(people)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(lacking=st.lists(st.sampled_from(list(Lacks)), unique=True))
 def test_whatever_fields_a_log_lacks_nobody_is_named_wrongly(
     recorded: Recorded, lacking: list[Lacks]
