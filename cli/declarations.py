@@ -7,12 +7,16 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
+
 from scalple.cli import schemafiles
 from scalple.cli.schemafiles import SchemaText
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store import rownames
+from scalple.store.digestnames import CALLED
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
 
@@ -58,6 +62,13 @@ def schema_objects(schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
 def schema_changes(told: bytes | None) -> dict[str, bytes]:
     """What a commit records of the changes that the log tells of, if it tells of any."""
     return {} if told is None else {SCHEMA_CHANGES: told}
+
+
+def row_names(called: pa.ChunkedArray | None) -> dict[str, bytes]:
+    """What a commit records of the names that its audit rows were written under."""
+    if called is None or called.null_count == len(called):
+        return {}
+    return {CALLED: rownames.to_bytes(called)}
 
 
 def _json(said: dict[str, Any]) -> bytes:

@@ -45,6 +45,7 @@ from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Reject
 from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
+from scalple.store.rownames import RowNames
 from scalple.store.writer import StoreWriter
 
 _T = TypeVar("_T")
@@ -89,6 +90,7 @@ class Pipeline:
         newest: log_time of the newest statement that earlier runs committed.
         views: the store as it was before this run, for revisions.
         progress: called with (bytes read now, statements so far).
+        names: those that its rows were written under, registered with `views`.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class Pipeline:
         newest: dt.datetime | None = None,
         views: duckdb.DuckDBPyConnection | None = None,
         progress: Callable[[int, int], None] = lambda _bytes, _statements: None,
+        names: RowNames | None = None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._stored = stored_evidence
         self._newest = newest
         self._views = views
+        self._names = names or RowNames(())
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
         watch = SchemaWatch(plan.schemas)
@@ -215,11 +219,12 @@ class Pipeline:
         """What the rows touched that were read there, as far as it can be told; for policies."""
         if self._views is None or not self._plan.rules.policies or not len(offsets):
             return None
-        columns = ", ".join(OF_ACCESS)
+        columns = [*OF_ACCESS, *(["names"] if self._names.lineages else [])]
         # Of two files of one name it can't be told whose row it is.
         stored = self._views.sql(
-            f"SELECT source_offset, {columns} FROM audit WHERE origin = $origin "
-            "AND source_file = $name AND source_offset BETWEEN $first AND $last "
+            f"SELECT source_offset, {', '.join(columns)} FROM {self._names.source} "
+            "WHERE origin = $origin AND source_file = $name "
+            "AND source_offset BETWEEN $first AND $last "
             "QUALIFY count(*) OVER (PARTITION BY source_offset) = 1",
             params={
                 "origin": self._plan.origin,
@@ -229,7 +234,7 @@ class Pipeline:
             },
         ).to_arrow_table()
         known = stored.column("source_offset").combine_chunks()
-        return stored.select(OF_ACCESS).take(pc.index_in(offsets, known))
+        return self._names.called(stored.select(columns)).take(pc.index_in(offsets, known))
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}
@@ -262,9 +267,10 @@ class Pipeline:
         self.outcome.files_read += 1
         foreign = Foreign()
         for piece, records in pieces:
-            tables = builder.build(records, file.path.name)
+            tables, called = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
             changes = declarations.schema_changes(records.schema)
+            changes |= declarations.row_names(called)
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)

@@ -33,6 +33,7 @@ from scalple.store import policies as stored
 from scalple.store.coverage import coverage
 from scalple.store.question import Period
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import connect_reader
 
 _TABLES = (
@@ -74,13 +75,16 @@ def policy(
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
-    con = connect_reader(reader, moment(as_of, "--as-of"))
+    when = moment(as_of, "--as-of")
+    con = connect_reader(reader, when)
+    names = RowNames(reader.audit_commits(when))
+    names.register(con)
     chosen = period(since, until)
     given = config.rules() if config_path is not None else None
     options = {"since": since, "until": until, "as_of": as_of}
     with logged(question("policy", options, (), purpose), reader, directory, config, access_log):
         counts = [
-            _counts(con, origin, given or recorded_policies(reader, origin), chosen)
+            _counts(con, names, origin, given or recorded_policies(reader, origin), chosen)
             for origin in reader.origins
         ]
     if not any(one.policies or one.people for one in _rules(reader, given)) and not any(
@@ -110,11 +114,13 @@ def _rules(reader: StoreReader, given: Rules | None) -> list[Rules]:
     return [recorded_policies(reader, origin) for origin in reader.origins]
 
 
-def _counts(con: duckdb.DuckDBPyConnection, origin: str, rules: Rules, chosen: Period) -> pa.Table:
+def _counts(
+    con: duckdb.DuckDBPyConnection, names: RowNames, origin: str, rules: Rules, chosen: Period
+) -> pa.Table:
     """What was found and what stands on the rows, per day, actor and role."""
     policies = Policies(rules, stored.events(con, origin))
     parts = [stored.EMPTY]
-    for rows in stored.batches(con, origin, chosen):
+    for rows in stored.batches(con, origin, chosen, names):
         found = policies.findings(rows, ROLLED_BACK) if policies.in_force else None
         parts.append(stored.counts(rows, found, (BROKEN, UNTOLD), (AFTER, BEFORE)))
     return pa.concat_tables(parts)

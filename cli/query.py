@@ -116,8 +116,11 @@ def query(
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
-    rules = asking.declared(reader)
-    identifiers = asking.identified(subject, rules)
+    when = moment(as_of, "--as-of")
+    quick = Quick(reader, when)
+    known = asking.known(reader, quick.names)
+    rules = known.rules
+    identifiers = asking.identified(subject, known.identifiers)
     names = disclosure == "controller"
     key = b""
     if identifiers or not names or asking.has_subject_key(directory, config):
@@ -130,6 +133,7 @@ def query(
         tokens=tokens,
         subject_columns=tuple(sorted(set(of_whom if identifiers else everybody))),
         personal_columns=tuple(sorted(rules.personal_data)),
+        carried=known.carried([name for name, _ in identifiers] or rules.identifiers),
         actor=actor,
         table=table,
         role=role,
@@ -137,8 +141,6 @@ def query(
         period=chosen,
     )
     filters(asked)  # what is no text is refused before it is logged
-    when = moment(as_of, "--as-of")
-    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -155,7 +157,7 @@ def query(
     most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
-    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most)
+    wanted = Wanted(key, names, known.identifiers, whole, grouped, most)
     with logged(
         question("query", options, tokens, purpose), reader, directory, config, access_log
     ) as found:

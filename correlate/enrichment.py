@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking, parameters, templates
+from scalple.correlate.calledby import NamesReader
 from scalple.correlate.catalog import Catalog, relation_name
 from scalple.correlate.forms import Form, FormReader
 from scalple.correlate.record import AUDIT
@@ -68,6 +69,11 @@ class Enricher:
         self._forms = FormReader(rules, schema_sql, functions_sql)
         self._sealer = Sealer(subject_key)
         self._sightings = Sightings()
+        self._names = NamesReader(rules)
+
+    def called(self, versions: Versions) -> pa.DictionaryArray | None:
+        """Per row what declared tables and columns had been called before; None where nothing had."""
+        return self._names.column(versions)
 
     def enrich(self, batch: pa.Table, versions: Versions | None = None) -> pa.Table:
         """Same number of rows, same order.
@@ -253,7 +259,7 @@ class Enricher:
             # The text doesn't say what is read of it,
             basis = "unknown" if basis == "unknown" else "object-audit"
             # nor how far that is narrowed, which matters where it is about persons.
-            shape = None if self._forms.declares(whole) else shape
+            shape = None if self._forms.declares(whole, catalog) else shape
         tables = dict.fromkeys([*form.tables, *audited])
         return (
             form.fingerprint,

@@ -13,6 +13,7 @@ import pyarrow as pa
 from scalple.correlate.policies import AS_LOGGED, OF_ACCESS, OF_PEOPLE
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.question import Period
+from scalple.store.rownames import RowNames
 
 _ROWS = 100_000
 _COUNTS = pa.schema(
@@ -65,8 +66,10 @@ def events(con: duckdb.DuckDBPyConnection, origin: str) -> pa.Table:
     ).to_arrow_table()
 
 
-def batches(con: duckdb.DuckDBPyConnection, origin: str, period: Period) -> Iterator[pa.Table]:
-    """The rows of a period, with the columns that rules look at."""
+def batches(
+    con: duckdb.DuckDBPyConnection, origin: str, period: Period, names: RowNames
+) -> Iterator[pa.Table]:
+    """The rows of a period, with the columns that rules look at; `names` is registered."""
     where = ["origin = $origin"]
     wanted: dict[str, Any] = {"origin": origin}
     if period.since is not None:
@@ -76,9 +79,12 @@ def batches(con: duckdb.DuckDBPyConnection, origin: str, period: Period) -> Iter
         where.append("log_time < $until")
         wanted["until"] = period.until
     columns = ", ".join(f'"{name}"' for name in (*AS_LOGGED, *OF_PEOPLE, *OF_ACCESS))
-    asked = con.sql(f"SELECT {columns} FROM audit WHERE {' AND '.join(where)}", params=wanted)
+    columns += ", names" if names.lineages else ""
+    asked = con.sql(
+        f"SELECT {columns} FROM {names.source} WHERE {' AND '.join(where)}", params=wanted
+    )
     for batch in asked.to_arrow_reader(_ROWS):
-        yield pa.Table.from_batches([batch])
+        yield names.called(pa.Table.from_batches([batch]))
 
 
 def counts(

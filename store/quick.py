@@ -33,6 +33,7 @@ from scalple.store.digest import (
 )
 from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
 from scalple.store.reader import AuditCommit, StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import audit_sql, connect_reader, path_list
 
 Places = npt.NDArray[np.int64]
@@ -61,6 +62,9 @@ class Quick:
         self._commits = reader.audit_commits(as_of)
         digests = [path for one in self._commits for path in one.digest.values()]
         self.con = connect_reader(reader, as_of, digests=digests)
+        self.names = RowNames(self._commits)
+        """Under which names the rows were written."""
+        self.names.register(self.con)
         self._revised = bool(reader.segments("revisions", as_of))
         self._loaded = False
         self._found: dict[str, Places] = {}
@@ -181,7 +185,8 @@ class Quick:
     def load_facts(self) -> None:
         """Makes the relations, if they aren't there yet.
 
-        `facts` has `statement`, `person`, `log_time`, `rows_returned` and `place` of each row;
+        `facts` has `statement`, `person`, `log_time`, `rows_returned` and `place` of each row, and
+        `names` where there are several (`rownames`);
         `statements` and `people` have `code` and what it stands for.
         """
         if not self._loaded:
@@ -211,6 +216,10 @@ class Quick:
                 "place": pa.array(places),
             }
         )
+        if self.names.lineages:
+            every = [self.names.of(at) for at in range(len(self._commits))]
+            codes = np.concatenate([np.zeros(0, np.int32), *every])
+            relation = relation.append_column("names", pa.array(codes[places]))
         if len(revised):  # as they were committed they don't count
             kept = np.ones(len(places), bool)
             kept[revised] = False

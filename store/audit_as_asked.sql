@@ -1,0 +1,6 @@
+-- The rows of `audit` with what is asked beside them, in the names that each was written under.
+-- Reads: asked_names. Filled in: the rows with their numbers.
+SELECT a.* EXCLUDE (names), n.of_tables, n.of_personal, n.of_subjects
+FROM (
+{audit}
+) a JOIN asked_names n ON n.names = a.names
