@@ -50,7 +50,7 @@ class InForce:
     @property
     def present(self) -> list[str]:
         """Columns that exist according to the declarations."""
-        every = dict.fromkeys((*self.names, *self.personal, *self.perhaps))
+        every = dict.fromkeys((*self.names, *self.personal))
         return [column for column in every if column not in self.vacant]
 
     @property

@@ -101,8 +101,9 @@ class Names:
         """
         mine = self.get(old)
         if not is_certain and is_taken:
-            there = self.get(new)
-            self.of[new] = replace(there, perhaps=_few((*there.perhaps, *mine.owned), there.owned))
+            there = self.get(new)  # either of the two
+            every = (*there.owned, *there.perhaps, *mine.owned, *mine.perhaps)
+            self.of[new] = Lineage((), perhaps=_few(every))
             return {old, new}
         if is_certain:
             self.of.pop(old, None)
@@ -121,7 +122,7 @@ class Names:
         """Something under one more name."""
         if new in (*mine.owned, *mine.perhaps):
             return mine
-        others = self._owners(new)
+        others = self.owners(new)
         if not others and new not in self.gone:
             return replace(mine, names=_few((*mine.names, new)))
         is_like = any(self._is_like(mine, other) for other in others)
@@ -130,7 +131,7 @@ class Names:
             return replace(mine, heir=_few((*mine.heir, new)))
         return replace(mine, perhaps=_few((*mine.perhaps, new)))
 
-    def _owners(self, name: str) -> list[str]:
+    def owners(self, name: str) -> list[str]:
         """What a name stands for, and is called otherwise now."""
         return [now for now, one in self.of.items() if now != name and name in one.owned]
 
@@ -144,7 +145,7 @@ class Names:
         found: set[str] = set()
         for here in queue:  # grows while it is walked
             one = self.get(here)
-            for other in self._owners(here) if here not in one.names else ():
+            for other in self.owners(here) if here not in one.names else ():
                 if other == begin:
                     found |= ways[here]
                 elif other not in ways:
@@ -158,7 +159,7 @@ class Names:
         Unless it was made of the other one: then it is a new edition, whatever the old one's name.
         """
         one = self.of[present]
-        if any(self._is_like(one, other) for other in self._owners(present)):
+        if any(self._is_like(one, other) for other in self.owners(present)):
             return one
         heir = tuple(name for name in one.heir if name != present)
         perhaps = tuple(name for name in one.perhaps if name != present)
@@ -195,9 +196,10 @@ class Lineages:
 
     def made(self, relation: str, like: Iterable[str] = ()) -> None:
         """A new relation, made of or like those."""
-        models = [name for one in like for name in self.relations.get(one).owned]
+        models = tuple(like)
         self.columns.pop(relation, None)
-        self.relations.made(relation, models)
+        self.relations.made(relation, (n for one in models for n in self.relations.get(one).owned))
+        self._columns_like(relation, models)
 
     def dropped(self, relation: str) -> None:
         """A relation is no more."""
@@ -221,6 +223,12 @@ class Lineages:
         if own is not None and (is_certain or not is_taken):
             self.columns[new] = own.copy()
         return self.relations.renamed(old, new, resembles, is_certain=is_certain, is_taken=is_taken)
+
+    def _columns_like(self, relation: str, models: Iterable[str]) -> None:
+        """Its columns are those of what it was made of."""
+        for model in models:
+            for now, one in self.columns.get(model, Names()).of.items():
+                self.columns_of(relation).of.setdefault(now, one)
 
     def inherits(self, relation: str, source: str) -> None:
         """What is in it was the source's until now."""

@@ -176,7 +176,8 @@ class _Applied:
             self._move_to(relation, f"{change.to}.{bare(relation)}")
 
     def _in_schema(self, schema: str) -> list[str]:
-        every = (*self._catalog.tables, *self._catalog.views)
+        lineages = self._catalog.lineages.relations.of
+        every = dict.fromkeys((*self._catalog.tables, *self._catalog.views, *lineages))
         return [relation for relation in every if parted(relation)[0] == schema]
 
     # Columns
