@@ -37,6 +37,7 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
+	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py

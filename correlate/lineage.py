@@ -101,9 +101,7 @@ class Names:
         """
         mine = self.get(old)
         if not is_certain and is_taken:
-            there = self.get(new)  # either of the two
-            every = (*there.owned, *there.perhaps, *mine.owned, *mine.perhaps)
-            self.of[new] = Lineage((), perhaps=_few(every))
+            self.of[new] = self._either(self.get(new), mine, has_left=bool(self.owners(new)))
             return {old, new}
         if is_certain:
             self.of.pop(old, None)
@@ -115,6 +113,17 @@ class Names:
             touched.add(one)
             self.of[one] = self._exchanged(one)
         return touched
+
+    @staticmethod
+    def _either(there: Lineage, mine: Lineage, *, has_left: bool) -> Lineage:
+        """What bears a name, if it isn't known whether something else has it now.
+
+        A name isn't given away while it is taken: only what may have left it can have lost it.
+        """
+        every = (*there.perhaps, *mine.owned, *mine.perhaps)
+        if has_left:
+            return Lineage((), perhaps=_few((*there.owned, *every)))
+        return replace(there, perhaps=_few(every, there.owned))
 
     def _called(
         self, mine: Lineage, new: str, resembles: Callable[[str], bool], is_certain: bool

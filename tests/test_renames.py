@@ -325,6 +325,17 @@ def test_names_are_kept_over_runs_and_when_changes_are_folded() -> None:
     assert rows[-1]["masked_fields"] == ["public.clients.paper"]
 
 
+def test_a_line_that_a_client_may_have_raised_takes_no_name_from_anybody() -> None:
+    log = DdlLog()
+    log.says("a", 1, "SELECT 1")
+    log.says("a", 2, "SELECT 2")
+    text = "ALTER TABLE parts RENAME TO users"
+    log.says("a", 2, text, "ALTER TABLE", "public.users")  # it isn't known whether that lasted
+    log.says("a", 3, "SELECT 3")
+    log.says("b", 1, fax_of("users"))
+    assert read(log.block(), BASE, OF_USERS)[-1]["subjects"]
+
+
 # -- against a real server -----------------------------------------------------------------------
 
 ON_A_SERVER = (
