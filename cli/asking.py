@@ -14,7 +14,7 @@ from scalple.cli.declarations import recorded
 from scalple.correlate import calledby
 from scalple.correlate.inforce import InForce
 from scalple.correlate.rules import Rules
-from scalple.ingest.errors import ConfigError, InputError, VerificationError
+from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import keys
 from scalple.store.guard import require_utf8
 from scalple.store.layout import keys_directory
@@ -73,27 +73,18 @@ class Known:
 
 
 def known(reader: StoreReader, names: RowNames) -> Known:
-    """The declarations of all origins together; the questions are asked of all of them.
-
-    Raises:
-        VerificationError: an object holds no such thing.
-    """
+    """The declarations of all origins together; the questions are asked of all of them."""
     rules = declared(reader)
     return Known(rules, carried(rules, names.lineages))
 
 
 def carried(rules: Rules, lineages: Sequence[str]) -> dict[int, InForce]:
-    """Declarations under each of the names that rows were written under, by number.
-
-    Raises:
-        VerificationError: a text says nothing of names.
-    """
+    """Declarations under each of the names that rows were written under, by number (`RowNames`)."""
     as_declared = InForce.declared(rules)
-    try:
-        every = [calledby.from_text(text) for text in lineages]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VerificationError(f"recorded names can't be read: {error}") from error
-    return {number: as_declared.under(one) for number, one in enumerate(every, start=1)}
+    return {
+        number: as_declared.under(calledby.from_text(text))
+        for number, text in enumerate(lineages, start=1)
+    }
 
 
 def declared(reader: StoreReader) -> Rules:

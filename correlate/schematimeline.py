@@ -210,7 +210,8 @@ def _lineages(before: Catalog, schema: DatedSchema) -> Lineages:
     told = {parted(name)[0] for name in (*catalog.tables, *catalog.views)}
     for relation in (*before.lineages.relations.of, *before.lineages.columns):
         if not schema.is_whole and parted(relation)[0] not in told:
-            columns[relation] = before.lineages.columns_of(relation).of
+            known = before.lineages.columns.get(relation)
+            columns[relation] = known.of if known else ()
         elif (table := catalog.tables.get(relation)) is not None:
             columns[relation] = table.columns
         elif (view := catalog.views.get(relation)) is not None:

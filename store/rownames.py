@@ -27,6 +27,10 @@ Codes = npt.NDArray[np.int32]
 
 _LINEAGES = b"scalple.lineages"
 _TEXTS = pa.list_(pa.string())
+_CODE = pa.int32()
+NUMBERED = "audit_numbered"
+"""The rows of `audit` with `names`, the number of the names that each was written under."""
+FEW_RUNS = 32
 
 
 def to_bytes(called: pa.ChunkedArray) -> bytes:
@@ -45,6 +49,19 @@ def to_bytes(called: pa.ChunkedArray) -> bytes:
         writer.add_key_value_metadata({_LINEAGES: f"[{','.join(lineages)}]"})
         writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def check(source: Path | pa.NativeFile, rows: int) -> tuple[Codes, list[str]]:
+    """(per row its number, what the numbers from 1 on stand for), of a commit of so many rows.
+
+    Raises:
+        VerificationError: it says nothing of these rows, or nothing that can be read.
+    """
+    codes, told = read(source)
+    found = _elements(told)
+    if len(codes) != rows or ((codes < 0) | (codes > len(found))).any():
+        raise VerificationError(f"{CALLED} isn't about the rows of its commit")
+    return codes, found
 
 
 def read(source: Path | pa.NativeFile) -> tuple[Codes, str]:
@@ -81,20 +98,16 @@ class RowNames:
         for at, commit in enumerate(commits):
             if commit.names is None:
                 continue
-            codes, told = read(commit.names)
+            codes, told = check(commit.names, commit.rows)
             numbers = np.array([AS_DECLARED, *self._numbers(told, known)], np.int32)
-            if len(codes) != commit.rows or not (codes >= 0).all() or codes.max() >= len(numbers):
-                raise VerificationError(
-                    f"{CALLED} isn't about the rows of its commit", place=str(commit.names)
-                )
             self._codes[at] = numbers[codes]
             for number in np.unique(self._codes[at]).tolist():
                 if number:
                     self._origins[number - 1].add(commit.origin)
 
-    def _numbers(self, told: str, known: dict[str, int]) -> list[int]:
+    def _numbers(self, told: list[str], known: dict[str, int]) -> list[int]:
         numbers = []
-        for text in _elements(told):
+        for text in told:
             if text not in known:
                 self.lineages.append(text)
                 self._origins.append(set())
@@ -115,7 +128,7 @@ class RowNames:
     @property
     def source(self) -> str:
         """Where the rows of `audit` stand, with `names` beside them if they have several."""
-        return f"({sql_file('audit_numbered.sql')})" if self.lineages else "audit"
+        return NUMBERED if self.lineages else "audit"
 
     def called(self, rows: pa.Table) -> pa.Table:
         """Rows of that source with the column `called` instead of `names`."""
@@ -127,36 +140,49 @@ class RowNames:
         )
         return rows.drop_columns(["names"]).append_column(calledby.CALLED, texts)
 
-    def register(self, con: duckdb.DuckDBPyConnection) -> None:
-        """Makes the relation `name_runs`: from which row on which number holds."""
+    def register(self, con: duckdb.DuckDBPyConnection, few: int = FEW_RUNS) -> None:
+        """Makes the view `audit_numbered` if rows have several names; of up to `few` runs quickly."""
         if not self.lineages:
             return
-        origins: list[str] = []
-        firsts: list[npt.NDArray[np.uint64]] = []
-        parts: list[Codes] = []
+        runs = self._runs()
+        con.register("name_runs", runs)
+        made = "audit_numbered" if runs.num_rows <= few else "audit_numbered_often"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {NUMBERED} AS {sql_file(f'{made}.sql')}")
+
+    def _runs(self) -> pa.Table:
+        """`origin`, `first`, `last`, `names`: rows that follow one another and have one number."""
+        runs: list[tuple[str, int, int, int]] = []
         for at, commit in enumerate(self._commits):
             mine = self.of(at)
             begins = np.flatnonzero(np.diff(mine, prepend=np.int32(-1)))
-            origins += [commit.origin] * len(begins)
-            firsts.append((begins + commit.first_seq).astype(np.uint64))
-            parts.append(mine[begins])
-        columns = {
-            "origin": pa.array(origins, pa.string()),
-            "first": pa.array(np.concatenate(firsts)),
-            "names": pa.array(np.concatenate(parts)),
-        }
-        con.register("name_runs", pa.table(columns))
+            ends = np.append(begins[1:], len(mine))
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+                first, last = commit.first_seq + begin, commit.first_seq + end - 1
+                if runs and (runs[-1][0], runs[-1][3]) == (commit.origin, int(mine[begin])):
+                    first = runs.pop()[1]
+                runs.append((commit.origin, first, last, int(mine[begin])))
+        columns = list(zip(*runs, strict=True))
+        types = {"origin": pa.string(), "first": pa.uint64(), "last": pa.uint64(), "names": _CODE}
+        return pa.table(
+            {
+                name: pa.array(column, kind)
+                for (name, kind), column in zip(types.items(), columns, strict=True)
+            }
+        )
 
 
 def _elements(told: str) -> list[str]:
     """The elements of a JSON list, each in one spelling."""
     try:
-        found = list(json.loads(told))
-    except (ValueError, TypeError) as error:
+        found = [
+            json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+            for one in json.loads(told)
+        ]
+        for text in found:
+            calledby.from_text(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"{CALLED}: what it stands for can't be read") from error
-    return [
-        json.dumps(one, sort_keys=True, separators=(",", ":"), ensure_ascii=False) for one in found
-    ]
+    return found
 
 
 def register_meanings(con: duckdb.DuckDBPyConnection, meanings: Sequence[Meaning]) -> None:
@@ -173,8 +199,7 @@ def register_meanings(con: duckdb.DuckDBPyConnection, meanings: Sequence[Meaning
 def audit_as_asked(con: duckdb.DuckDBPyConnection, meanings: Sequence[Meaning]) -> str:
     """A source of the rows of `audit` with `of_tables`, `of_personal` and `of_subjects` beside them.
 
-    `meanings` has one for every number that rows have; `name_runs` is there (`RowNames.register`).
+    `meanings` has one for every number that rows have; `RowNames.register` was called.
     """
     register_meanings(con, meanings)
-    numbered = sql_file("audit_numbered.sql")
-    return f"({sql_file('audit_as_asked.sql').format(audit=numbered)})"
+    return f"({sql_file('audit_as_asked.sql')})"

@@ -325,6 +325,31 @@ def test_names_are_kept_over_runs_and_when_changes_are_folded() -> None:
     assert rows[-1]["masked_fields"] == ["public.clients.paper"]
 
 
+def test_each_database_has_its_own_names() -> None:
+    log = DdlLog()
+    log.says("a", 1, RENAMED.partition(" -> ")[0], "ALTER TABLE", "public.clients")
+    for at in range(3):
+        for database in ("app", "test"):
+            for table in ("clients", "users"):
+                log.says(f"{database}{table}", at + 1, fax_of(table), database=database)
+    rows = [row for row in read(log.block(), BASE, OF_USERS) if "fax" in row["query"]]
+    named = [bool(row["subjects"]) for row in rows]
+    # In `app` nothing is called users now: should something be, it is what was meant.
+    assert named == [True, True, False, True] * 3
+    called = [row[CALLED] for row in rows]
+    assert [one is None for one in called] == [False, False, True, True] * 3
+
+
+def test_names_are_followed_where_records_of_ddl_name_no_objects() -> None:
+    log = DdlLog()
+    log.says("a", 1, RENAMED.partition(" -> ")[0], "ALTER TABLE")
+    log.says("a", 2, "ALTER TABLE clients RENAME fax TO paper", "ALTER TABLE")
+    log.says("b", 1, "SELECT paper FROM clients WHERE id = 42")
+    row = read(log.block(), BASE, OF_USERS)[-1]
+    assert [one["column"] for one in row["subjects"]] == ["public.clients.id"]
+    assert row["masked_fields"] == ["public.clients.paper"]
+
+
 def test_a_line_that_a_client_may_have_raised_takes_no_name_from_anybody() -> None:
     log = DdlLog()
     log.says("a", 1, "SELECT 1")
