@@ -29,6 +29,10 @@ class Lineage:
     """It was seen to be made, and since then nothing about it is unknown."""
     like: tuple[str, ...] = ()
     """Names of what it was made of, or like."""
+    left: str = ""
+    """The name before the present one."""
+    bore: tuple[str, ...] = ()
+    """Of `heir`, those that it was called by itself."""
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -45,8 +49,8 @@ class Names:
     """One namespace; lineages by present name."""
 
     of: dict[str, Lineage] = field(default_factory=dict)
-    gone: dict[str, None] = field(default_factory=dict)
-    """Names of what was dropped, the newest last."""
+    gone: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of what was dropped, the newest last -> what stood for it, if that was its name then."""
 
     def copy(self) -> "Names":
         """One that can be changed without changing this one."""
@@ -57,19 +61,25 @@ class Names:
         return self.of.get(present) or Lineage((present,))
 
     def made(self, name: str, like: Iterable[str] = ()) -> None:
-        """Something new of that name; it is meant to be what the name stands for."""
-        self.dropped(name)
-        self.gone.pop(name, None)
-        self.of[name] = Lineage((name,), is_made=True, like=tuple(dict.fromkeys(like)))
+        """Something new of that name; it is meant to be what the name stands for.
+
+        Of a name that was given up, it isn't known whether it stood for that for long.
+        """
+        if name in self.of:
+            self.dropped(name)
+        left = (own for other in self.owners(name) for own in self.of[other].owned)
+        heir = _few(self.gone.pop(name, ()), (name,))
+        perhaps = _few(tuple(left), (name, *heir))
+        made_like = tuple(dict.fromkeys(like))
+        self.of[name] = Lineage((name,), heir, perhaps, is_made=True, like=made_like)
 
     def dropped(self, name: str) -> None:
         """What bears the name, if anything does, is no more."""
-        if name in self.of:
-            for one in self.of.pop(name).names:
-                self.gone.pop(one, None)
-                self.gone[one] = None
-        else:
-            self.gone[name] = None
+        owned = self.get(name).owned
+        self.of.pop(name, None)
+        for one in dict.fromkeys((*owned, name)):
+            self.gone.pop(one, None)
+            self.gone[one] = owned if one == name else ()
         while len(self.gone) > _GONE:
             self.gone.pop(next(iter(self.gone)))
 
@@ -99,7 +109,7 @@ class Names:
         Returns:
             the present names of those about which something else is known now.
         """
-        mine = self.get(old)
+        mine = replace(self.get(old), left=old)
         if not is_certain and is_taken:
             self.of[new] = self._either(self.get(new), mine, has_left=bool(self.owners(new)))
             return {old, new}
@@ -129,20 +139,30 @@ class Names:
         self, mine: Lineage, new: str, resembles: Callable[[str], bool], is_certain: bool
     ) -> Lineage:
         """Something under one more name."""
-        if new in (*mine.owned, *mine.perhaps):
+        if new in mine.owned:
             return mine
         others = self.owners(new)
         if not others and new not in self.gone:
             return replace(mine, names=_few((*mine.names, new)))
-        is_like = any(self._is_like(mine, other) for other in others)
-        is_like |= mine.is_made and (not others or any(resembles(other) for other in others))
-        if is_like and is_certain:
-            return replace(mine, heir=_few((*mine.heir, new)))
+        before = [now for now, one in self.of.items() if one.left == new and now != new]
+        living = {now: self.of[now].owned for now in (*others, *before)}
+        gone = self.gone.get(new, ())
+        alike = [own for own in (*living.values(), gone) if not set(mine.like).isdisjoint(own)]
+        if mine.is_made and not alike and not mine.like:  # else it is an edition of something else
+            alike = [own for now, own in living.items() if resembles(now)] if living else [gone]
+        if is_certain and alike:
+            own = tuple(name for one in alike for name in one)
+            is_named = new in own or not living
+            every = (*mine.heir, *((new,) if is_named else ()), *own)
+            heir = _few(every, mine.names)
+            bore = _few((*mine.bore, new)) if is_named else mine.bore
+            return replace(mine, heir=heir, perhaps=_few(mine.perhaps, heir), bore=bore)
         return replace(mine, perhaps=_few((*mine.perhaps, new)))
 
     def owners(self, name: str) -> list[str]:
         """What a name stands for, and is called otherwise now."""
-        return [now for now, one in self.of.items() if now != name and name in one.owned]
+        every = self.of.items()
+        return [now for now, one in every if now != name and name in (*one.names, *one.bore)]
 
     def _is_like(self, one: Lineage, other: str) -> bool:
         return not set(one.like).isdisjoint(self.get(other).owned)
@@ -170,9 +190,11 @@ class Names:
         one = self.of[present]
         if any(self._is_like(one, other) for other in self.owners(present)):
             return one
-        heir = tuple(name for name in one.heir if name != present)
-        perhaps = tuple(name for name in one.perhaps if name != present)
-        return replace(one, heir=heir, perhaps=perhaps)
+        taken = {present, *(own for other in self.owners(present) for own in self.of[other].owned)}
+        heir = tuple(name for name in one.heir if name not in taken)
+        perhaps = tuple(name for name in one.perhaps if name not in taken)
+        bore = tuple(name for name in one.bore if name not in taken)
+        return replace(one, heir=heir, perhaps=perhaps, bore=bore)
 
     def telling(self) -> dict[str, Lineage]:
         """Those that aren't what their names alone would say."""
@@ -277,7 +299,7 @@ def _plain(names: Names, *, whole: bool) -> dict[str, Any]:
     if of:
         found["of"] = {now: _lineage(one, whole=whole) for now, one in sorted(of.items())}
     if whole and names.gone:
-        found["gone"] = list(names.gone)
+        found["gone"] = [[name, *owned] for name, owned in names.gone.items()]
     return found
 
 
@@ -288,6 +310,8 @@ def _lineage(one: Lineage, *, whole: bool) -> dict[str, Any]:
     if whole:
         found |= {"is_made": True} if one.is_made else {}
         found |= {"like": list(one.like)} if one.like else {}
+        found |= {"left": one.left} if one.left else {}
+        found |= {"bore": list(one.bore)} if one.bore else {}
     return found
 
 
@@ -299,7 +323,10 @@ def _names(value: Mapping[str, Any]) -> Names:
             tuple(map(str, one.get("perhaps", ()))),
             bool(one.get("is_made", False)),
             tuple(map(str, one.get("like", ()))),
+            str(one.get("left", "")),
+            tuple(map(str, one.get("bore", ()))),
         )
         for now, one in value.get("of", {}).items()
     }
-    return Names(of, dict.fromkeys(map(str, value.get("gone", ()))))
+    gone = {str(name): tuple(map(str, owned)) for name, *owned in value.get("gone", ())}
+    return Names(of, gone)

@@ -41,6 +41,7 @@ RULES = Rules(
 )
 _NAMES = ("customers", "suppliers", "notes", "parts", "a", "b")
 _COLUMN_NAMES = ("id", "email", "name", "body", "x", "y")
+OPS = ("_rename", "_swap", "_move", "_column", "_edition")
 _SCHEMAS = ("public", "crm")
 STATEMENTS = (
     "SELECT {1} FROM {t} WHERE {0} = 42",
@@ -91,10 +92,10 @@ class World:
             self._tables[whole] = Table(schema, name, list(columns))
 
     def run(self, numbers: list[tuple[int, int, int]]) -> None:
-        """Ops, and after each of them some statements."""
+        """Ops (numbers choose which), and after each of them some statements."""
         for op, one, other in numbers:
             table = list(self._tables.values())[one % len(self._tables)]
-            getattr(self, ("_rename", "_swap", "_move", "_column")[op % 4])(table, one, other)
+            getattr(self, OPS[op % len(OPS)])(table, one, other)
             for at in range(2):
                 self.ask(one + at, op + other + at)
         for at in range(len(self._tables)):
@@ -127,7 +128,8 @@ class World:
 
     def _alter(self, text: str, named: str, kind: str = "TABLE") -> None:
         self._transaction += 1
-        self.renamed.says("a", self._transaction, text, "ALTER TABLE", named, kind=kind)
+        command = " ".join(text.split()[:2])
+        self.renamed.says("a", self._transaction, text, command, named, kind=kind)
 
     def _free(self, schema: str, name: str) -> bool:
         return all(table.whole != f"{schema}.{name}" for table in self._tables.values())
@@ -155,6 +157,20 @@ class World:
         self.ask(one + 1, other)
         self.ask(one, 0)
         self._called(table, theirs)
+
+    def _edition(self, table: Table, one: int, other: int) -> None:
+        """A new edition takes its place, and the old one is dropped; or it is made anew."""
+        at, whole, name = len(self.of), table.whole, table.name
+        new, old = f"{table.schema}.new{at}", f"{table.schema}.old{at}"
+        self._alter(f"CREATE TABLE {new} (LIKE {whole} INCLUDING ALL)", new)
+        if other % 2:
+            self._alter(f"ALTER TABLE {whole} RENAME TO old{at}", old)
+            self._alter(f"ALTER TABLE {new} RENAME TO {name}", whole)
+            self.ask(one, other)
+            self._alter(f"DROP TABLE {old}", old)
+        else:
+            self._alter(f"DROP TABLE {whole}", whole)
+            self._alter(f"ALTER TABLE {new} RENAME TO {name}", whole)
 
     def _move(self, table: Table, _one: int, other: int) -> None:
         schema = _SCHEMAS[other % 2]
