@@ -50,7 +50,7 @@ class Names:
 
     of: dict[str, Lineage] = field(default_factory=dict)
     gone: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names of what was dropped, the newest last -> what stood for it, if that was its name then."""
+    """Names of what was dropped, the newest last -> the names of what bore it when it was dropped."""
 
     def copy(self) -> "Names":
         """One that can be changed without changing this one."""
@@ -79,7 +79,7 @@ class Names:
         self.of.pop(name, None)
         for one in dict.fromkeys((*owned, name)):
             self.gone.pop(one, None)
-            self.gone[one] = owned if one == name else ()
+            self.gone[one] = owned if one == name else (one,)
         while len(self.gone) > _GONE:
             self.gone.pop(next(iter(self.gone)))
 
@@ -152,7 +152,7 @@ class Names:
             alike = [own for now, own in living.items() if resembles(now)] if living else [gone]
         if is_certain and alike:
             own = tuple(name for one in alike for name in one)
-            is_named = new in own or not living
+            is_named = new in own
             every = (*mine.heir, *((new,) if is_named else ()), *own)
             heir = _few(every, mine.names)
             bore = _few((*mine.bore, new)) if is_named else mine.bore
