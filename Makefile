@@ -39,6 +39,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_claims.py tests/test_attribution_stack.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
+	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py

@@ -8,9 +8,13 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
+
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store import rownames
+from scalple.store.digestnames import CALLED
 from scalple.store.keys import subject_key_id
 from scalple.store.reader import StoreReader
 
@@ -35,6 +39,13 @@ def to_objects(rules: Rules, access: str = "on") -> dict[str, bytes]:
     if access == "off":
         objects[ACCESS] = access.encode()
     return objects
+
+
+def row_names(called: pa.ChunkedArray | None) -> dict[str, bytes]:
+    """What a commit records of the names that its audit rows were written under."""
+    if called is None or called.null_count == len(called):
+        return {}
+    return {CALLED: rownames.to_bytes(called)}
 
 
 def _json(said: dict[str, Any]) -> bytes:

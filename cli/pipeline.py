@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from scalple.cli import schemarecord
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
+from scalple.cli.declarations import row_names
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
 from scalple.cli.outcome import Outcome
 from scalple.cli.reading import RecordReader, Records
@@ -47,6 +48,7 @@ from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Reject
 from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
+from scalple.store.rownames import RowNames
 from scalple.store.writer import StoreWriter
 
 _T = TypeVar("_T")
@@ -95,6 +97,7 @@ class Pipeline:
         newest: log_time of the newest statement that earlier runs committed.
         views: the store as it was before this run, for revisions.
         progress: called with (bytes read now, statements so far).
+        names: those that its rows were written under, registered with `views`.
     """
 
     def __init__(
@@ -105,12 +108,14 @@ class Pipeline:
         newest: dt.datetime | None = None,
         views: duckdb.DuckDBPyConnection | None = None,
         progress: Callable[[int, int], None] = lambda _bytes, _statements: None,
+        names: RowNames | None = None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._stored = stored_evidence
         self._newest = newest
         self._views = views
+        self._names = names or RowNames(())
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
         watch = SchemaWatch(plan.schemas)
@@ -225,11 +230,12 @@ class Pipeline:
         """What the rows touched that were read there, as far as it can be told; for policies."""
         if self._views is None or not self._plan.rules.policies or not len(offsets):
             return None
-        columns = ", ".join(OF_ACCESS)
+        columns = [*OF_ACCESS, *(["names"] if self._names.lineages else [])]
         # Of two files of one name it can't be told whose row it is.
         stored = self._views.sql(
-            f"SELECT source_offset, {columns} FROM audit WHERE origin = $origin "
-            "AND source_file = $name AND source_offset BETWEEN $first AND $last "
+            f"SELECT source_offset, {', '.join(columns)} FROM {self._names.source} "
+            "WHERE origin = $origin AND source_file = $name "
+            "AND source_offset BETWEEN $first AND $last "
             "QUALIFY count(*) OVER (PARTITION BY source_offset) = 1",
             params={
                 "origin": self._plan.origin,
@@ -239,7 +245,7 @@ class Pipeline:
             },
         ).to_arrow_table()
         known = stored.column("source_offset").combine_chunks()
-        return stored.select(OF_ACCESS).take(pc.index_in(offsets, known))
+        return self._names.called(stored.select(columns)).take(pc.index_in(offsets, known))
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}
@@ -272,9 +278,10 @@ class Pipeline:
         self.outcome.files_read += 1
         foreign = Foreign()
         for piece, records in pieces:
-            tables = builder.build(records, file.path.name)
+            tables, called = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
             changes = schemarecord.schema_changes(records.schema) | self._rights_changes()
+            changes |= row_names(called)
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)

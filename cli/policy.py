@@ -38,6 +38,7 @@ from scalple.store import policies as stored
 from scalple.store.coverage import coverage
 from scalple.store.question import Period
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import connect_reader
 
 _TABLES = (
@@ -87,7 +88,10 @@ def policy(
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
-    con = connect_reader(reader, moment(as_of, "--as-of"))
+    when = moment(as_of, "--as-of")
+    con = connect_reader(reader, when)
+    names = RowNames(reader.audit_commits(when))
+    names.register(con)
     chosen = period(since, until)
     given = config.rules() if config_path is not None else None
     if given is not None:
@@ -101,6 +105,7 @@ def policy(
         counts = [
             _counts(
                 con,
+                names,
                 origin,
                 given or recorded_policies(reader, origin),
                 chosen,
@@ -142,6 +147,7 @@ def _rules(reader: StoreReader, given: Rules | None) -> list[Rules]:
 
 def _counts(
     con: duckdb.DuckDBPyConnection,
+    names: RowNames,
     origin: str,
     rules: Rules,
     chosen: Period,
@@ -151,7 +157,7 @@ def _counts(
     """What was found and what stands on the rows, per day, actor and role; adds to `rights`."""
     policies = Policies(rules, stored.events(con, origin), timeline)
     parts = [stored.EMPTY]
-    for rows in stored.batches(con, origin, chosen, for_rights=policies.asks_rights):
+    for rows in stored.batches(con, origin, chosen, names, for_rights=policies.asks_rights):
         found = policies.findings(rows, ROLLED_BACK) if policies.in_force else None
         parts.append(stored.counts(rows, found, (BROKEN, UNTOLD), (AFTER, BEFORE)))
         if policies.asks_rights:

@@ -115,8 +115,11 @@ def query(
     where = places(config_path)
     directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
-    rules = asking.declared(reader)
-    identifiers = asking.identified(subject, rules)
+    when = moment(as_of, "--as-of")
+    quick = Quick(reader, when)
+    known = asking.known(reader, quick.names)
+    rules = known.rules
+    identifiers = asking.identified(subject, known.identifiers)
     names = disclosure == "controller"
     key = b""
     if identifiers or not names or asking.has_subject_key(directory, where):
@@ -129,6 +132,7 @@ def query(
         tokens=tokens,
         subject_columns=tuple(sorted(set(of_whom if identifiers else everybody))),
         personal_columns=tuple(sorted(rules.personal_data)),
+        carried=known.carried([name for name, _ in identifiers] or rules.identifiers),
         actor=actor,
         table=table,
         role=role,
@@ -136,8 +140,6 @@ def query(
         period=chosen,
     )
     filters(asked)  # what is no text is refused before it is logged
-    when = moment(as_of, "--as-of")
-    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -155,7 +157,7 @@ def query(
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
     columns = ROW_COLUMNS if form == "table" and bundled is None else None
-    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most, columns)
+    wanted = Wanted(key, names, known.identifiers, whole, grouped, most, columns)
     with logged(
         question("query", options, tokens, purpose), reader, directory, where, access_log
     ) as found:

@@ -28,6 +28,7 @@ from scalple.store import keys
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.segments import from_parquet
 from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
@@ -191,11 +192,11 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest, views = _stored(directory, todo.origin)
+        evidence, newest, views, names = _stored(directory, todo.origin)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
-        outcome = Pipeline(complete, writer, evidence, newest, views, advance).run()
+        outcome = Pipeline(complete, writer, evidence, newest, views, advance, names).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -255,8 +256,9 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 def _stored(
     directory: Path, origin: str
-) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection]:
-    """The evidence that earlier runs committed, the time of their newest statement, and the views."""
+) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
+    """The evidence that earlier runs committed, the time of their newest statement, the views, and the
+    names that rows were written under."""
     reader = StoreReader.open(directory, origin)
     parts = [
         from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
@@ -264,7 +266,9 @@ def _stored(
     ]
     views = connect_reader(reader)
     newest = newest_statement(views)
-    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views
+    names = RowNames(reader.audit_commits())
+    names.register(views)
+    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views, names
 
 
 def _progress() -> Progress:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import ROLLED_BACK, Answers
 from scalple.correlate.attribution import Known, attribute
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed, Claims
 from scalple.correlate.endings import Endings
@@ -326,8 +327,9 @@ def _as_logged(batch: LogBatch, touched: pa.Table | None) -> pa.Table:
     rows = rows.append_column("class", batch.payload.column("class"))
     rows = rows.append_column("rows_returned", batch.payload.column("rows"))
     if touched is not None:
-        for name in OF_ACCESS:
-            rows = rows.append_column(name, touched.column(name))
+        for name in (*OF_ACCESS, CALLED):
+            if name in touched.column_names:
+                rows = rows.append_column(name, touched.column(name))
     return rows
 
 

@@ -169,7 +169,7 @@ def _relations(
         if _is_system(relation):
             continue
         names = (relation, *_ancestors(asked.rights, relation))
-        if not any(wants_table(policy, name) for name in names):
+        if not any(wants_table(policy, access, name) for name in names):
             continue
         columns = wanted_columns(policy, access, names, personal)
         if columns is not None and not columns and (policy.columns or policy.unless_columns):

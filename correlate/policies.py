@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.circumstances import CitedEvents
 from scalple.correlate.codes import coded_lists, coded_texts, combined
 from scalple.correlate.entitled import Judge
@@ -30,7 +31,7 @@ from scalple.correlate.rightstimeline import RightsTimeline
 from scalple.correlate.rules import Rules
 from scalple.correlate.sharing import shared
 from scalple.correlate.tenures import Tenures
-from scalple.ingest.records import AMBIGUOUS, FORGED, UNPROVEN
+from scalple.ingest.records import AMBIGUOUS, FORGED, TEXT, UNPROVEN
 
 Answers = npt.NDArray[np.uint8]
 
@@ -88,7 +89,8 @@ class Policies:
 
         Args:
             rows: the columns AS_LOGGED, OF_PEOPLE, OF_ACCESS and OF_STATEMENT, as in AUDIT; of the
-                latter two those that are missing are unknown.
+                latter two those that are missing are unknown. Also `called` (`calledby`), if there
+                is anything to say.
             last: a finding that stays behind them.
             people_only: no rule is looked at, only whether the actors were here at that time.
         """
@@ -117,9 +119,10 @@ class Policies:
         self, rows: pa.Table, *, people_only: bool = False
     ) -> tuple[Answers, dict[int, Judgements]]:
         """Per row: was it after, before the actor's time; is each rule broken. And judgements."""
-        for name in (*AS_LOGGED, *OF_ACCESS):
+        for name in (*AS_LOGGED, *OF_ACCESS, CALLED):
             if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(rows.num_rows, AUDIT.field(name).type))
+                kind = TEXT if name == CALLED else AUDIT.field(name).type
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
         own, lists = coded_lists(rows.column("findings"))
         people, accesses = self._people(rows), self._accesses(rows)
         answers = np.minimum(self._who(*people), self._what(*accesses))
@@ -203,7 +206,7 @@ class Policies:
         """All that was touched, and what of it by each row."""
         tables, table_lists = coded_lists(rows.column("affected_tables"))
         columns, column_lists = coded_lists(rows.column("columns_accessed"))
-        names = ("columns_basis", "access_shape", "class", "database")
+        names = ("columns_basis", "access_shape", "class", "database", CALLED)
         texts = [coded_texts(rows.column(name)) for name in names]
         distinct, place = combined([tables, columns, *(codes for codes, _ in texts)])
         accesses = [

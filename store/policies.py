@@ -14,6 +14,7 @@ from scalple.correlate.entitledrows import COPYING, MIXED
 from scalple.correlate.policies import AS_LOGGED, OF_ACCESS, OF_PEOPLE
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.question import Period
+from scalple.store.rownames import RowNames
 
 _ROWS = 100_000
 _COUNTS = pa.schema(
@@ -79,9 +80,15 @@ def events(con: duckdb.DuckDBPyConnection, origin: str) -> pa.Table:
 
 
 def batches(
-    con: duckdb.DuckDBPyConnection, origin: str, period: Period, *, for_rights: bool = False
+    con: duckdb.DuckDBPyConnection,
+    origin: str,
+    period: Period,
+    names: RowNames,
+    *,
+    for_rights: bool = False,
 ) -> Iterator[pa.Table]:
-    """The rows of a period, with the columns that rules look at; `for_rights`: OF_STATEMENT too."""
+    """The rows of a period, with the columns that rules look at; `names` is registered; with
+    `for_rights` OF_STATEMENT too."""
     where = ["origin = $origin"]
     wanted: dict[str, Any] = {"origin": origin}
     if period.since is not None:
@@ -91,12 +98,15 @@ def batches(
         where.append("log_time < $until")
         wanted["until"] = period.until
     columns = ", ".join(f'"{name}"' for name in (*AS_LOGGED, *OF_PEOPLE, *OF_ACCESS))
+    columns += ", names" if names.lineages else ""
     if for_rights:
         columns += f", {_OF_STATEMENT}"
         wanted |= {"copying": list(COPYING), "mixed": MIXED}
-    asked = con.sql(f"SELECT {columns} FROM audit WHERE {' AND '.join(where)}", params=wanted)
+    asked = con.sql(
+        f"SELECT {columns} FROM {names.source} WHERE {' AND '.join(where)}", params=wanted
+    )
     for batch in asked.to_arrow_reader(_ROWS):
-        yield pa.Table.from_batches([batch])
+        yield names.called(pa.Table.from_batches([batch]))
 
 
 def counts(

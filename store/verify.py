@@ -35,11 +35,12 @@ from scalple.store.chain import (
 )
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.digest import Checker
-from scalple.store.digestnames import NAMES
+from scalple.store.digestnames import CALLED, NAMES
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.note import VerifierKey
+from scalple.store.rownames import check as check_names
 from scalple.store.rowtree import row_hashes
 
 
@@ -132,6 +133,7 @@ def _verify_origin(
             report.bytes += record.bytes
         with placed(layout.manifest(manifest.n)):
             _verify_digest(layout, manifest, audit, checker)
+            _verify_names(layout, manifest, audit)
     report.notes += inventory.check_origin(layout, chain, busy=busy)
     report.origins.append(layout.origin)
     report.manifests += chain.tree.size
@@ -167,6 +169,13 @@ def _verify_digest(
         raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
     objects = {name: read_object(layout, sha256) for name, sha256 in named.items()}
     checker.check(manifest.n, objects, pa.concat_tables(audit))
+
+
+def _verify_names(layout: OriginLayout, manifest: Manifest, audit: list[pa.Table]) -> None:
+    """The object says something of each row of its commit; what it says can't be made again."""
+    if CALLED in manifest.objects:
+        said = read_object(layout, manifest.objects[CALLED])
+        check_names(pa.BufferReader(said), sum(table.num_rows for table in audit))
 
 
 def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> pa.Table:
