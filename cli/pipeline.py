@@ -25,6 +25,7 @@ from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
 from scalple.cli.declarations import row_names
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
+from scalple.cli.formcache import FormCache
 from scalple.cli.outcome import Outcome
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
@@ -121,9 +122,9 @@ class Pipeline:
         watch = SchemaWatch(plan.schemas)
         if plan.schema_changes is not None:
             schemastate.restore(watch, plan.schema_changes)
-        self._reader = RecordReader(
-            Enricher(plan.rules, None, plan.subject_key, plan.functions_sql), watch
-        )
+        self._forms = FormCache(plan.rules, plan.functions_sql)
+        enricher = Enricher(plan.rules, None, plan.subject_key, plan.functions_sql, self._forms.of)
+        self._reader = RecordReader(enricher, watch)
         self.outcome = Outcome()
         self._rights = RightsChanges()
         self._rights_recorded = 0
@@ -166,6 +167,7 @@ class Pipeline:
                 else:
                     warmup.note(log)
             self.outcome.warnings += differing_clocks(evidence, plan.rules)
+        self._forms.save()
         self.outcome.proposals = propose(self.outcome.sightings, plan.rules)
         return self.outcome
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scalple.correlate import masking, parameters, templates
 from scalple.correlate.calledby import NamesReader
 from scalple.correlate.catalog import Catalog, relation_name
-from scalple.correlate.forms import Form, FormReader
+from scalple.correlate.form import Form
+from scalple.correlate.forms import FormReader, KeptUnder
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
 from scalple.correlate.settingmasks import personal_settings
@@ -65,8 +66,9 @@ class Enricher:
         schema_sql: str | None,
         subject_key: bytes,
         functions_sql: str | None = None,
+        kept: KeptUnder = lambda _catalog: None,
     ) -> None:
-        self._forms = FormReader(rules, schema_sql, functions_sql)
+        self._forms = FormReader(rules, schema_sql, functions_sql, kept)
         self._sealer = Sealer(subject_key)
         self._sightings = Sightings()
         self._names = NamesReader(rules)

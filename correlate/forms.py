@@ -5,8 +5,7 @@ bind parameter that needs it a `Target`: how to mask it, whom it names. Sees no 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from scalple.correlate import (
     credentials,
@@ -20,72 +19,37 @@ from scalple.correlate import (
 )
 from scalple.correlate.catalog import Catalog, read_schema, relation_name
 from scalple.correlate.dependent import Dependent
+from scalple.correlate.form import REDACT, STATEMENT, Form, Target
 from scalple.correlate.functions import Functions
 from scalple.correlate.inforce import InForce
+from scalple.correlate.keptforms import KeptForms
 from scalple.correlate.predicates import Binding
 from scalple.correlate.rewriting import Unread
 from scalple.correlate.rules import Rules
-from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
 
-_REMEMBERED = 8192  # forms
+REMEMBERED = 8192
+"""Forms, of one run and from one run to the next."""
 _CATALOGS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What happens to a value. Values with equal targets are treated alike."""
-
-    rule: str | None
-    """A rule of `masking`, `id`, or None: not masked."""
-    name: str = ""
-    """Identifier whose token `id` shows."""
-    subjects: tuple[tuple[str, str], ...] = ()
-    """(identifier, column) pairs that the value names."""
-    is_array: bool = False
-    is_negative: bool = False
-
-
-REDACT = Target("redact")
-STATEMENT = Target("statement")
-"""Given to a function that runs it: its literals are hidden."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One form of statement under the rules in force."""
-
-    fingerprint: str
-    tables: tuple[str, ...] = ()
-    columns: tuple[str, ...] | None = None
-    basis: str = "unknown"
-    shape: str | None = None
-    masked_fields: tuple[str, ...] | None = None
-    literals: dict[Target, list[int]] = field(default_factory=dict)
-    parameters: dict[Target, list[int]] = field(default_factory=dict)
-    redacts_parameters: bool = False
-    """The statement couldn't be read: any parameter may be personal."""
-    comments: tuple[int, ...] = ()
-    mentioned: frozenset[int] = frozenset()
-    """Numbers of the parameters that the text mentions; in a function's body others go by name."""
-    settings: tuple[Setting, ...] = ()
-    """Calls of set_config."""
-    suspected: tuple[str, ...] = ()
-    """Undeclared columns whose names say that they are personal."""
-    watched_literals: dict[int, str] = field(default_factory=dict)
-    """Undeclared columns by their literals: what these hold may give them away."""
-    watched_parameters: dict[int, str] = field(default_factory=dict)
+KeptUnder = Callable[[Catalog], KeptForms | None]
+"""What earlier runs left for a catalog; None where nothing is kept."""
 
 
 class FormReader:
     """Forms by skeleton and schema; the least recently used are forgotten.
 
-    A form is worked out anew only if a relation that it names has changed.
+    A form is worked out anew only if a relation that it names has changed, and only if no run before
+    has left it.
     """
 
     def __init__(
-        self, rules: Rules, schema_sql: str | None, functions_sql: str | None = None
+        self,
+        rules: Rules,
+        schema_sql: str | None,
+        functions_sql: str | None = None,
+        kept: KeptUnder = lambda _catalog: None,
     ) -> None:
+        self._kept = kept
         self._rules = InForce.declared(rules)
         for column, rule in self._rules.personal.items():
             if fault := maskingrules.fault(rule):
@@ -97,7 +61,7 @@ class FormReader:
         self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
         self._functions = Functions(rules.functions, functions_sql or schema_sql)
         self._arguments = {column: [name] for column, name in self._functions.columns.items()}
-        self._forms: Dependent[Form] = Dependent(_REMEMBERED)
+        self._forms: Dependent[Form] = Dependent(REMEMBERED)
         self._declared: OrderedDict[int, tuple[Catalog, InForce]] = OrderedDict()
         self._catalog = read_schema(schema_sql)
         self._words: tuple[int, frozenset[str]] = (0, frozenset())
@@ -128,7 +92,7 @@ class FormReader:
             self._catalog = catalog
         keep = len(skeleton) <= sqltext.LONGEST
         declared, self._in_force = self._with_declared(catalog)
-        return self._forms.get(skeleton, declared, self._read, keep=keep)
+        return self._forms.get(skeleton, declared, self._recalled, keep=keep)
 
     def _with_declared(self, catalog: Catalog | None) -> tuple[Catalog, InForce]:
         """A catalog with what the declarations add to it, and these in the names of its time."""
@@ -141,6 +105,18 @@ class FormReader:
             if len(self._declared) > _CATALOGS:
                 self._declared.popitem(last=False)
         return found
+
+    def _recalled(self, skeleton: str, catalog: Catalog) -> Form:
+        kept = self._kept(self._catalog) if len(skeleton) <= sqltext.LONGEST else None
+        if kept is None:
+            return self._read(skeleton, catalog)
+        asked = catalog.asked if catalog.asked is not None else set()
+        if (found := kept.find(skeleton)) is not None:
+            asked |= found[1]
+            return found[0]
+        form = self._read(skeleton, catalog)
+        kept.add(skeleton, form, frozenset(asked))
+        return form
 
     def _read(self, skeleton: str, catalog: Catalog) -> Form:
         markers = templates.MARKERS.findall(skeleton)

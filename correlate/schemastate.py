@@ -82,7 +82,7 @@ def _entries(timeline: SchemaTimeline) -> list[dict[str, Any]]:
             "is_certain": one.is_certain,
             "is_open": one.is_open,
             "changes": [to_json(change) for change in one.changes],
-            "folded": _catalog(one.schema.catalog) if one.schema else None,
+            "folded": catalog_to_plain(one.schema.catalog) if one.schema else None,
         }
         for one in timeline.entries
         if one.schema is None or one.is_fold
@@ -104,7 +104,8 @@ def _entry(value: dict[str, Any]) -> Entry:
     )
 
 
-def _catalog(catalog: Catalog) -> dict[str, Any]:
+def catalog_to_plain(catalog: Catalog) -> dict[str, Any]:
+    """All that is known of relations, as JSON can hold it."""
     return {
         "tables": {
             name: {
