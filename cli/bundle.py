@@ -8,7 +8,7 @@ to be what the log says of it. That the answer leaves nothing out isn't shown by
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -59,7 +59,7 @@ def is_bundle(data: bytes) -> bool:
     return data[:2] == b"PK"
 
 
-def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+def check_bundle(data: bytes, keys: Mapping[str, Sequence[VerifierKey]]) -> list[Proven]:
     """The rows that a bundle proves; its answer says the same of them.
 
     Raises:

@@ -10,7 +10,7 @@ from scalple.cli.bundle import check_bundle, is_bundle, shown
 from scalple.cli.options import command, config_option, configured, format_option
 from scalple.ingest.errors import InputError
 from scalple.store import proof
-from scalple.store.keys import read_public_keys
+from scalple.store.keys import keys_by_origin
 
 _SHOWN = 20
 """How many rows the text for people lists."""
@@ -43,7 +43,7 @@ def check_proof(path: Path, public_key: Path, form: str, config_path: Path | Non
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror}", place=str(path)) from error
-    keys = {key.name: key for key in read_public_keys(public_key)}
+    keys = keys_by_origin(public_key)
     proven = check_bundle(data, keys) if is_bundle(data) else proof.check(data, keys)
     rows = shown(proven, None)
     if form == "json":

@@ -10,7 +10,7 @@ log holds no others. Beside an audit row stand its revisions and the evidence th
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -161,12 +161,12 @@ def _cited(values: Mapping[str, Any]) -> list[str]:
     return [*(values.get("attribution_evidence") or ()), *(values.get("evidence") or ())]
 
 
-def check(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+def check(data: bytes, keys: Mapping[str, Sequence[VerifierKey]]) -> list[Proven]:
     """The rows that a proof proves, in its order.
 
     Args:
         data: the proof's bytes.
-        keys: origin -> its public key, known from elsewhere.
+        keys: origin -> its public keys, known from elsewhere; any of them may have signed.
 
     Raises:
         VerificationError: it proves nothing; says which step fails.
@@ -209,7 +209,7 @@ def strict_json(data: bytes) -> Any:
 
 
 def _check_manifest(
-    one: Mapping[str, Any], keys: Mapping[str, VerifierKey]
+    one: Mapping[str, Any], keys: Mapping[str, Sequence[VerifierKey]]
 ) -> tuple[Manifest, Checkpoint]:
     origin = one["origin"]
     if origin not in keys:
@@ -219,7 +219,7 @@ def _check_manifest(
     data = one["manifest"].encode()
     manifest = Manifest.from_bytes(data)
     index, path, note = _parse_tlog_proof(one["tlog_proof"])
-    head = open_checkpoint(note, keys[origin])
+    head, _ = open_checkpoint(note, keys[origin])
     if (manifest.origin, manifest.n) != (origin, one["n"]) or index != manifest.n:
         raise VerificationError(f"manifest {one['n']} of {origin} is another one")
     merkle.verify_inclusion(merkle.leaf_hash(data), index, head.size, path, head.root)

@@ -68,8 +68,8 @@ def made(store: Path, *ids: str) -> dict[str, Any]:
     return proof.make(StoreReader.open(store), [one for one in parsed if one is not None])
 
 
-def keys(store: Path) -> dict[str, VerifierKey]:
-    return {"db1": VerifierKey.of("db1", signing_key(store))}
+def keys(store: Path) -> dict[str, list[VerifierKey]]:
+    return {"db1": [VerifierKey.of("db1", signing_key(store))]}
 
 
 def checked(store: Path, value: Any) -> list[Proven]:
@@ -136,7 +136,7 @@ def test_a_key_of_somebody_else_proves_nothing(store: Path, tmp_path: Path) -> N
     whole = json.dumps(made(store, "db1#5")).encode()
     strange = VerifierKey.of("db1", signing_key(tmp_path / "other"))
     with pytest.raises(VerificationError):
-        proof.check(whole, {"db1": strange})
+        proof.check(whole, {"db1": [strange]})
     with pytest.raises(VerificationError, match="no public key of origin 'db1'"):
         proof.check(whole, {})
 
