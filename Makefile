@@ -39,7 +39,8 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py
-	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py
+	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
+	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
 	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py
 	for release in $(LATER); do \

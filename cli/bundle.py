@@ -28,11 +28,6 @@ PARTS = ("direct", "possible", "refused")
 ANSWER, PROOF = "answer.json", "proof.json"
 
 
-def proof_bytes(made: dict[str, Any]) -> bytes:
-    """A proof as its file holds it."""
-    return (json.dumps(made, ensure_ascii=False, indent=1) + "\n").encode()
-
-
 def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -> bytes:
     """The archive.
 
@@ -50,7 +45,7 @@ def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(ANSWER, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-        archive.writestr(PROOF, proof_bytes(made))
+        archive.writestr(PROOF, proof.to_bytes(made))
     return out.getvalue()
 
 

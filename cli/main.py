@@ -31,6 +31,7 @@ VERBS = (
     "entitlements",
     "verify",
     "prove",
+    "consistency",
     "check-proof",
     "detect",
     "schema",
