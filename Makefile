@@ -38,7 +38,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py
 	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
 	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py

@@ -79,7 +79,7 @@ def check_bundle(data: bytes, keys: Mapping[str, Sequence[VerifierKey]]) -> list
 
 def _check_form(answer: dict[str, Any]) -> None:
     """An answer says what answers say, each row once."""
-    if unknown := answer.keys() - {"as_of", "coverage", "activity", *PARTS}:
+    if unknown := answer.keys() - {"as_of", "coverage", "activity", "unsearched", *PARTS}:
         raise VerificationError(f"answer: unknown key {min(unknown)}")
     rows = [row for part in PARTS for row in answer[part]]
     names = [_id(row) for row in rows]

@@ -12,8 +12,7 @@ from scalple.cli.schemafiles import SchemaText
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.correlate.undeclared import Sightings
-from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store.keys import subject_key_id
+from scalple.ingest.errors import VerificationError
 from scalple.store.reader import StoreReader
 
 RULES = "rules"
@@ -153,20 +152,6 @@ def sightings(reader: StoreReader, origin: str) -> Sightings:
             except (ValueError, TypeError, AttributeError) as error:
                 raise VerificationError(f"recorded sightings can't be read: {error}") from error
     return found
-
-
-def check_subject_key(reader: StoreReader, secret: bytes) -> None:
-    """Raises ConfigError if the store's tokens were made with another key."""
-    ours = subject_key_id(secret)
-    for origin in reader.origins:
-        manifests = reader.chain(origin).manifests
-        for told in {manifest.objects.get(SUBJECT_KEY) for manifest in manifests}:
-            if told is not None and reader.objects(told).decode() != ours:
-                raise ConfigError(
-                    f"the subject key isn't the one that {origin} was made with: nobody would be "
-                    "found",
-                    hint="put the right key back, or name it in [keys] subject_key_file",
-                )
 
 
 def recorded_schema(reader: StoreReader, origin: str) -> str | None:

@@ -33,6 +33,8 @@ VERBS = (
     "prove",
     "consistency",
     "check-proof",
+    "keygen",
+    "rotate-key",
     "detect",
     "schema",
     "demo",

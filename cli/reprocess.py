@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection, schemafiles
+from scalple.cli import declarations, policysection, schemafiles, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
@@ -169,7 +169,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
-        declarations.check_subject_key(reader, subject_key)
+        subjectkeys.check_goes_on(reader, subject_key)
         todo = _going_on(todo, reader)
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
