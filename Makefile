@@ -33,6 +33,7 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
 	$(BIN)/python tests/bench_query.py
+	$(BIN)/python tests/bench_verify.py
 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py

@@ -10,6 +10,7 @@ from scalple.ingest.errors import InputError, VerificationError
 from scalple.store import consistency as proofs
 from scalple.store.chain import check_signer, placed
 from scalple.store.checkpoint import open_checkpoint
+from scalple.store.layout import ACCESS_ORIGIN
 from scalple.store.reader import StoreReader
 
 _FILE = click.Path(path_type=Path)
@@ -40,7 +41,7 @@ def consistency(
     directory = store_path(store_dir, configured(config_path))
     data = read(older)
     name = data.split(b"\n", 1)[0].decode(errors="replace")
-    reader = StoreReader.open(directory)
+    reader = StoreReader.open(directory, ACCESS_ORIGIN if name == ACCESS_ORIGIN else None)
     if name not in reader.origins:
         with placed(older):
             raise VerificationError(f"checkpoint of another origin: {name!r}")

@@ -76,6 +76,15 @@ def told(reader: StoreReader) -> list[Told]:
     return list(reversed(found.values()))
 
 
+def _has_untold(reader: StoreReader) -> bool:
+    """Commits of earlier versions don't name their key."""
+    return any(
+        one.kind == "audit" and SUBJECT_KEY not in manifest.objects
+        for manifest in reader.manifests
+        for one in manifest.segments
+    )
+
+
 def for_question(
     reader: StoreReader, directory: Path, config: Config, *, looks_up: bool, lost: Iterable[str]
 ) -> AtHand:
@@ -107,6 +116,8 @@ def for_question(
             raise _no_key(directory, config)
         return AtHand(())
     known = tuple(dict.fromkeys(hand[one.id] for one in named if one.id in hand))
+    if known and _has_untold(reader):  # any of the keys may have made those
+        known = tuple(dict.fromkeys((*known, *hand.values())))
     if named and not known:
         raise ConfigError(
             f"the subject key isn't the one that {named[0].origin} was made with: nobody would be "

@@ -6,21 +6,24 @@ encoded again and hashed into their root, and the digest is made again from them
 commit depends on its files alone, whoever checks the others (see `commitpool`).
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from scalple.ingest.errors import VerificationError
 from scalple.store import merkle, segments
 from scalple.store.chain import placed, read_bytes, read_object
-from scalple.store.digest import Checker
 from scalple.store.digestnames import FACTS, NAMES, ROWS
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.rowtree import row_hashes
 from scalple.store.verifyreport import Fault
+
+if TYPE_CHECKING:
+    from scalple.store.digest import Checker
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class CommitChecker:
         self._digests = digests
         self._files_only = files_only
         self._next = 0
-        self._facts = Checker()
+        self._known: Checker | None = None
 
     def check(self, task: Task) -> Found:
         """Reads everything that belongs to the commit."""
@@ -110,7 +113,7 @@ class CommitChecker:
             )
         if self._files_only:
             return None
-        with placed(place):
+        with placed(place), _understood():
             return _check_rows(self._layout, record, data)
 
     def _digest(
@@ -130,7 +133,8 @@ class CommitChecker:
                 raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
             if len(audit) == len(parts):
                 data = {name: self._object(sha256, objects) for name, sha256 in named.items()}
-                self._facts.compare(data, pa.concat_tables(audit))
+                with _understood():
+                    self._facts().compare(data, pa.concat_tables(audit))
         except VerificationError as error:
             fault = Fault.of(error, place)
             if fault.place not in {one.place for one in found.faults}:
@@ -146,15 +150,34 @@ class CommitChecker:
     def _learn(self, n: int, objects: Mapping[str, bytes]) -> None:
         """What can't be learned leaves nothing known: until numbers begin anew, no later digest can
         be checked, and each of them is a fault."""
-        facts, self._facts = self._facts, Checker()
+        facts, self._known = self._facts(), None
         named = self._digests[n]
         if len(named) < len(NAMES):
             raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
-        facts.learn(n, {name: self._object(named[name], objects) for name in (ROWS, FACTS)})
-        self._facts = facts
+        data = {name: self._object(named[name], objects) for name in (ROWS, FACTS)}
+        with _understood():
+            facts.learn(n, data)
+        self._known = facts
+
+    def _facts(self) -> "Checker":
+        """Those known so far. Loaded late: it brings DuckDB, and hashing files needs none."""
+        from scalple.store.digest import Checker
+
+        self._known = self._known or Checker()
+        return self._known
 
     def _object(self, sha256: str, known: Mapping[str, bytes]) -> bytes:
         return known[sha256] if sha256 in known else read_object(self._layout, sha256)
+
+
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Who holds the signing key may write any bytes; what no writer of ours makes is a fault."""
+    try:
+        yield
+    except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise VerificationError(f"can't be understood: {what}") from error
 
 
 def _check_rows(layout: OriginLayout, record: SegmentRecord, data: bytes) -> pa.Table:

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
-from scalple.store.chain import Chain, read_bytes, referenced_objects
-from scalple.store.layout import OriginLayout, manifest_number, segment_parts
+from scalple.store.chain import Chain, referenced_objects
+from scalple.store.layout import PREPARED_MAX, OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import Manifest, sha256_hex
-from scalple.store.writer import PREPARED_MAX
 
 
 def check_origin(
@@ -33,12 +32,12 @@ def check_origin(
     known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
     known |= {layout.segments / record.file for record in records}
     notes, faults = [], []
-    for path, is_file in _entries(layout):
-        if is_file is not None:
-            faults.append(VerificationError(is_file, place=str(path)))
+    for path, wrong in _entries(layout):
+        if wrong is not None:
+            faults.append(VerificationError(wrong, place=str(path)))
         elif path in known or (busy and _in_flight(layout, path, size)):
             continue
-        elif _uncommitted(layout, path, size, committed):
+        elif _is_uncommitted(layout, path, size, committed):
             notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
         else:
             faults.append(VerificationError("no manifest names this file", place=str(path)))
@@ -90,19 +89,28 @@ def _entries(layout: OriginLayout) -> Iterator[tuple[Path, str | None]]:
             yield directory, f"can't read: {error.strerror}"
             continue
         for path in entries:
-            if path not in inner:
+            if path in inner:
+                continue
+            try:
                 is_file = stat.S_ISREG(path.lstat().st_mode)
-                yield path, None if is_file else "no regular file"
+            except FileNotFoundError:  # a writer at work has renamed it
+                continue
+            yield path, None if is_file else "no regular file"
 
 
-def _uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
+def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
     """A segment prepared for one of the next manifests, whole and found nowhere else."""
     parts = segment_parts(path.name)
     if path.parent != layout.segments or parts is None:
         return False
     n, _, sha256 = parts
     recent = size <= n < size + PREPARED_MAX
-    return recent and sha256 not in committed and sha256_hex(read_bytes(path)) == sha256
+    if not recent or sha256 in committed:
+        return False
+    try:
+        return sha256_hex(path.read_bytes()) == sha256
+    except OSError:
+        return False
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

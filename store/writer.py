@@ -28,7 +28,7 @@ from scalple.store.checkpoint import Checkpoint
 from scalple.store.digest import Numbering
 from scalple.store.keyhistory import SIGNING_KEY, Rotation
 from scalple.store.keys import public_key_beside, write_public_keys
-from scalple.store.layout import OriginLayout, keys_directory, origin_layout
+from scalple.store.layout import PREPARED_MAX, OriginLayout, keys_directory, origin_layout
 from scalple.store.manifest import (
     MANIFEST_BYTES_MAX,
     Manifest,
@@ -39,9 +39,6 @@ from scalple.store.manifest import (
 )
 from scalple.store.note import VerifierKey
 from scalple.store.sealing import Sealer
-
-PREPARED_MAX = 4
-"""How many batches may be prepared and not yet committed."""
 
 
 @dataclass(frozen=True, slots=True)
