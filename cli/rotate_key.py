@@ -67,7 +67,8 @@ def _signing(directory: Path, config: Config, new_key: Path, kind: str) -> None:
         else:
             _rotate(directory, origin, old.private, new.private)
         click.echo(key.to_text())
-    _tell(old.path, new_key, "access_key_file" if access else "signing_key_file")
+    named = config.keys.access_key_file if access else config.keys.signing_key_file
+    _tell(old.path, new_key, "access_key_file" if access else "signing_key_file", named)
 
 
 def _rotate(directory: Path, origin: str, old: Ed25519PrivateKey, new: Ed25519PrivateKey) -> None:
@@ -108,7 +109,7 @@ def _subject(directory: Path, config: Config, new_key: Path) -> None:
     click.echo(new_id)
     present = config.keys.subject_key_file
     old = Path(present) if present else keys_directory(directory) / "subject.key"
-    _tell(old, new_key, "subject_key_file", keep=True)
+    _tell(old, new_key, "subject_key_file", present)
 
 
 def _present(directory: Path, config: Config, *, access: bool) -> keys.SigningKey:
@@ -118,15 +119,14 @@ def _present(directory: Path, config: Config, *, access: bool) -> keys.SigningKe
     return keys.signing_key(directory, path, name=name, may_create=False)
 
 
-def _tell(old: Path, new: Path, setting: str, *, keep: bool = False) -> None:
-    """What is left to do: a store's keys are named by its operator, not by us."""
-    text = f'now name it: [keys] {setting} = "{new}"'
-    if keep:
-        text += f', former_subject_key_files = ["{old}"] (and those from before)'
+def _tell(old: Path, new: Path, setting: str, named: str | None) -> None:
+    """What is left to do: key files are the operator's."""
+    subject = setting == "subject_key_file"
+    if named is None:
+        kept = f"{old.stem}-{'ID' if subject else 'old'}.key"
+        text = f"now keep {old} as {old.with_name(kept)}, and put {new} in its place"
+    else:
+        text = f'now name it: [keys] {setting} = "{new.absolute()}"'
+        if subject:
+            text += f', former_subject_key_files = ["{old}"] (and those from before)'
     click.echo(text, err=True)
-    click.echo(
-        f"  (keys beside the store, without [keys]: keep {old.name} under another name"
-        + (", subject-ID.key," if keep else ",")
-        + f" and put the new one in its place, {old})",
-        err=True,
-    )

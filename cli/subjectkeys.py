@@ -154,10 +154,10 @@ def check_goes_on(reader: StoreReader, secret: bytes) -> None:
     for origin in reader.origins:
         ids = [one.id for one in told(reader) if one.origin == origin]
         if ids and ids[0] != ours:
-            former = ", one that it had before" if ours in ids else ""
+            former = ", but one that it had before" if ours in ids else ""
             raise ConfigError(
-                f"the subject key {ours[:8]} isn't the one that {origin} goes on with, "
-                f"{ids[0][:8]}{former}",
+                f"the subject key {ours[:8]} isn't the one that {origin} goes on with "
+                f"({ids[0][:8]}){former}",
                 hint="put the right key back, or name it in [keys] subject_key_file; to go on with "
                 "a new one: rotate-key subject",
             )

@@ -4,6 +4,7 @@ Enters: the commits of all origins. Leaves: what was found of each, in their ord
 the number of workers. A store that is small is checked right here: a process takes a second to start.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,7 +18,7 @@ from scalple.store.layout import OriginLayout
 
 PROCESS_BYTES_MIN = 24 << 20
 """Segments of fewer bytes than this for each worker aren't worth a process."""
-CHUNK_BYTES = 8 << 20
+CHUNK_BYTES = 4 << 20
 """So many bytes of segments are handed over at once."""
 
 
@@ -136,6 +137,7 @@ _checkers: _Checkers | None = None
 def _prepare(work: Sequence[Work]) -> None:
     """In each process, once."""
     global _checkers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
     keep_memory()
     _checkers = _Checkers(work, files_only=False)
 

@@ -25,7 +25,7 @@ from scalple.store.chain import (
     referenced_objects,
 )
 from scalple.store.keys import write_public_keys
-from scalple.store.layout import OriginLayout, segment_parts
+from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, segment_parts
 from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 
@@ -125,12 +125,13 @@ def _check_key(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -
     expected = chain.key_at(chain.tree.size)
     if key == expected:
         return
-    former = " but one that it had before" if key in chain.keys else ""
+    former = ", but one that it had before" if key in chain.keys else ""
+    setting = "access_key_file" if layout.origin == ACCESS_ORIGIN else "signing_key_file"
     raise ConfigError(
-        f"the signing key {key.key_id.hex()} isn't the one that this log goes on with, "
-        f"{expected.key_id.hex()}{former}",
+        f"the signing key {key.key_id.hex()} isn't the one that this log goes on with "
+        f"({expected.key_id.hex()}){former}",
         place=str(layout.public_key),
-        hint="name the right file in [keys] signing_key_file; `rotate-key` changes to a new one",
+        hint=f"name the right file in [keys] {setting}; `rotate-key` changes to a new one",
     )
 
 
