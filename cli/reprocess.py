@@ -187,7 +187,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest, views = _stored(directory, todo.origin)
+        evidence, newest, views = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
@@ -246,10 +246,11 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 
 def _stored(
-    directory: Path, origin: str
+    directory: Path, origin: str, subject_key: bytes
 ) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection]:
     """The evidence that earlier runs committed, the time of their newest statement, and the views."""
     reader = StoreReader.open(directory, origin)
+    subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
     parts = [
         from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
         for ref in reader.segments("evidence")

@@ -64,11 +64,14 @@ class AtHand:
 def told(reader: StoreReader) -> list[Told]:
     """Every key that the store names, by origin, the newest first."""
     found: dict[tuple[str, str], Told] = {}
+    names: dict[str, str] = {}
     for origin in reader.origins:
         for manifest in reader.chain(origin).manifests:
             if SUBJECT_KEY not in manifest.objects:
                 continue
-            name = reader.objects(manifest.objects[SUBJECT_KEY]).decode()
+            sha256 = manifest.objects[SUBJECT_KEY]
+            name = names.get(sha256) or reader.objects(sha256).decode()
+            names[sha256] = name
             rows = sum(one.rows for one in manifest.segments if one.kind == "audit")
             when = manifest.committed_at
             before = found.pop((origin, name), Told(origin, name, 0, when, when))

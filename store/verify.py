@@ -23,7 +23,7 @@ one: step 5.
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
@@ -210,7 +210,7 @@ def _clocks(chain: Chain) -> Iterator[str]:
     for manifest in chain.manifests:
         try:
             now = datetime.fromisoformat(manifest.committed_at)
-            back = before is not None and now < before
+            back = now < (before or now.astimezone(UTC))
         except (ValueError, TypeError) as error:
             raise VerificationError(
                 "time of the commit isn't RFC 3339 with an offset",

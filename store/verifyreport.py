@@ -17,22 +17,28 @@ class Fault:
         what: what is wrong.
         expected: what should be there, where that can be told.
         found: what is there.
+        hint: the next step, where there is one.
     """
 
     place: str
     what: str
     expected: str | None = None
     found: str | None = None
+    hint: str | None = None
 
     @classmethod
     def of(cls, error: VerificationError, place: str) -> "Fault":
         """The fault that an error tells of; `place` is for errors that name none."""
-        return cls(error.place or place, error.fault, error.expected, error.found)
+        return cls(error.place or place, error.fault, error.expected, error.found, error.hint)
 
     def to_error(self) -> VerificationError:
         """The inverse of `of`."""
         return VerificationError(
-            self.what, place=self.place, expected=self.expected, found=self.found
+            self.what,
+            place=self.place,
+            hint=self.hint,
+            expected=self.expected,
+            found=self.found,
         )
 
 

@@ -117,7 +117,7 @@ def test_duplicated_manifest(store: Path) -> None:
     layout = origin_layout(store, "db1")
     shutil.copy(layout.manifest(1), layout.manifest(2))
 
-    refused(store, "isn't covered by the signed head")
+    refused(store, "isn't covered by the signed head.*\n.*hint: after a crash")
 
 
 def test_older_checkpoint_with_later_manifests(store: Path) -> None:
@@ -221,6 +221,13 @@ Edit = Callable[[Manifest], Manifest]
         (lambda m: edit_segment(m, kind="evidence"), "segment's file breaks"),
         (lambda m: edit_segment(m, file="../../x"), "segment's file breaks"),
         (lambda m: m.model_copy(update={"objects": {"rules": "0" * 64}}), "can't read"),
+        (lambda m: edit_objects(m, "audit-rows", "rules"), "no digest"),
+        (lambda m: edit_objects(m, "audit-facts", "audit-subjects"), "columns are"),
+        (lambda m: edit_objects(m, "audit-subjects", "audit-facts"), "isn't what the rows say"),
+        (lambda m: edit_objects(m, "audit-rows", "audit-facts"), "since when"),
+        (lambda m: edit_objects(m, "signing-key", "rules"), "not an Ed25519 verifier key"),
+        (lambda m: m.model_copy(update={"committed_at": "yesterday"}), "isn't RFC 3339"),
+        (lambda m: m.model_copy(update={"committed_at": "2026-03-14T12:00"}), "isn't RFC 3339"),
         (lambda m: m, ""),
     ],
 )
@@ -239,6 +246,13 @@ def test_a_writer_with_the_key_that_lies(store: Path, edit: Edit, message: str) 
         verify(store)
     else:
         refused(store, message)
+
+
+def edit_objects(manifest: Manifest, name: str, other: str) -> Manifest:
+    """The manifest with one object in place of another."""
+    return manifest.model_copy(
+        update={"objects": manifest.objects | {name: manifest.objects[other]}}
+    )
 
 
 def leaf(manifest: Manifest) -> bytes:
