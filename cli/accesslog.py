@@ -17,8 +17,8 @@ from typing import Any
 
 import click
 
-from scalple.cli.config import Config
 from scalple.cli.declarations import records_questions
+from scalple.cli.places import Places
 from scalple.ingest.errors import ScalpleError, StoreError
 from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked
 from scalple.store.reader import StoreReader
@@ -51,7 +51,7 @@ class Found:
 
 @contextmanager
 def logged(
-    asked: Asked, reader: StoreReader, directory: Path, config: Config, elsewhere: Path | None
+    asked: Asked, reader: StoreReader, directory: Path, where: Places, elsewhere: Path | None
 ) -> Iterator[Found]:
     """Log the question that the block answers; on return it is durable, and may be shown.
 
@@ -71,7 +71,7 @@ def logged(
             hint="name a directory of yours, --access-log DIR; the operator may switch the log "
             'off: access = "off" in the configuration of reprocess',
         )
-    key_file = config.keys.access_key_file
+    key_file = where.access_key_file
     # Another place is for who may not write here; whoever may leaves a trace here as well.
     places = [directory] if _writable(directory) else []
     places += [elsewhere] if elsewhere is not None else []

@@ -60,6 +60,7 @@ class Wanted:
         whole: every possible access.
         grouped: groups of them.
         most: so many groups, the most frequent ones; None: all, and a timeline.
+        columns: of direct accesses no others need be told; None: all.
     """
 
     keys: tuple[bytes, ...]
@@ -68,6 +69,7 @@ class Wanted:
     whole: bool
     grouped: bool
     most: int | None = None
+    columns: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -115,7 +117,8 @@ def answer(
             return rows
         return [for_subject(row, tokens, wanted.keys[0]) for row in rows]
 
-    direct, refused = questions.direct(con, asked, quick), questions.refused(con, asked)
+    direct = questions.direct(con, asked, quick, wanted.columns)
+    refused = questions.refused(con, asked)
     first = told(direct)
     rest = told(possible(con, asked)) if wanted.whole else []
     found_groups = possible_groups(con, asked, wanted.most, quick) if wanted.grouped else None

@@ -17,7 +17,7 @@ from scalple.cli import policysection
 from scalple.cli.policysection import PolicySection
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
-from scalple.correlate import keeping, masking
+from scalple.correlate import keeping, maskingrules
 from scalple.correlate.rules import COMMENT_FORMS, Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import ConfigError
 
@@ -106,6 +106,8 @@ class ActorsSection(Section):
     roles: dict[str, str] = Field(default={})
     identities: dict[str, str] = Field(default={})
     emails: dict[str, str] = Field(default={})
+    group_roles: dict[str, str] = Field(default={})
+    """Group -> the database role that its members have in person."""
     file: str | None = None
     """CSV of people: groups, kinds, and from when to when they were here."""
 
@@ -168,7 +170,12 @@ class Config(Section):
             identifiers=self.identifiers,
             personal_data={c: rule for c, rule in self.personal_data.items() if rule != HARMLESS},
             harmless=tuple(c for c, rule in self.personal_data.items() if rule == HARMLESS),
-            actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
+            actors=Actors(
+                self.actors.roles,
+                self.actors.identities,
+                emails | self.actors.emails,
+                self.actors.group_roles,
+            ),
             functions=self.functions,
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
@@ -193,12 +200,15 @@ def load(path: Path) -> Config:
         ) from error
     try:
         config = Config.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     except ValidationError as error:
         raise _fault(path, text, error) from error
+    except RecursionError as error:
+        raise ConfigError("not valid TOML: nested too deeply", place=str(path)) from error
+    except ValueError as error:  # TOMLDecodeError is one, a number with thousands of digits another
+        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     _check_columns(path, text, config)
-    policysection.check(config.policy, path, text, bool(config.actors.file))
+    has_roles = bool(config.actors.roles or config.actors.group_roles)
+    policysection.check(config.policy, path, text, bool(config.actors.file), has_roles)
     _check_functions(path, text, config)
     return _absolute(config, path.resolve().parent)
 
@@ -262,11 +272,11 @@ def _check_columns(path: Path, text: str, config: Config) -> None:
                 place=_place(path, text, ["personal_data", column]),
             )
         place = _place(path, text, ["personal_data", column])
-        fault = None if rule == HARMLESS else masking.fault(rule)
+        fault = None if rule == HARMLESS else maskingrules.fault(rule)
         if rule == HARMLESS and any(column in many for many in config.identifiers.values()):
             fault = f"{column!r} is an identifier, whose values are always masked"
         if fault:
-            raise ConfigError(fault, place=place, hint=masking.RULES_HINT)
+            raise ConfigError(fault, place=place, hint=maskingrules.RULES_HINT)
 
 
 def _check_functions(path: Path, text: str, config: Config) -> None:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.cli.options import command, config_option, store_option, store_path
+from scalple.cli.places import places
 from scalple.cli.saving import save
 from scalple.ingest.errors import InputError, VerificationError
 from scalple.store import consistency as proofs
@@ -38,7 +39,7 @@ def consistency(
     Example:
       scalple-ingest consistency last-month.checkpoint --store ./store --output grown.proof
     """
-    directory = store_path(store_dir, configured(config_path))
+    directory = store_path(store_dir, places(config_path))
     data = read(older)
     name = data.split(b"\n", 1)[0].decode(errors="replace")
     reader = StoreReader.open(directory, ACCESS_ORIGIN if name == ACCESS_ORIGIN else None)

@@ -10,7 +10,6 @@ from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     period,
@@ -19,6 +18,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places
 from scalple.cli.written import write_coverage
 from scalple.store.coverage import coverage_in_detail
 from scalple.store.reader import StoreReader
@@ -49,13 +49,13 @@ def coverage(
     Example:
       scalple-ingest coverage --store ./store --since 2026-03-01 --until 2026-04-01
     """
-    config = configured(config_path)
+    where = places(config_path)
     chosen = period(since, until)
-    directory = store_path(store_dir, config)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     con = connect_reader(reader, moment(as_of, "--as-of"))
     options = {"since": since, "until": until, "as_of": as_of}
-    with logged(question("coverage", options, (), purpose), reader, directory, config, access_log):
+    with logged(question("coverage", options, (), purpose), reader, directory, where, access_log):
         found = render.plain(coverage_in_detail(con, chosen))
     if form == "json":
         render.write_json(found, sys.stdout)

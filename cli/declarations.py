@@ -1,29 +1,25 @@
 """The declarations in force, as objects that the store keeps with the rows they shaped.
 
 Configuration enters, bytes leave, and back, so that questions need the store and nothing else.
+The schema is `schemarecord`'s. Every question loads this file: it imports no parser.
 """
 
 import json
 from dataclasses import asdict, replace
 from typing import Any
 
-from scalple.cli import schemafiles
-from scalple.cli.schemafiles import SchemaText
+import pyarrow as pa
+
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
-from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import VerificationError
+from scalple.store import rownames
+from scalple.store.digestnames import CALLED
 from scalple.store.reader import StoreReader
 
 RULES = "rules"
 POLICIES = "policies"
 """Policies and people; missing where there were none."""
-SCHEMA = "schema"
-"""The text of the newest schema."""
-SCHEMAS = "schemas"
-"""All schemas, with the times from which they hold."""
-SCHEMA_CHANGES = "schema-changes"
-"""What the logs told of the schema, up to the rows of the commit."""
 SUBJECT_KEY = "subject-key"
 """The id of the subject key that the tokens were made with."""
 ACCESS = "access"
@@ -32,10 +28,8 @@ SIGHTINGS = "sightings"
 """Undeclared columns that seem to hold personal data, as one commit's rows show them."""
 
 
-def to_objects(
-    rules: Rules, schemas: tuple[SchemaText, ...], access: str = "on"
-) -> dict[str, bytes]:
-    """What a commit records."""
+def to_objects(rules: Rules, access: str = "on") -> dict[str, bytes]:
+    """What a commit records of the rules."""
     said = asdict(rules)
     of_policies = {name: said.pop(name) for name in ("policies", "people")}
     objects = {RULES: _json(said)}
@@ -43,20 +37,14 @@ def to_objects(
         objects[POLICIES] = _json(of_policies)
     if access == "off":
         objects[ACCESS] = access.encode()
-    return objects | schema_objects(schemas)
+    return objects
 
 
-def schema_objects(schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
-    """What a commit records of the schema, oldest first; no value that stands in it."""
-    if not schemas:
+def row_names(called: pa.ChunkedArray | None) -> dict[str, bytes]:
+    """What a commit records of the names that its audit rows were written under."""
+    if called is None or called.null_count == len(called):
         return {}
-    blank = tuple(replace(one, text=schemafiles.without_values(one.text)) for one in schemas)
-    return {SCHEMA: blank[-1].text.encode(), SCHEMAS: schemafiles.to_bytes(blank)}
-
-
-def schema_changes(told: bytes | None) -> dict[str, bytes]:
-    """What a commit records of the changes that the log tells of, if it tells of any."""
-    return {} if told is None else {SCHEMA_CHANGES: told}
+    return {CALLED: rownames.to_bytes(called)}
 
 
 def _json(said: dict[str, Any]) -> bytes:
@@ -138,42 +126,8 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         raise VerificationError(f"the recorded policies can't be read: {error}") from error
 
 
-def sightings(reader: StoreReader, origin: str) -> Sightings:
-    """All sightings of an origin.
-
-    Raises:
-        VerificationError: an object holds something else.
-    """
-    found = Sightings()
-    for manifest in reader.chain(origin).manifests:
-        if SIGHTINGS in manifest.objects:
-            try:
-                found.add(Sightings.from_bytes(reader.objects(manifest.objects[SIGHTINGS])))
-            except (ValueError, TypeError, AttributeError) as error:
-                raise VerificationError(f"recorded sightings can't be read: {error}") from error
-    return found
-
-
-def recorded_schema(reader: StoreReader, origin: str) -> str | None:
-    """The newest schema of an origin."""
-    found = _newest(reader, origin, SCHEMA)
-    return None if found is None else found.decode()
-
-
-def recorded_schemas(reader: StoreReader, origin: str) -> tuple[SchemaText, ...]:
-    """The schemas of an origin's newest rows, oldest first, with the times of their validity."""
-    if (found := _newest(reader, origin, SCHEMAS)) is not None:
-        return schemafiles.from_bytes(found)
-    text = recorded_schema(reader, origin)  # older stores have but one
-    return () if text is None else (SchemaText(text),)
-
-
-def recorded_schema_changes(reader: StoreReader, origin: str) -> bytes | None:
-    """What an origin's logs have told of the schema (`correlate.schemastate`)."""
-    return _newest(reader, origin, SCHEMA_CHANGES)
-
-
-def _newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
+def newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
+    """The newest object of that name of an origin."""
     for manifest in reversed(reader.chain(origin).manifests):
         if name in manifest.objects:
             return reader.objects(manifest.objects[name])

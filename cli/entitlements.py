@@ -14,7 +14,6 @@ from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     period,
@@ -23,6 +22,7 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places
 from scalple.cli.written import write_coverage
 from scalple.correlate.unusedrights import NEVER, NOT_JUDGED, PERHAPS, Members, Right, rights
 from scalple.ingest.errors import InputError
@@ -83,13 +83,13 @@ def entitlements(
       scalple-ingest entitlements --store ./store --snapshot grants.json --since 2026-01-01
     """
     granted = load_grants(snapshot)
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     con = connect_reader(reader, moment(as_of, "--as-of"))
     chosen = period(since, until)
     asked = question("entitlements", {"since": since, "until": until, "as_of": as_of}, (), purpose)
-    with logged(asked, reader, directory, config, access_log):
+    with logged(asked, reader, directory, where, access_log):
         used, statements, classes = uses(con, chosen, granted.database)
         if granted.database is not None and not statements and not knows(con, granted.database):
             raise InputError(

@@ -6,14 +6,17 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from scalple.cli.config import Config, load
+from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.question import Period
+
+if TYPE_CHECKING:
+    from scalple.cli.config import Config
 
 SHOWN_NAME = 100
 """So much of a name that is too long is repeated in its error."""
@@ -34,12 +37,14 @@ def format_option(*forms: str) -> Callable[[Callable[..., Any]], Callable[..., A
     )
 
 
-def configured(path: Path | None) -> Config:
-    """The configuration, or the defaults."""
+def configured(path: Path | None) -> "Config":
+    """The configuration, or the defaults; questions need no more than `places`."""
+    from scalple.cli.config import Config, load
+
     return load(path) if path is not None else Config()
 
 
-def store_path(option: str | None, config: Config) -> Path:
+def store_path(option: str | None, config: "Config | Places") -> Path:
     """The store that an option or the configuration names.
 
     Raises:

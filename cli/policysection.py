@@ -9,16 +9,18 @@ import zoneinfo
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from scalple.cli.section import Section
-from scalple.correlate.catalog import Catalog
 from scalple.correlate.policyactors import ANYBODY, KINDS_OF_TERM, UNATTRIBUTED, UNLISTED
-from scalple.correlate.policyrules import PERSONAL, Hours, Person, Policy
+from scalple.correlate.policyrules import ACTOR, PERSONAL, Hours, Person, Policy
 from scalple.ingest.actorfile import ActorFile, Listed
 from scalple.ingest.errors import ConfigError
+
+if TYPE_CHECKING:  # it brings the parser along, and every question reads a configuration
+    from scalple.correlate.catalog import Catalog
 
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -130,6 +132,7 @@ class PolicySection(Section):
     when: WhenSection | None = None
     unless_ticket: Patterns = ()
     unless_purpose: Patterns = ()
+    unless_entitled: Literal["actor", "role"] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "PolicySection":
@@ -179,7 +182,9 @@ def people(path: Path) -> tuple[list[Listed], tuple[Person, ...]]:
     )
 
 
-def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: bool) -> None:
+def check(
+    policies: Iterable[PolicySection], path: Path, text: str, has_people: bool, has_roles: bool
+) -> None:
     """Raises ConfigError where rules don't go with each other or with the rest of the file."""
     names: set[str] = set()
     for at, one in enumerate(policies):
@@ -196,12 +201,28 @@ def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: 
                     place=f"{path}:{line(text, at, [key])}",
                     hint="name one: [actors] file",
                 )
+        if one.unless_entitled == ACTOR and not has_roles:
+            raise ConfigError(
+                f"policy {one.name}: nobody's own database roles are known",
+                place=f"{path}:{line(text, at, ['unless_entitled'])}",
+                hint="say whose they are: [actors] roles or group_roles",
+            )
+
+
+def check_rights(policies: Iterable[PolicySection | Policy], has_rights: bool) -> None:
+    """Raises ConfigError where a rule asks for rights of which no snapshot tells."""
+    asking = [one.name for one in policies if one.unless_entitled is not None]
+    if asking and not has_rights:
+        raise ConfigError(
+            f"policy {asking[0]}: unless_entitled needs snapshots of who may do what",
+            hint="give --schema what `scalple-ingest schema snapshot` writes, taken from time to time",
+        )
 
 
 def check_names(
     policies: Iterable[PolicySection],
     path: Path,
-    catalogs: Sequence[Catalog],
+    catalogs: Sequence["Catalog"],
     declared: Iterable[str],
 ) -> None:
     """Whether the schema has, or once had, what rules name without `*`; a rule for what isn't there finds nothing.
@@ -223,7 +244,7 @@ def check_names(
                     )
 
 
-def _is_there(name: str, catalog: Catalog, declared: set[str]) -> bool:
+def _is_there(name: str, catalog: "Catalog", declared: set[str]) -> bool:
     if name.partition(".")[0] in _SYSTEM_SCHEMAS:
         return True
     schema, relation, *column = name.split(".")

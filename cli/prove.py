@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from scalple.cli.accesslog import access_options, logged, question
-from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.cli.options import command, config_option, store_option, store_path
+from scalple.cli.places import places
 from scalple.cli.saving import save
 from scalple.ingest.errors import InputError
 from scalple.store import proof
@@ -44,11 +45,11 @@ def prove(
                 f"{text!r} is no id of a row", hint="for example db1#6391 or db1/evidence#17"
             )
         ids.append(one)
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     asked = question("prove", {"ids": list(log_ids)}, (), purpose)
-    with logged(asked, reader, directory, config, access_log) as found:
+    with logged(asked, reader, directory, where, access_log) as found:
         made = proof.make(reader, ids)
         found.rows = len(made["rows"])
     save(proof.to_bytes(made), output)

@@ -10,12 +10,10 @@ import click
 from scalple.cli import asking, render, subjectkeys
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
-from scalple.cli.bundle import bundle
 from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     period,
@@ -24,10 +22,11 @@ from scalple.cli.options import (
     store_path,
     until_option,
 )
+from scalple.cli.places import places
 from scalple.cli.report import Asked
 from scalple.cli.saving import save
 from scalple.cli.subjectkeys import Told
-from scalple.cli.written import GROUPS_SHOWN, written
+from scalple.cli.written import GROUPS_SHOWN, ROW_COLUMNS, written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import query as questions
@@ -123,18 +122,21 @@ def query(
             hint="give --disclosure controller, and no --breach",
         )
     chosen = period(since, until)
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
-    rules = asking.declared(reader)
-    identifiers = asking.identified(subject, rules)
+    when = moment(as_of, "--as-of")
+    quick = Quick(reader, when)
+    known = asking.known(reader, quick.names)
+    rules = known.rules
+    identifiers = asking.identified(subject, known.identifiers)
     names = disclosure == "controller"
     if identifiers or names:
         hand = subjectkeys.for_question(
-            reader, directory, config, looks_up=bool(identifiers), lost=lost
+            reader, directory, where, looks_up=bool(identifiers), lost=lost
         )
     else:
-        hand = subjectkeys.pseudonym_key(reader, directory, config)
+        hand = subjectkeys.pseudonym_key(reader, directory, where)
     tokens = tuple(
         (name, subject_token(key, name, value)) for name, value in identifiers for key in hand.keys
     )
@@ -144,6 +146,7 @@ def query(
         tokens=tokens,
         subject_columns=tuple(sorted(set(of_whom if identifiers else everybody))),
         personal_columns=tuple(sorted(rules.personal_data)),
+        carried=known.carried([name for name, _ in identifiers] or rules.identifiers),
         actor=actor,
         table=table,
         role=role,
@@ -151,8 +154,6 @@ def query(
         period=chosen,
     )
     filters(asked)  # what is no text is refused before it is logged
-    when = moment(as_of, "--as-of")
-    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -170,15 +171,20 @@ def query(
     most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
-    wanted = Wanted(hand.keys, names, rules.identifiers, whole, grouped, most)
+    columns = ROW_COLUMNS if form == "table" and bundled is None else None
+    wanted = Wanted(hand.keys, names, known.identifiers, whole, grouped, most, columns)
     with logged(
-        question("query", options, tokens, purpose), reader, directory, config, access_log
+        question("query", options, tokens, purpose), reader, directory, where, access_log
     ) as found:
         given = (breach_answer if breach else answer)(quick.con, asked, wanted, quick)
         found.rows = given.size
         if hand.unsearched:
             given.parts["unsearched"] = [one.plain() for one in hand.unsearched]
-        proofs = bundle(reader, given.parts, when) if bundled is not None else None
+        proofs = None
+        if bundled is not None:
+            from scalple.cli.bundle import bundle  # the other questions needn't wait for it
+
+            proofs = bundle(reader, given.parts, when)
     if bundled is not None and proofs is not None:
         save(proofs, bundled)
     _write(

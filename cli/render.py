@@ -11,12 +11,13 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import duckdb
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
+
+if TYPE_CHECKING:  # other formats than tables needn't wait for it
+    from rich.console import Console
 
 FORMATS = ("table", "json", "jsonl", "csv")
 COLUMN_WIDTH_MIN = 9
@@ -127,6 +128,8 @@ def write_table(
     folding: Sequence[str] | None = None,
 ) -> None:
     """A table for people; where room is short only the `folding` columns give way, or all."""
+    from rich.table import Table
+
     console = terminal(out)
     if not rows:
         console.print(empty if title is None else f"{title}: {empty}", highlight=False)
@@ -149,9 +152,11 @@ def write_table(
 
 
 def _write_records(
-    rows: Sequence[dict[str, Any]], columns: Sequence[str], console: Console
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], console: "Console"
 ) -> None:
     """More columns than fit side by side: one below the other, without those that are NULL."""
+    from rich.table import Table
+
     for row in rows:
         record = Table(show_header=False, box=None, pad_edge=False)
         record.add_column(no_wrap=True, style="bold")
@@ -173,10 +178,14 @@ def text_of(value: Any) -> str:
         text = json.dumps(plain(value), ensure_ascii=False)
     else:
         text = str(plain(value))
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def terminal(out: TextIO) -> Console:
+def terminal(out: TextIO) -> "Console":
     """A rich console; wide when the output is no terminal, so that nothing is folded there."""
+    from rich.console import Console
+
     interactive = out.isatty() if not isinstance(out, io.StringIO) else False
     return Console(file=out, width=None if interactive else TABLE_WIDTH, soft_wrap=not interactive)

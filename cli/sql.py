@@ -12,12 +12,12 @@ from scalple.cli.options import (
     as_of_option,
     command,
     config_option,
-    configured,
     format_option,
     moment,
     store_option,
     store_path,
 )
+from scalple.cli.places import places
 from scalple.store.guard import require_utf8
 from scalple.store.query import read_only_sql
 from scalple.store.reader import StoreReader
@@ -51,14 +51,14 @@ def sql(
         "SELECT session_user_id, count(*) FROM audit GROUP BY 1 ORDER BY 2 DESC"
     """
     require_utf8(text, "sql")  # what is no text is refused before it is logged
-    config = configured(config_path)
-    directory = store_path(store_dir, config)
+    where = places(config_path)
+    directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     asks_about_questions = _ACCESS.search(text) is not None
     questions = StoreReader.of_questions(access_log or directory) if asks_about_questions else None
     con = connect_reader(reader, moment(as_of, "--as-of"), questions)
     asked = question("sql", {"sql": without_literals(text), "as_of": as_of}, (), purpose)
-    with logged(asked, reader, directory, config, access_log) as found:
+    with logged(asked, reader, directory, where, access_log) as found:
         rows = read_only_sql(con, text)
         found.rows = rows.num_rows
     render.write_rows(rows, form, sys.stdout)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalple.cli.config import Config
 from scalple.cli.declarations import SUBJECT_KEY
+from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError
 from scalple.store import keys
 from scalple.store.layout import keys_directory
@@ -89,14 +89,14 @@ def _has_untold(reader: StoreReader) -> bool:
 
 
 def for_question(
-    reader: StoreReader, directory: Path, config: Config, *, looks_up: bool, lost: Iterable[str]
+    reader: StoreReader, directory: Path, where: Places, *, looks_up: bool, lost: Iterable[str]
 ) -> AtHand:
     """The keys for a question.
 
     Args:
         reader: the store that is asked.
         directory: where it is.
-        config: names key files.
+        where: names key files.
         looks_up: the question names a subject, so that every key is needed.
         lost: ids of keys that there are no more: what was made with them is left out.
 
@@ -104,7 +104,7 @@ def for_question(
         ConfigError: a key that is needed isn't here; none of those here is this store's; or one that
             is said to be lost is here, or was never there.
     """
-    hand = dict(_at_hand(directory, config))
+    hand = dict(_at_hand(directory, where))
     named = told(reader)
     missing = [one for one in named if one.rows and one.id not in hand]
     unknown = set(lost) - {one.id for one in missing}
@@ -116,7 +116,7 @@ def for_question(
         )
     if not hand:
         if looks_up:
-            raise _no_key(directory, config)
+            raise _no_key(directory, where)
         return AtHand(())
     known = tuple(dict.fromkeys(hand[one.id] for one in named if one.id in hand))
     if known and _has_untold(reader):  # any of the keys may have made those
@@ -135,15 +135,15 @@ def for_question(
     return AtHand(known or tuple(hand.values()))
 
 
-def pseudonym_key(reader: StoreReader, directory: Path, config: Config) -> AtHand:
+def pseudonym_key(reader: StoreReader, directory: Path, where: Places) -> AtHand:
     """As `for_question`, for one that names no subject and hides names: any key will do.
 
     Raises:
         ConfigError: none is here, or none of the store's.
     """
-    found = for_question(reader, directory, config, looks_up=False, lost=())
+    found = for_question(reader, directory, where, looks_up=False, lost=())
     if not found.keys:
-        raise _no_key(directory, config)
+        raise _no_key(directory, where)
     return found
 
 
@@ -166,15 +166,15 @@ def check_goes_on(reader: StoreReader, secret: bytes) -> None:
             )
 
 
-def _at_hand(directory: Path, config: Config) -> Iterator[tuple[str, bytes]]:
+def _at_hand(directory: Path, where: Places) -> Iterator[tuple[str, bytes]]:
     """Id -> key, of every file that may be read; the present key first."""
-    files = [_present(directory, config), *map(Path, config.keys.former_subject_key_files)]
+    files = [_present(directory, where), *map(Path, where.former_subject_key_files)]
     files += sorted(keys_directory(directory).glob("subject-*.key"))
     for path in files:
         if os.access(path, os.R_OK):
             secret = keys.subject_key(directory, path).secret
             yield keys.subject_key_id(secret), secret
-        elif str(path) in config.keys.former_subject_key_files:
+        elif str(path) in where.former_subject_key_files:
             raise ConfigError(
                 "the key file isn't there, or you may not read it",
                 place=str(path),
@@ -182,16 +182,16 @@ def _at_hand(directory: Path, config: Config) -> Iterator[tuple[str, bytes]]:
             )
 
 
-def _present(directory: Path, config: Config) -> Path:
-    configured = config.keys.subject_key_file
+def _present(directory: Path, where: Places) -> Path:
+    configured = where.subject_key_file
     return Path(configured) if configured else keys_directory(directory) / "subject.key"
 
 
-def _no_key(directory: Path, config: Config) -> ConfigError:
+def _no_key(directory: Path, where: Places) -> ConfigError:
     return ConfigError(
         "the subject key isn't there, or you may not read it; without it nobody can be looked "
         "up, and pseudonyms can't be made",
-        place=str(_present(directory, config)),
+        place=str(_present(directory, where)),
         hint="give --config FILE with [keys] subject_key_file = …, or ask with "
         "--disclosure controller where no subject is asked for",
     )

@@ -13,11 +13,11 @@ from scalple.cli import render
 from scalple.cli.options import (
     command,
     config_option,
-    configured,
     format_option,
     store_option,
     store_path,
 )
+from scalple.cli.places import places
 from scalple.ingest.errors import VerificationError
 from scalple.store.verify import Options, examine
 from scalple.store.verifyreport import VerifyReport
@@ -74,7 +74,7 @@ def verify(
     Example:
       scalple-ingest verify --store ./store --public-key db1.pub --checkpoint last-month.checkpoint
     """
-    directory = store_path(store_dir, configured(config_path))
+    directory = store_path(store_dir, places(config_path))
     with _progress() as progress:
         task = progress.add_task("verifying", total=None)
         options = Options(

@@ -7,7 +7,6 @@ time the pooler's log covers. The rules that derive them stand in intervals.sql 
 DuckDB is used as a calculator in memory: no file, no extension, no network.
 """
 
-from importlib import resources
 from typing import Any
 
 import duckdb
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
+from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
 from scalple.correlate.pairing import Pairing
 from scalple.correlate.rules import Rules
 
@@ -26,21 +26,6 @@ LINK_SLACK_US = 5_000_000
 
 _LAST_FIXED = (1, 22)
 """First PgBouncer that replays an empty name (commit 9d20ec50), so that a reset leaks nothing."""
-
-
-def read_sql(name: str) -> str:
-    """A .sql file of this folder."""
-    return resources.files("scalple.correlate").joinpath(name).read_text("utf-8")
-
-
-def silences_sql(events: str) -> str:
-    """A SELECT of when sources fell silent, over a relation with the columns of EVIDENCE."""
-    return read_sql("silences.sql").format(events=events, periods=periods_sql(events))
-
-
-def periods_sql(events: str) -> str:
-    """A SELECT of how often poolers write their statistics, over such a relation."""
-    return read_sql("periods.sql").format(events=events)
 
 
 class Evidence:

@@ -4,3 +4,7 @@
 CREATE OR REPLACE MACRO heartbeat_s(event, detail) AS
   CASE WHEN event = 'start' AND json_valid(detail)
        THEN least(greatest(try_cast(json_extract_string(detail, '$.heartbeat_s') AS BIGINT), 1), 86400) END;
+
+-- Nobody could be named because no pooler's log tells of the client.
+CREATE OR REPLACE MACRO is_unheard(reason) AS
+  coalesce(reason IN ('pooling-unknown', 'no-client-known', 'endpoint-not-alive'), false);

@@ -21,10 +21,6 @@ from collections.abc import Callable
 from scalple.correlate import credentials, keeping, personalnames, templates
 
 REDACTED = "***"
-RULES = ("email", "keep-last-4", "hash", "redact", "date-year")
-
-RULES_HINT = f"one of {', '.join(RULES)}, none, or {{ keep = 'PATTERN' }}"
-
 Masker = Callable[[str], str]
 
 # What may hold something that `scrub` recognises, for RE2: cheap to ask of whole columns.
@@ -92,13 +88,6 @@ def masker_of(rule: str) -> Masker | None:
         pattern = rule.removeprefix(keeping.PREFIX)
         return lambda value: keeping.keep(pattern, [value])[0]
     return PLAIN_RULES.get(rule)
-
-
-def fault(rule: str) -> str | None:
-    """What is wrong with a rule's name; None if there is such a rule."""
-    if rule.startswith(keeping.PREFIX):
-        return keeping.fault(rule.removeprefix(keeping.PREFIX))
-    return None if rule in RULES else f"unknown masking rule {rule!r}"
 
 
 def statement(text: str) -> str:

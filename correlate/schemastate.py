@@ -11,6 +11,7 @@ from typing import Any
 from scalple.correlate.catalog import Catalog, Table, View
 from scalple.correlate.change import from_json, to_json
 from scalple.correlate.ddlsession import DdlSession, Item, Transaction
+from scalple.correlate.lineage import Lineages
 from scalple.correlate.schematimeline import DatedSchema, Entry, SchemaTimeline
 from scalple.correlate.schemawatch import SchemaWatch
 from scalple.ingest.errors import VerificationError
@@ -122,11 +123,14 @@ def _catalog(catalog: Catalog) -> dict[str, Any]:
             for name, view in catalog.views.items()
         },
         "parents": catalog.parents,
+        "lineages": catalog.lineages.to_plain(whole=True),
     }
 
 
 def _catalog_of(value: dict[str, Any]) -> Catalog:
-    catalog = Catalog(parents=dict(value["parents"]))
+    # Older states have no lineages.
+    lineages = Lineages.from_plain(value.get("lineages", {}))
+    catalog = Catalog(parents=dict(value["parents"]), lineages=lineages)
     for name, one in value["tables"].items():
         catalog.note(name)
         catalog.tables[name] = Table(

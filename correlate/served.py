@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.correlate.evidence import Evidence, read_sql
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.evidencesql import read_sql
 from scalple.correlate.logbatch import Bools, Ints
 from scalple.correlate.record import TEXTS
 from scalple.correlate.sessions import Session

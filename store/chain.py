@@ -5,6 +5,7 @@ the hash of the one before, rows dense, positions that begin where the last ende
 the reader and `verify` all start from here. Segments are named, not opened.
 """
 
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -185,9 +186,12 @@ def read_bytes(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
-        VerificationError: it is missing or can't be read.
+        VerificationError: it is missing, no regular file (a pipe would keep us waiting), or can't
+            be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VerificationError("not a regular file", place=str(path))
         return path.read_bytes()
     except OSError as error:
         raise VerificationError(f"can't read: {error.strerror}", place=str(path)) from error

@@ -16,9 +16,10 @@ import pyarrow as pa
 from scalple.ingest.errors import VerificationError
 from scalple.store import merkle, segments
 from scalple.store.chain import placed, read_bytes, read_object
-from scalple.store.digestnames import FACTS, NAMES, ROWS
+from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
+from scalple.store.rownames import check as check_names
 from scalple.store.rowtree import row_hashes
 from scalple.store.verifyreport import Fault
 
@@ -97,7 +98,23 @@ class CommitChecker:
             found.bytes += record.bytes
         if not self._files_only:
             self._digest(task.manifest, audit, found, objects)
+            self._names(task.manifest, found, objects)
         return found
+
+    def _names(self, manifest: Manifest, found: Found, objects: Mapping[str, bytes]) -> None:
+        """The object says something of each row of its commit; what it says can't be made again."""
+        if CALLED not in manifest.objects:
+            return
+        place = str(self._layout.manifest(manifest.n))
+        rows = sum(record.rows for record in manifest.segments if record.kind == "audit")
+        try:
+            said = self._object(manifest.objects[CALLED], objects)
+            with _understood():
+                check_names(pa.BufferReader(said), rows)
+        except VerificationError as error:
+            fault = Fault.of(error, place)
+            if fault.place not in {one.place for one in found.faults} or fault.place == place:
+                found.faults.append(fault)
 
     def _segment(self, record: SegmentRecord, place: str) -> pa.Table | None:
         """The rows of a segment that is what its record says; None if files are all that counts."""

@@ -68,11 +68,11 @@ _COUNTED = (
 )
 _QUICK_AUDIT = """
 SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
-WHERE attribution_reason IS NOT NULL
+WHERE is_unheard(attribution_reason)
 UNION ALL
 SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
 """
-"""What gaps.sql looks at: why statements have no name, and when the last statement was."""
+"""What gaps.sql looks at: of which statements no log tells, and when the last statement was."""
 
 
 def _count(
@@ -111,7 +111,11 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
             f"SELECT session_user_id AS name FROM audit WHERE {clause} AND session_user_id IS NOT NULL",
             values,
         ),
-        "by_database": _counts(con, f"SELECT database AS name FROM audit WHERE {clause}", values),
+        "by_database": _counts(
+            con,
+            f"SELECT coalesce(database, '(not logged)') AS name FROM audit WHERE {clause}",
+            values,
+        ),
         "days": rows_of(
             con, sql_file("coverage_days.sql").format(clause=clause), values
         ).to_pylist(),

@@ -61,7 +61,8 @@ _MADE = {
     "brings_others": "brings_others",
     "rewritten": "rewritten",
 }
-_SINCE = b"scalple.since"
+SINCE = b"scalple.since"
+"""The key of a Parquet file's metadata that says since which manifest facts are numbered."""
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
 
@@ -183,7 +184,7 @@ class Numbering:
             "fact": [*statements, *people],
         }
         schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
-        since = {_SINCE: str(self._since)}
+        since = {SINCE: str(self._since)}
         return {
             SUBJECTS: _to_bytes(subjects_index(rows), ("token_half", "seq"), looked_up=True),
             ROWS: _to_bytes(numbered.replace_schema_metadata(since), ("log_time",)),
@@ -304,7 +305,7 @@ def _read_since(source: pa.NativeFile) -> int:
 
 def _since(metadata: Mapping[bytes, bytes] | None) -> int:
     try:
-        return int((metadata or {})[_SINCE])
+        return int((metadata or {})[SINCE])
     except (KeyError, ValueError) as error:
         raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
 

@@ -47,7 +47,7 @@ def distinct(columns: Iterable[pa.ChunkedArray], rows: int) -> Distinct:
             return Distinct(coded.indices, first)
 
 
-def _marks(column: pa.ChunkedArray, random: np.random.Generator) -> Marks:
+def _marks(column: pa.ChunkedArray, random: "np.random.Generator") -> Marks:
     """Per row a number that stands for its value."""
     array = _one(column)
     if pa.types.is_list(array.type):
@@ -56,7 +56,7 @@ def _marks(column: pa.ChunkedArray, random: np.random.Generator) -> Marks:
     return marks
 
 
-def _of_lists(array: pa.ListArray, random: np.random.Generator) -> Marks:
+def _of_lists(array: pa.ListArray, random: "np.random.Generator") -> Marks:
     codes = _codes(array.flatten())
     drawn = random.integers(0, 2**64, int(codes.max(initial=0)) + 1, np.uint64)[codes]
     lengths = np.asarray(pc.fill_null(pc.list_value_length(array), 0), np.int64)

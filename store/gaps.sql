@@ -7,7 +7,7 @@ WITH heard AS (
   -- Statements that nobody could be named for, and of whose time no pooler's log tells.
   SELECT a.origin, a.log_time, a.log_time >= h.first_ts AS afterwards
   FROM audit a LEFT JOIN heard h ON h.origin = a.origin
-  WHERE a.attribution_reason IN ('pooling-unknown', 'no-client-known', 'endpoint-not-alive')
+  WHERE is_unheard(a.attribution_reason)
     AND (h.origin IS NULL OR a.log_time NOT BETWEEN h.first_ts AND h.last_ts)
 ), sidecars AS (
   SELECT origin, sidecar, max(ts) AS last_ts, max_by(seq, ts) AS seq, max_by(event, ts) AS last_event,

@@ -5,7 +5,7 @@ Enters: a connection with the store's views and a question. Leaves: Arrow tables
 are found by them, and are the same. Opens no file itself (see `views`) and prints nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,16 +21,22 @@ from scalple.store.sqlfile import rows_of
 
 
 def direct(
-    con: duckdb.DuckDBPyConnection, question: Question, quick: Quick | None = None
+    con: duckdb.DuckDBPyConnection,
+    question: Question,
+    quick: Quick | None = None,
+    columns: Sequence[str] | None = None,
 ) -> pa.Table:
     """Audit rows that fit: those naming the subject, if the question has one.
+
+    `columns`: only these are needed; there may be more.
 
     Raises:
         InputError: a text of the question isn't valid UTF-8.
     """
     where, values = direct_rows(question)
     if quick is not None and question.tokens:
-        return quick.naming(values["tokens"], " AND ".join(where), values)
+        wanted = "*" if columns is None else ", ".join(("origin", "seq", *columns))
+        return quick.naming(values["tokens"], " AND ".join(where), values, wanted)
     return _rows(con, where, values)
 
 

@@ -13,7 +13,7 @@ from typing import Self
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store.chain import Chain, read_bytes, read_object, read_settled
 from scalple.store.checkpoint import open_checkpoint
-from scalple.store.digestnames import NAMES
+from scalple.store.digestnames import CALLED, NAMES
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
 from scalple.store.verified import VerifiedFiles, default_cache_file
@@ -51,6 +51,8 @@ class AuditCommit:
         rows: how many there are, without a hole.
         segments: the files that hold them, in order.
         digest: name -> file (see `digest`); empty where the commit has none.
+        names: the file that says under which names the rows were written (see `rownames`), if any
+            of their tables or columns had been called otherwise before.
     """
 
     origin: str
@@ -59,6 +61,7 @@ class AuditCommit:
     rows: int
     segments: tuple[Path, ...]
     digest: Mapping[str, Path]
+    names: Path | None = None
 
 
 class StoreReader:
@@ -173,7 +176,8 @@ class StoreReader:
         for (origin, n), segments in parts.items():
             layout, objects = self._layouts[origin], self._chains[origin].manifests[n].objects
             digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
-            for name, path in digest.items():
+            names = layout.object(objects[CALLED]) if CALLED in objects else None
+            for name, path in [*digest.items(), *([(CALLED, names)] if names else [])]:
                 self._verified.check(path, objects[name])
             found.append(
                 AuditCommit(
@@ -183,6 +187,7 @@ class StoreReader:
                     sum(segment.rows for segment in segments),
                     tuple(segment.path for segment in segments),
                     digest,
+                    names,
                 )
             )
         self._verified.save()

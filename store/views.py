@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from scalple.correlate.evidence import read_sql, silences_sql
+from scalple.correlate.evidencesql import read_sql, silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.reader import StoreReader

@@ -211,7 +211,7 @@ def test_a_rule_of_ones_own_and_none(tmp_path: Path) -> None:
     path.write_text(f"[personal_data]\n{rules}")
     declared = load(path).rules()
     assert declared.harmless == ("public.users.region",)
-    assert from_bytes(to_objects(declared, ())["rules"]) == declared
+    assert from_bytes(to_objects(declared)["rules"]) == declared
     asked = [
         "SELECT id FROM users WHERE name = 'Zanzibarski' AND region = 'EU'",
         "SELECT id FROM users WHERE name = ANY ('{Zanzibarski,Bob}')",

@@ -157,11 +157,11 @@ def test_what_names_the_person_is_direct_only(answer: dict[str, list[str]]) -> N
 
 
 def test_rules_recorded_before_functions_could_be_declared_are_read() -> None:
-    recorded = json.loads(to_objects(Rules(), ())["rules"])
+    recorded = json.loads(to_objects(Rules())["rules"])
     del recorded["functions"]
     assert rules_from_bytes(json.dumps(recorded).encode()) == Rules()
 
 
 def test_rules_that_declare_functions_are_recorded() -> None:
     rules = Rules(functions={"public.get": ("", "customer_id")})
-    assert rules_from_bytes(to_objects(rules, ())["rules"]) == rules
+    assert rules_from_bytes(to_objects(rules)["rules"]) == rules

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scalple.cli import declarations, schemafiles
+from scalple.cli import schemafiles, schemarecord
 from scalple.cli.config import load
 from scalple.cli.schemafiles import SchemaText
 from scalple.correlate import ddl, schemastate
@@ -352,8 +352,8 @@ def test_a_later_run_knows_the_tables_of_the_log_before(tmp_path: Path) -> None:
         ["public.users.id", "public.users.email", "public.users.fax"],
     ]
     reader = StoreReader.open(store, "default")
-    assert declarations.recorded_schema(reader, "default") == USERS
-    assert declarations.recorded_schemas(reader, "default") == (SchemaText(USERS),)
+    assert schemarecord.recorded_schema(reader, "default") == USERS
+    assert schemarecord.recorded_schemas(reader, "default") == (SchemaText(USERS),)
     assert scalple("verify", "--store", store).code == 0
 
 
@@ -363,7 +363,7 @@ def test_a_log_without_ddl_leaves_nothing_to_keep(tmp_path: Path) -> None:
     store, file = tmp_path / "store", written(tmp_path / "log.csv", log)
     assert scalple("reprocess", "--store", store, "--postgres-log", file).code == 0
     reader = StoreReader.open(store, "default")
-    assert declarations.recorded_schema_changes(reader, "default") is None
+    assert schemarecord.recorded_schema_changes(reader, "default") is None
 
 
 def test_the_history_is_bounded_and_forgets_no_table() -> None:
