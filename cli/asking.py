@@ -1,23 +1,18 @@
-"""What a question needs before it is asked: the declarations in force, the subject key, the subject.
+"""What a question needs before it is asked: the declarations in force, and the subject.
 
-Enters: the options of `query` and a store that is open. Leaves: identifiers with their values, and the
-key that made the tokens. Asks nothing.
+Enters: the options of `query` and a store that is open. Leaves: identifiers with their values (the keys
+are `subjectkeys`'). Asks nothing.
 """
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from scalple.cli.declarations import recorded
-from scalple.cli.places import Places
 from scalple.correlate import calledby
 from scalple.correlate.inforce import InForce
 from scalple.correlate.rules import Rules
-from scalple.ingest.errors import ConfigError, InputError
-from scalple.store import keys
+from scalple.ingest.errors import InputError
 from scalple.store.guard import require_utf8
-from scalple.store.layout import keys_directory
 from scalple.store.question import Meaning
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
@@ -97,34 +92,6 @@ def declared(reader: StoreReader) -> Rules:
             identifiers[name] = tuple(dict.fromkeys((*identifiers.get(name, ()), *columns)))
         personal |= dict(rules.personal_data)
     return Rules(identifiers=identifiers, personal_data=personal)
-
-
-def has_subject_key(directory: Path, where: Places) -> bool:
-    """The key is there: who is named by a sealed value can be told."""
-    return os.access(_key_file(directory, where), os.R_OK)
-
-
-def subject_key(directory: Path, where: Places) -> bytes:
-    """The key that made the tokens; never a new one, which would find nothing.
-
-    Raises:
-        ConfigError: it isn't there, or is none.
-    """
-    found = _key_file(directory, where)
-    if not os.access(found, os.R_OK):
-        raise ConfigError(
-            "the subject key isn't there, or you may not read it; without it nobody can be looked "
-            "up, and pseudonyms can't be made",
-            place=str(found),
-            hint="give --config FILE with [keys] subject_key_file = …, or ask with "
-            "--disclosure controller where no subject is asked for",
-        )
-    return keys.subject_key(directory, found).secret
-
-
-def _key_file(directory: Path, where: Places) -> Path:
-    named = where.subject_key_file
-    return Path(named) if named else keys_directory(directory) / "subject.key"
 
 
 def identified(

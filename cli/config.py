@@ -131,6 +131,8 @@ class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
     subject_key_file: str | None = None
+    former_subject_key_files: tuple[str, ...] = ()
+    """Of earlier periods, so that their subjects can be looked up."""
     signing_key_file: str | None = None
     access_key_file: str | None = None
 
@@ -319,6 +321,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
+                former_subject_key_files=wholes(config.keys.former_subject_key_files),
                 signing_key_file=whole(config.keys.signing_key_file),
                 access_key_file=whole(config.keys.access_key_file),
             ),

@@ -18,6 +18,7 @@ class Places:
 
     store: str | None = None
     subject_key_file: str | None = None
+    former_subject_key_files: tuple[str, ...] = ()
     access_key_file: str | None = None
 
 
@@ -36,4 +37,7 @@ def places(path: Path | None) -> Places:
 
 def places_of(config: "Config") -> Places:
     """What a configuration that is loaded names."""
-    return Places(config.store, config.keys.subject_key_file, config.keys.access_key_file)
+    keys = config.keys
+    return Places(
+        config.store, keys.subject_key_file, keys.former_subject_key_files, keys.access_key_file
+    )

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection, schemafiles, schemarecord
+from scalple.cli import declarations, policysection, schemafiles, schemarecord, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
@@ -174,7 +174,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
-        declarations.check_subject_key(reader, subject_key)
+        subjectkeys.check_goes_on(reader, subject_key)
         todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
@@ -192,7 +192,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest, views, names = _stored(directory, todo.origin)
+        evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
@@ -255,11 +255,12 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 
 def _stored(
-    directory: Path, origin: str
+    directory: Path, origin: str, subject_key: bytes
 ) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
     """The evidence that earlier runs committed, the time of their newest statement, the views, and the
     names that rows were written under."""
     reader = StoreReader.open(directory, origin)
+    subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
     parts = [
         from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
         for ref in reader.segments("evidence")

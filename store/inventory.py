@@ -1,30 +1,28 @@
 """Nothing lies in a store that no manifest names.
 
 A checked chain and the origin's directory enter; notes leave on what a crash or a writer at work
-explains. Anything else is an error. Contents of named files are not looked at here.
+explains, and a fault for anything else. Contents of named files are not looked at here.
 """
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
-from scalple.store.chain import Chain, read_bytes, referenced_objects
-from scalple.store.layout import OriginLayout, manifest_number, segment_parts
-from scalple.store.manifest import sha256_hex
-from scalple.store.writer import PREPARED_MAX
+from scalple.store.chain import Chain, referenced_objects
+from scalple.store.layout import PREPARED_MAX, OriginLayout, manifest_number, segment_parts
+from scalple.store.manifest import Manifest, sha256_hex
 
 
-def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]:
-    """Notes on segments that wait for their commit.
+def check_origin(
+    layout: OriginLayout, chain: Chain, *, busy: bool
+) -> tuple[list[str], list[VerificationError]]:
+    """Notes on segments that wait for their commit, and what doesn't belong here.
 
     Args:
         layout: the origin.
         chain: its manifests up to the signed head.
         busy: a writer is at work and may have added files since the head was read.
-
-    Raises:
-        VerificationError: a file that neither a manifest nor an unfinished commit explains.
     """
     size = chain.tree.size
     records = [record for manifest in chain.manifests for record in manifest.segments]
@@ -33,49 +31,86 @@ def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]
     known |= {layout.manifest(n) for n in range(size)}
     known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
     known |= {layout.segments / record.file for record in records}
-    notes = []
-    for path in _files(layout):
-        if path in known or (busy and _in_flight(layout, path, size)):
+    notes, faults = [], []
+    for path, wrong in _entries(layout):
+        if wrong is not None:
+            faults.append(VerificationError(wrong, place=str(path)))
+        elif path in known or (busy and _in_flight(layout, path, size)):
             continue
-        if not _uncommitted(layout, path, size, committed):
-            raise VerificationError("no manifest names this file", place=str(path))
-        notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
-    return notes
+        elif _is_uncommitted(layout, path, size, committed):
+            notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
+        else:
+            faults.append(VerificationError("no manifest names this file", place=str(path)))
+    return notes, faults
 
 
-def check_store(store_dir: Path, directories: set[Path]) -> None:
-    """Returns when the store's directory holds the origins' directories and nothing else.
+def missing(layout: OriginLayout, manifests: Iterable[Manifest]) -> list[VerificationError]:
+    """Which files of these manifests aren't there, or not as long as they should be; none is read."""
+    faults = []
+    for manifest in manifests:
+        wanted: list[tuple[Path, int | None]] = [
+            (layout.segments / one.file, one.bytes) for one in manifest.segments
+        ]
+        wanted += [(layout.object(sha256), None) for sha256 in manifest.objects.values()]
+        for path, length in wanted:
+            try:
+                found = path.stat().st_size
+            except OSError as error:
+                faults.append(VerificationError(f"can't read: {error.strerror}", place=str(path)))
+            else:
+                if length not in (None, found):
+                    faults.append(
+                        VerificationError(
+                            "length differs", place=str(path), expected=length, found=found
+                        )
+                    )
+    return faults
 
-    Raises:
-        VerificationError: something else is there.
-    """
-    for path in sorted(store_dir.iterdir()):
-        if path not in directories or not stat.S_ISDIR(path.lstat().st_mode):
-            raise VerificationError("not part of the store", place=str(path))
+
+def check_store(store_dir: Path, directories: set[Path]) -> list[VerificationError]:
+    """What lies in the store's directory beside the origins' directories."""
+    return [
+        VerificationError("not part of the store", place=str(path))
+        for path in sorted(store_dir.iterdir())
+        if path not in directories or not stat.S_ISDIR(path.lstat().st_mode)
+    ]
 
 
-def _files(layout: OriginLayout) -> Iterator[Path]:
+def _entries(layout: OriginLayout) -> Iterator[tuple[Path, str | None]]:
+    """Every file of an origin, and what is wrong with what is none."""
     inner = [layout.segments, layout.manifests, layout.objects]
     for directory in [layout.directory, *inner]:
-        if not stat.S_ISDIR(directory.lstat().st_mode):
-            raise VerificationError("no directory", place=str(directory))
-    for directory in [layout.directory, *inner]:
-        for path in sorted(directory.iterdir()):
+        try:
+            if not stat.S_ISDIR(directory.lstat().st_mode):
+                yield directory, "no directory"
+                continue
+            entries = sorted(directory.iterdir())
+        except OSError as error:
+            yield directory, f"can't read: {error.strerror}"
+            continue
+        for path in entries:
             if path in inner:
                 continue
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise VerificationError("no regular file", place=str(path))
-            yield path
+            try:
+                is_file = stat.S_ISREG(path.lstat().st_mode)
+            except FileNotFoundError:  # a writer at work has renamed it
+                continue
+            yield path, None if is_file else "no regular file"
 
 
-def _uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
+def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
     """A segment prepared for one of the next manifests, whole and found nowhere else."""
     parts = segment_parts(path.name)
     if path.parent != layout.segments or parts is None:
         return False
     n, _, sha256 = parts
     recent = size <= n < size + PREPARED_MAX
-    return recent and sha256 not in committed and sha256_hex(read_bytes(path)) == sha256
+    if not recent or sha256 in committed:
+        return False
+    try:
+        return sha256_hex(path.read_bytes()) == sha256
+    except OSError:
+        return False
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

@@ -14,10 +14,8 @@ from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store.chain import Chain, read_bytes, read_object, read_settled
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.digestnames import CALLED, NAMES
-from scalple.store.keys import read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
-from scalple.store.note import VerifierKey
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
 
@@ -144,7 +142,7 @@ class StoreReader:
         """
         layout = self._layouts[origin]
         data = read_bytes(layout.checkpoint)
-        head = open_checkpoint(data, _own_key(layout, read_public_keys(layout.public_key)))
+        head, _ = open_checkpoint(data, self._chains[origin].keys)
         if head != self._chains[origin].head:
             raise VerificationError("a commit came in between", place=origin, hint="ask again")
         return data.decode()
@@ -212,16 +210,9 @@ class StoreReader:
         return read_object((holders or list(self._layouts.values()))[0], sha256)
 
     def _read(self, layout: OriginLayout) -> Chain:
-        keys = read_public_keys(layout.public_key)
-        chain, beyond = read_settled(layout, _own_key(layout, keys))
+        chain, beyond = read_settled(layout)
         if beyond:
             self.notes.append(
                 f"{layout.origin}: manifest {chain.tree.size} isn't signed yet and is left out"
             )
         return chain
-
-
-def _own_key(layout: OriginLayout, keys: list[VerifierKey]) -> VerifierKey:
-    if [key.name for key in keys] != [layout.origin]:
-        raise ConfigError(f"no key of origin {layout.origin!r}", place=str(layout.public_key))
-    return keys[0]
