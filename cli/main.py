@@ -82,6 +82,8 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     # Nothing here multiplies matrices: threads for that only make numpy slower to load.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # No plugin of whatever else is installed has a say in what a manifest is, nor is it searched for.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     try:
