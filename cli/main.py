@@ -30,6 +30,7 @@ VERBS = (
     "minimisation",
     "entitlements",
     "verify",
+    "anchor",
     "prove",
     "check-proof",
     "detect",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from scalple.cli import anchoring
 from scalple.cli.options import command, config_option, configured, store_option, store_path
 from scalple.store.verify import VerifyReport
 from scalple.store.verify import verify as verify_store
@@ -18,26 +19,35 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--public-key", type=_FILE, metavar="FILE", help="The log's public key, from outside."
 )
+@click.option(
+    "--anchors",
+    "anchored",
+    multiple=True,
+    metavar="PLACE…",
+    help="Checkpoints that `anchor` published: a directory or a file.",
+)
 @config_option
 def verify(
     store_dir: str | None,
     origin: str | None,
     checkpoint: Path | None,
     public_key: Path | None,
+    anchored: tuple[str, ...],
     config_path: Path | None,
 ) -> None:
     """Read everything again and check it; exit code 0 only if all of it is intact.
 
     Without --public-key the store is checked against its own key, which shows damage but not
-    that nobody rewrote and signed it anew. Without --checkpoint nothing shows that the newest
-    commits weren't cut off.
+    that nobody rewrote and signed it anew. Without --anchors or --checkpoint nothing shows that the
+    newest commits weren't cut off.
 
     \b
     Example:
-      scalple-ingest verify --store ./store --public-key db1.pub
+      scalple-ingest verify --store ./store --public-key db1.pub --anchors /mnt/auditors/anchors
     """
     directory = store_path(store_dir, configured(config_path))
-    write_report(verify_store(directory, origin, public_key, checkpoint))
+    found = anchoring.read(anchored)
+    write_report(verify_store(directory, origin, public_key, checkpoint, found))
 
 
 def write_report(report: VerifyReport) -> None:

@@ -120,6 +120,11 @@ class StoreReader:
         return cls.open(store_dir, ACCESS_ORIGIN) if is_there else None
 
     @property
+    def directory(self) -> Path:
+        """The store."""
+        return next(iter(self._layouts.values())).store_dir
+
+    @property
     def origins(self) -> list[str]:
         """The origins that were opened."""
         return list(self._layouts)

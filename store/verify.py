@@ -7,7 +7,7 @@ seen earlier. A report leaves, or a VerificationError that names the place. Step
  2. the checkpoint: one signature, canonical, this origin;
  3. every manifest: canonical, signed, chained to the one before, rows dense, positions joined;
  4. the root over the manifests is the checkpoint's;
- 5. a checkpoint seen earlier is a beginning of this log;
+ 5. a checkpoint seen earlier, and every anchor, is a beginning of this log;
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
@@ -18,13 +18,15 @@ commits were cut off together with their checkpoint) it can't show without one: 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import inventory, merkle, recovery, segments
+from scalple.store import anchors, inventory, merkle, recovery, segments
+from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
     placed,
@@ -62,6 +64,7 @@ def verify(
     origin: str | None = None,
     public_key: Path | None = None,
     checkpoint: Path | None = None,
+    anchored: Sequence[Anchor] = (),
 ) -> VerifyReport:
     """Checks one origin, or the whole store.
 
@@ -70,6 +73,7 @@ def verify(
         origin: only this one; files outside of it are then not looked at.
         public_key: a file of verifier keys known from elsewhere, one a line.
         checkpoint: a signed checkpoint of an origin, seen earlier and kept elsewhere.
+        anchored: checkpoints that were published elsewhere.
 
     Raises:
         ConfigError: there is no store, no such origin, or a given file can't be read.
@@ -83,6 +87,8 @@ def verify(
     heads = {x.origin: _verify_origin(x, outside.get(x.origin), report) for x in layouts}
     if checkpoint is not None:
         report.notes.append(_verify_earlier(checkpoint, heads))
+    if anchored:
+        report.notes += anchors.compare(anchored, heads, whole=origin is None)
     if origin is None:
         inventory.check_store(store_dir, {layout.directory for layout in layouts})
     return report
