@@ -15,7 +15,7 @@ from scalple.store.reader import StoreReader
     "--to",
     multiple=True,
     metavar="PLACE…",
-    help="A directory, or - for stdout (the default).",
+    help="A directory, s3://bucket/prefix, or - for stdout (the default).",
 )
 @config_option
 def anchor(store_dir: str | None, to: tuple[str, ...], config_path: Path | None) -> None:
@@ -26,11 +26,11 @@ def anchor(store_dir: str | None, to: tuple[str, ...], config_path: Path | None)
 
     \b
     Example:
-      scalple-ingest anchor --store ./store --to /mnt/auditors/anchors
+      scalple-ingest anchor --store ./store --to /mnt/auditors/anchors s3://audit-anchors/db1
     """
     config = configured(config_path)
     directory = store_path(store_dir, config)
     readers = [StoreReader.open(directory), StoreReader.of_questions(directory)]
     heads = anchoring.heads([reader for reader in readers if reader is not None])
     for place in to or ("-",):
-        anchoring.publish(place, heads)
+        anchoring.publish(place, heads, config)

@@ -10,9 +10,14 @@ from pathlib import Path
 
 import click
 
-from scalple.store import anchors
+from scalple.cli import buckets
+from scalple.cli.config import Config
+from scalple.ingest.errors import InputError
+from scalple.store import anchorbucket, anchors
 from scalple.store.anchors import Anchor
+from scalple.store.bucketsettings import is_url
 from scalple.store.chain import Chain
+from scalple.store.checkpoint import Checkpoint
 from scalple.store.keys import read_public_keys
 from scalple.store.layout import origin_layout
 from scalple.store.note import VerifierKey
@@ -40,40 +45,55 @@ def heads(readers: Iterable[StoreReader]) -> list[Head]:
     return [found[origin] for origin in sorted(found)]
 
 
-def publish(place: str, found: Sequence[Head]) -> None:
+def publish(place: str, found: Sequence[Head], config: Config) -> None:
     """Publish all heads in one place, if they continue what was published there.
 
     Raises:
         VerificationError: they don't; nothing was published.
-        ScalpleError: it can't be written there.
+        ScalpleError: it can't be read or written there.
     """
     if place == STDOUT:
         for head in found:
             click.echo(head.note.decode())
         return
-    earlier = found_in_directory(Path(place))
+    bucket = buckets.bucket_of(place, config) if is_url(place) else None
+    earlier = anchorbucket.found(bucket) if bucket else _in_directory(Path(place))
     anchors.compare(earlier, {one.chain.origin: (one.key, one.chain) for one in found}, whole=True)
-    for head in found:
-        is_new = anchors.publish(Path(place), head.chain.head, head.note)
-        tell(head, place, is_new=is_new)
+    for one in found:
+        checkpoint = one.chain.head
+        if bucket:
+            is_new = anchorbucket.publish(bucket, checkpoint, one.note)
+        else:
+            is_new = anchors.publish(Path(place), checkpoint, one.note)
+        _tell(checkpoint, place, is_new=is_new)
 
 
-def found_in_directory(directory: Path) -> list[Anchor]:
+def _in_directory(directory: Path) -> list[Anchor]:
     """What was published there before."""
     empty = not directory.is_dir() or not any(directory.iterdir())
     return [] if empty else anchors.in_path(directory)
 
 
-def read(places: Iterable[str]) -> list[Anchor]:
+def _in_bucket(place: str, config: Config) -> list[Anchor]:
+    found = anchorbucket.found(buckets.bucket_of(place, config))
+    if not found:
+        raise InputError("nothing is anchored here", place=place, hint="check --anchors")
+    return found
+
+
+def read(places: Iterable[str], config: Config) -> list[Anchor]:
     """The anchors of all these places.
 
     Raises:
         InputError: there is none at one of them.
     """
-    return [anchor for place in places for anchor in anchors.in_path(Path(place))]
+    found = []
+    for place in places:
+        found += _in_bucket(place, config) if is_url(place) else anchors.in_path(Path(place))
+    return found
 
 
-def tell(head: Head, place: str, *, is_new: bool) -> None:
+def _tell(head: Checkpoint, place: str, *, is_new: bool) -> None:
     """Say what was done, on stderr."""
     done = "anchored" if is_new else "was anchored before"
-    click.echo(f"{head.chain.origin}: size {head.chain.tree.size} {done} in {place}", err=True)
+    click.echo(f"{head.origin}: size {head.size} {done} in {place}", err=True)

@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from scalple.ingest.errors import ReaderGoneError, ScalpleError
+from scalple.store import source
 from scalple.store.allocator import keep_memory
 
 UNEXPECTED_SHOWN = 300
@@ -31,6 +32,8 @@ VERBS = (
     "entitlements",
     "verify",
     "anchor",
+    "mirror",
+    "probe",
     "prove",
     "check-proof",
     "detect",
@@ -88,7 +91,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except ScalpleError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(source.said(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
     except ReaderGoneError:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
@@ -108,6 +111,7 @@ def main() -> None:
         click.echo(f"error: unexpected {what}; please report (SCALPLE_DEBUG=1 says more)", err=True)
         sys.exit(1)
     finally:
+        source.unmount()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

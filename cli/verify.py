@@ -6,6 +6,7 @@ import click
 
 from scalple.cli import anchoring
 from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.store.source import said
 from scalple.store.verify import VerifyReport
 from scalple.store.verify import verify as verify_store
 
@@ -24,7 +25,7 @@ _FILE = click.Path(path_type=Path)
     "anchored",
     multiple=True,
     metavar="PLACE…",
-    help="Checkpoints that `anchor` published: a directory or a file.",
+    help="Checkpoints that `anchor` published: a directory, a file, or s3://bucket/prefix.",
 )
 @config_option
 def verify(
@@ -45,8 +46,9 @@ def verify(
     Example:
       scalple-ingest verify --store ./store --public-key db1.pub --anchors /mnt/auditors/anchors
     """
-    directory = store_path(store_dir, configured(config_path))
-    found = anchoring.read(anchored)
+    config = configured(config_path)
+    directory = store_path(store_dir, config, fresh=True)
+    found = anchoring.read(anchored, config)
     write_report(verify_store(directory, origin, public_key, checkpoint, found))
 
 
@@ -57,4 +59,4 @@ def write_report(report: VerifyReport) -> None:
         f"{report.segments:,} segments, {report.rows:,} rows, {report.bytes:,} bytes"
     )
     for note in report.notes:
-        click.echo(f"note: {note}")
+        click.echo(said(f"note: {note}"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
+from scalple.store import source
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.layout import OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import (
@@ -124,6 +125,7 @@ def read_object(layout: OriginLayout, sha256: str) -> bytes:
         VerificationError: missing, or other bytes.
     """
     path = layout.object(sha256)
+    source.fetch(layout.store_dir, [(path, sha256, None)])
     data = read_bytes(path)
     if sha256_hex(data) != sha256:
         raise VerificationError(

@@ -4,6 +4,7 @@ A checked chain and the origin's directory enter; notes leave on what a crash or
 explains. Anything else is an error. Contents of named files are not looked at here.
 """
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,10 @@ from scalple.ingest.errors import VerificationError
 from scalple.store.chain import Chain, read_bytes, referenced_objects
 from scalple.store.layout import OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import sha256_hex
+from scalple.store.source import Source, source_of
 from scalple.store.writer import PREPARED_MAX
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]:
@@ -34,6 +38,8 @@ def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]
     known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
     known |= {layout.segments / record.file for record in records}
     notes = []
+    if remote := source_of(layout.store_dir):
+        return _orphans(layout, remote, known, committed)
     for path in _files(layout):
         if path in known or (busy and _in_flight(layout, path, size)):
             continue
@@ -49,6 +55,11 @@ def check_store(store_dir: Path, directories: set[Path]) -> None:
     Raises:
         VerificationError: something else is there.
     """
+    if remote := source_of(store_dir):
+        for path in remote.names():
+            if store_dir / path.relative_to(store_dir).parts[0] not in directories:
+                raise VerificationError("not part of the store", place=str(path))
+        return
     for path in sorted(store_dir.iterdir()):
         if path not in directories or not stat.S_ISDIR(path.lstat().st_mode):
             raise VerificationError("not part of the store", place=str(path))
@@ -76,6 +87,30 @@ def _uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str
     n, _, sha256 = parts
     recent = size <= n < size + PREPARED_MAX
     return recent and sha256 not in committed and sha256_hex(read_bytes(path)) == sha256
+
+
+def _orphans(
+    layout: OriginLayout, remote: Source, known: set[Path], committed: set[str]
+) -> list[str]:
+    """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it.
+
+    Raises:
+        VerificationError: a file that isn't what its name says, or has no name of a store.
+    """
+    found = 0
+    for path in remote.names():
+        if path in known or not path.is_relative_to(layout.directory):
+            continue
+        parts = segment_parts(path.name)
+        is_object = path.parent == layout.objects and _SHA256.fullmatch(path.name)
+        is_segment = path.parent == layout.segments and parts and parts[2] not in committed
+        if not (is_object or is_segment):
+            raise VerificationError("no manifest names this file", place=str(path))
+        remote.read(path, path.name if is_object or parts is None else parts[2])
+        found += 1
+    if not found:
+        return []
+    return [f"{layout.origin}: {found} file(s) of commits that never came; nothing reads them"]
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

@@ -24,6 +24,7 @@ from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import durable
 from scalple.store.layout import keys_directory
 from scalple.store.note import VerifierKey
+from scalple.store.source import source_of
 
 SUBJECT_KEY_BYTES = 32
 
@@ -146,6 +147,13 @@ def _find(
 ) -> tuple[Path, tuple[str, ...]]:
     if configured is not None:
         return configured, _too_open(configured)
+    if remote := source_of(store_dir):
+        raise ConfigError(
+            f"a store in a bucket has no {name} beside it",
+            place=remote.url,
+            hint="name its keys in the configuration: [keys] signing_key_file, subject_key_file, "
+            "access_key_file",
+        )
     path = keys_directory(store_dir) / name
     if path.exists():
         return path, _too_open(path)

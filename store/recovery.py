@@ -12,7 +12,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
-from scalple.store import durable
+from scalple.store import durable, source
 from scalple.store.chain import (
     Chain,
     manifest_count,
@@ -87,8 +87,12 @@ def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
         raise VerificationError("manifests without a checkpoint", place=str(layout.directory))
     for directory in (layout.segments, layout.manifests, layout.objects):
         durable.make_directory(directory)
-    write_public_key(layout.public_key, VerifierKey.of(layout.origin, private))
-    durable.create(layout.checkpoint, Chain(layout.origin).head.sign(private))
+    key = VerifierKey.of(layout.origin, private)
+    if remote := source.source_of(layout.store_dir):
+        remote.create(layout.public_key, f"{key.to_text()}\n".encode())
+    write_public_key(layout.public_key, key)
+    first = Chain(layout.origin).head.sign(private)
+    source.create(layout.store_dir, layout.checkpoint, first)
 
 
 def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tuple[str, ...]]:
@@ -126,10 +130,12 @@ def _finish(
     with placed(f"{layout.manifest(manifest.n)}, unsigned"):
         manifest.check_signature(key)
         for segment in manifest.segments:
+            wanted = (layout.segments / segment.file, segment.sha256, segment.bytes)
+            source.fetch(layout.store_dir, [wanted])
             data = read_bytes(layout.segments / segment.file)
             if sha256_hex(data) != segment.sha256:
                 raise VerificationError(f"segment {segment.file} differs from its hash")
-    durable.replace(layout.checkpoint, chain.head.sign(private))
+    source.replace(layout.store_dir, layout.checkpoint, chain.head.sign(private))
 
 
 def _clear(layout: OriginLayout, chain: Chain) -> list[str]:

@@ -25,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import anchors, inventory, merkle, recovery, segments
+from scalple.store import anchors, history, inventory, merkle, recovery, segments, source
 from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
@@ -87,6 +87,8 @@ def verify(
     heads = {x.origin: _verify_origin(x, outside.get(x.origin), report) for x in layouts}
     if checkpoint is not None:
         report.notes.append(_verify_earlier(checkpoint, heads))
+    if remote := source.source_of(store_dir):
+        report.notes += history.check(remote, heads)
     if anchored:
         report.notes += anchors.compare(anchored, heads, whole=origin is None)
     if origin is None:
@@ -178,6 +180,7 @@ def _verify_digest(
 def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> pa.Table:
     """The rows of a segment that is what its record says."""
     path = layout.segments / record.file
+    source.fetch(layout.store_dir, [(path, record.sha256, record.bytes)])
     data = read_bytes(path)
     place = f"{path} (rows {record.first_seq} to {record.first_seq + record.rows - 1})"
     if len(data) != record.bytes or sha256_hex(data) != record.sha256:

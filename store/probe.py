@@ -1,0 +1,125 @@
+"""What a bucket can be trusted with, found out by trying it.
+
+A bucket enters, Capabilities leave. S3-compatible servers accept conditions that they then ignore,
+and some only on versioned buckets, so that neither a version number nor documentation decides. What
+it writes lies below `.probe/`, which is no part of a store, and is deleted where that is allowed.
+"""
+
+import secrets
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from scalple.ingest.errors import ConfigError
+from scalple.store.bucket import Answer, Bucket
+
+RACERS = 16
+FOLDER = ".probe"
+_TAKEN = f"{FOLDER}/taken"
+MIRROR = ".mirror"
+"""A key that says that `mirror` writes here, and nothing else may."""
+
+
+def is_beside(key: str) -> bool:
+    """Whether a key below a store's prefix is no part of the store."""
+    return key == MIRROR or key.startswith(f"{FOLDER}/")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What was found. None: the bucket doesn't say, or not to these credentials.
+
+    Attributes:
+        creates_once: of several that create one key, exactly one succeeds.
+        winners: how many did, out of `RACERS`; None after the short probe.
+        replaces_if_match: an object is replaced only while it is the one that was seen; None after
+            the short probe.
+        versioning: old versions are kept.
+        object_lock: versions can be locked against deletion.
+        default_retention: what the bucket locks by itself, in words.
+    """
+
+    creates_once: bool
+    winners: int | None
+    replaces_if_match: bool | None
+    versioning: bool | None
+    object_lock: bool | None
+    default_retention: str | None
+
+
+def probe(bucket: Bucket) -> Capabilities:
+    """The whole probe: a race for one key, and everything that the short one does.
+
+    Raises:
+        ConfigError: objects are to be retained, and the bucket has no Object Lock.
+        StoreError: it can't be written at all.
+    """
+    key = f"{FOLDER}/{secrets.token_hex(8)}"
+    winners = _race(bucket, key)
+    bucket.delete(key)
+    found = _look(bucket, winners)
+    return replace(found, replaces_if_match=_replaces_if_match(bucket))
+
+
+def quick_probe(bucket: Bucket) -> Capabilities:
+    """A few requests, for every opening: a bucket may have become versioned since."""
+    return _look(bucket, None)
+
+
+def _look(bucket: Bucket, winners: int | None) -> Capabilities:
+    taken = _refuses_taken(bucket)
+    lock = bucket.ask("get_object_lock_configuration")
+    rule = (lock or {}).get("ObjectLockConfiguration", {})
+    versioning = bucket.ask("get_bucket_versioning")
+    found = Capabilities(
+        creates_once=taken and winners in (None, 1),
+        winners=winners,
+        replaces_if_match=None,
+        versioning=None if versioning is None else versioning.get("Status") == "Enabled",
+        object_lock=rule.get("ObjectLockEnabled") == "Enabled" if lock is not None else None,
+        default_retention=_retention(rule.get("Rule", {}).get("DefaultRetention", {})),
+    )
+    if bucket.settings.retain_days and not found.object_lock:
+        raise ConfigError(
+            "retain_days is set, and the bucket doesn't say that Object Lock is on",
+            place=bucket.url,
+            hint="make a bucket with Object Lock, or grant s3:GetBucketObjectLockConfiguration",
+        )
+    return found
+
+
+def _race(bucket: Bucket, key: str) -> int:
+    """How many of them the server tells that it made the key."""
+    start = threading.Barrier(RACERS)
+
+    def create(racer: int) -> Answer:
+        start.wait()
+        return bucket.put(key, b"%d" % racer, {"IfNoneMatch": "*"}, retain=False)
+
+    with ThreadPoolExecutor(RACERS) as pool:
+        answers = list(pool.map(create, range(RACERS)))
+    return sum(answer is Answer.DONE for answer in answers)
+
+
+def _refuses_taken(bucket: Bucket) -> bool:
+    """One key stays there, so that nothing has to be deleted after each opening."""
+    if bucket.get(_TAKEN) is None:
+        bucket.put(_TAKEN, b"taken", {"IfNoneMatch": "*"}, retain=False)
+    return bucket.put(_TAKEN, b"taken again", {"IfNoneMatch": "*"}, retain=False) is Answer.REFUSED
+
+
+def _replaces_if_match(bucket: Bucket) -> bool:
+    """It must work with the right ETag and fail with another."""
+    found = bucket.tagged(_TAKEN)
+    if found is None:
+        return False
+    wrong = bucket.put(_TAKEN, b"taken", {"IfMatch": f'"{"0" * 32}"'}, retain=False)
+    right = bucket.put(_TAKEN, b"taken", {"IfMatch": found[1]}, retain=False)
+    return (wrong, right) == (Answer.REFUSED, Answer.DONE)
+
+
+def _retention(rule: dict[str, object]) -> str | None:
+    if not rule:
+        return None
+    length = f"{rule['Days']} days" if "Days" in rule else f"{rule.get('Years')} years"
+    return f"{str(rule.get('Mode', '')).lower()}, {length}"
