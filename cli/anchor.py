@@ -6,6 +6,7 @@ import click
 
 from scalple.cli import anchoring
 from scalple.cli.options import command, config_option, configured, store_option, store_path
+from scalple.ingest.errors import ConfigError
 from scalple.store.reader import StoreReader
 
 
@@ -15,14 +16,21 @@ from scalple.store.reader import StoreReader
     "--to",
     multiple=True,
     metavar="PLACE…",
-    help="A directory, s3://bucket/prefix, or - for stdout (the default).",
+    help="A directory, s3://bucket/prefix, a witness's URL, or - for stdout (the default).",
 )
+@anchoring.witness_option
 @config_option
-def anchor(store_dir: str | None, to: tuple[str, ...], config_path: Path | None) -> None:
+def anchor(
+    store_dir: str | None,
+    to: tuple[str, ...],
+    witness_key: Path | None,
+    config_path: Path | None,
+) -> None:
     """Publish the signed checkpoint of every origin, after comparing it with those published before.
 
     A store that was cut or rewritten since an earlier anchor isn't anchored again: exit code 7.
-    On stdout the checkpoint is text for a mail or a ticket; `verify --anchors FILE` reads it there.
+    On stdout the checkpoint is text for a mail or a ticket; `verify --anchors FILE` reads it there. A witness (C2SP
+    tlog-witness) cosigns it; the cosigned checkpoint goes to stdout.
 
     \b
     Example:
@@ -32,5 +40,10 @@ def anchor(store_dir: str | None, to: tuple[str, ...], config_path: Path | None)
     directory = store_path(store_dir, config)
     readers = [StoreReader.open(directory), StoreReader.of_questions(directory)]
     heads = anchoring.heads([reader for reader in readers if reader is not None])
-    for place in to or ("-",):
-        anchoring.publish(place, heads, config)
+    witnesses = anchoring.witness_keys(witness_key)
+    if not witnesses and any(map(anchoring.is_witness, to)):
+        raise ConfigError(
+            "a witness's signature must be checked", place="--to", hint="give --witness-key FILE"
+        )
+    for place in to or (anchoring.STDOUT,):
+        anchoring.publish(place, heads, config, witnesses)

@@ -12,8 +12,8 @@ import click
 
 from scalple.cli import buckets
 from scalple.cli.config import Config
-from scalple.ingest.errors import InputError
-from scalple.store import anchorbucket, anchors
+from scalple.ingest.errors import ConfigError, InputError, VerificationError
+from scalple.store import anchorbucket, anchors, witness
 from scalple.store.anchors import Anchor
 from scalple.store.bucketsettings import is_url
 from scalple.store.chain import Chain
@@ -22,8 +22,17 @@ from scalple.store.keys import read_public_keys
 from scalple.store.layout import origin_layout
 from scalple.store.note import VerifierKey
 from scalple.store.reader import StoreReader
+from scalple.store.witness import WitnessKey
 
 STDOUT = "-"
+
+witness_option = click.option(
+    "--witness-key",
+    "witness_key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Keys of witnesses, one a line.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +54,34 @@ def heads(readers: Iterable[StoreReader]) -> list[Head]:
     return [found[origin] for origin in sorted(found)]
 
 
-def publish(place: str, found: Sequence[Head], config: Config) -> None:
+def is_witness(place: str) -> bool:
+    """Whether a place is meant to be a witness."""
+    return place.startswith(("http://", "https://"))
+
+
+def witness_keys(path: Path | None) -> list[WitnessKey]:
+    """The keys in a file, one a line.
+
+    Raises:
+        ConfigError: it can't be read, or holds something else.
+    """
+    if path is None:
+        return []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            "can't read the witness's key", place=str(path), hint="check --witness-key"
+        ) from error
+    return [WitnessKey.from_text(line) for line in lines if line.strip()]
+
+
+def publish(
+    place: str, found: Sequence[Head], config: Config, witnesses: Sequence[WitnessKey]
+) -> None:
     """Publish all heads in one place, if they continue what was published there.
+
+    A witness's cosignature goes to stdout, with the checkpoint under which it stands.
 
     Raises:
         VerificationError: they don't; nothing was published.
@@ -55,6 +90,13 @@ def publish(place: str, found: Sequence[Head], config: Config) -> None:
     if place == STDOUT:
         for head in found:
             click.echo(head.note.decode())
+        return
+    if is_witness(place):
+        for head in found:
+            click.echo(witness.add_checkpoint(place, witnesses, head.chain, head.note).decode())
+            click.echo(
+                f"{head.chain.origin}: size {head.chain.tree.size} cosigned by {place}", err=True
+            )
         return
     bucket = buckets.bucket_of(place, config) if is_url(place) else None
     earlier = anchorbucket.found(bucket) if bucket else _in_directory(Path(place))
@@ -81,15 +123,24 @@ def _in_bucket(place: str, config: Config) -> list[Anchor]:
     return found
 
 
-def read(places: Iterable[str], config: Config) -> list[Anchor]:
-    """The anchors of all these places.
+def read(
+    places: Iterable[str], config: Config, witnesses: Sequence[WitnessKey] = ()
+) -> list[Anchor]:
+    """The anchors of all these places; with witnesses, each must be cosigned by one of them.
 
     Raises:
-        InputError: there is none at one of them.
+        InputError: there is none at one of the places.
+        VerificationError: one isn't cosigned.
     """
     found = []
     for place in places:
         found += _in_bucket(place, config) if is_url(place) else anchors.in_path(Path(place))
+    for anchor in found:
+        if witnesses and not witness.cosigned(anchor.note, witnesses):
+            raise VerificationError(
+                f"anchor of {anchor.origin} isn't cosigned by a witness that was given",
+                place=anchor.place,
+            )
     return found
 
 

@@ -27,6 +27,7 @@ _FILE = click.Path(path_type=Path)
     metavar="PLACE…",
     help="Checkpoints that `anchor` published: a directory, a file, or s3://bucket/prefix.",
 )
+@anchoring.witness_option
 @config_option
 def verify(
     store_dir: str | None,
@@ -34,13 +35,14 @@ def verify(
     checkpoint: Path | None,
     public_key: Path | None,
     anchored: tuple[str, ...],
+    witness_key: Path | None,
     config_path: Path | None,
 ) -> None:
     """Read everything again and check it; exit code 0 only if all of it is intact.
 
     Without --public-key the store is checked against its own key, which shows damage but not
     that nobody rewrote and signed it anew. Without --anchors or --checkpoint nothing shows that the
-    newest commits weren't cut off.
+    newest commits weren't cut off; with --witness-key anchors count only if a witness cosigned them.
 
     \b
     Example:
@@ -48,7 +50,7 @@ def verify(
     """
     config = configured(config_path)
     directory = store_path(store_dir, config, fresh=True)
-    found = anchoring.read(anchored, config)
+    found = anchoring.read(anchored, config, anchoring.witness_keys(witness_key))
     write_report(verify_store(directory, origin, public_key, checkpoint, found))
 
 

@@ -120,9 +120,7 @@ class _Cluster:
         self._wait()
         user = ("user", "create", "--uid=tests", "--display-name=tests", "-n", "client.rgw")
         told = json.loads(self._run("radosgw-admin", *user))["keys"][0]
-        return S3Server(
-            f"http://127.0.0.1:{self._port}", told["access_key"], told["secret_key"]
-        )
+        return S3Server(f"http://127.0.0.1:{self._port}", told["access_key"], told["secret_key"])
 
     def stop(self) -> None:
         for process in reversed(self._running):
@@ -160,7 +158,11 @@ class _Cluster:
         )
 
     def _command(self, program: str, *arguments: str) -> list[str]:
-        configured = () if program in ("ceph-authtool", "monmaptool") else ("-c", str(self._work / "ceph.conf"))
+        configured = (
+            ()
+            if program in ("ceph-authtool", "monmaptool")
+            else ("-c", str(self._work / "ceph.conf"))
+        )
         return [str(self._root / "usr" / "bin" / program), *configured, *arguments]
 
 

@@ -61,7 +61,7 @@ def test_a_cut_store_whose_own_checkpoint_was_put_back(tmp_path: Path, place: Pa
     assert (said.code, len(list(place.rglob("*-*")))) == (7, 1)
 
 
-def _with_the_same_key(store: Path, other: Path, commits: int) -> Path:
+def with_the_same_key(store: Path, other: Path, commits: int) -> Path:
     """Another log of the same name, by the holder of the key."""
     shutil.copytree(store.with_name("store.keys"), other.with_name(other.name + ".keys"))
     return make_store(other, commits)
@@ -70,22 +70,20 @@ def _with_the_same_key(store: Path, other: Path, commits: int) -> Path:
 def test_a_log_that_its_own_key_rewrote(tmp_path: Path, place: Path) -> None:
     store = make_store(tmp_path / "store", 2)
     anchored(store, place)
-    refused(_with_the_same_key(store, tmp_path / "other", 3), place, "log was rewritten")
+    refused(with_the_same_key(store, tmp_path / "other", 3), place, "log was rewritten")
 
 
 def test_equivocation_against_the_head(tmp_path: Path, place: Path) -> None:
     store = make_store(tmp_path / "store", 2)
     anchored(store, place)
-    refused(
-        _with_the_same_key(store, tmp_path / "other", 2), place, "equivocation: two checkpoints"
-    )
+    refused(with_the_same_key(store, tmp_path / "other", 2), place, "equivocation: two checkpoints")
 
 
 def test_equivocation_between_two_anchors_even_if_the_store_fits_one(
     tmp_path: Path, place: Path
 ) -> None:
     store = make_store(tmp_path / "store", 2)
-    other = _with_the_same_key(store, tmp_path / "other", 2)
+    other = with_the_same_key(store, tmp_path / "other", 2)
     anchored(store, place)
     (tmp_path / "second").mkdir()
     anchored(other, tmp_path / "second")
