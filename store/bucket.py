@@ -8,6 +8,7 @@ files.
 """
 
 import base64
+import contextlib
 import hashlib
 import importlib.util
 import re
@@ -106,9 +107,10 @@ class Bucket:
 
         def read() -> tuple[bytes, str]:
             answer = self.client.get_object(Bucket=self.name, Key=self._prefix + key, **more)
-            if answer["ContentLength"] > at_most:
-                raise StoreError(f"larger than {at_most} bytes", place=self.place(key))
-            return answer["Body"].read(), answer["ETag"]
+            with contextlib.closing(answer["Body"]) as body:
+                if answer["ContentLength"] > at_most:
+                    raise StoreError(f"larger than {at_most} bytes", place=self.place(key))
+                return body.read(), answer["ETag"]
 
         found: tuple[bytes, str] | None = self._reading(key, read)
         return found

@@ -10,10 +10,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from scalple.ingest.errors import ConfigError
+from scalple.ingest.errors import ConfigError, StoreError
 from scalple.store.bucket import Answer, Bucket
 
 RACERS = 16
+TRIES = 3
 FOLDER = ".probe"
 _TAKEN = f"{FOLDER}/taken"
 MIRROR = ".mirror"
@@ -54,10 +55,7 @@ def probe(bucket: Bucket) -> Capabilities:
         ConfigError: objects are to be retained, and the bucket has no Object Lock.
         StoreError: it can't be written at all.
     """
-    key = f"{FOLDER}/{secrets.token_hex(8)}"
-    winners = _race(bucket, key)
-    bucket.delete(key)
-    found = _look(bucket, winners)
+    found = _look(bucket, _winners(bucket))
     return replace(found, replaces_if_match=_replaces_if_match(bucket))
 
 
@@ -88,8 +86,18 @@ def _look(bucket: Bucket, winners: int | None) -> Capabilities:
     return found
 
 
-def _race(bucket: Bucket, key: str) -> int:
-    """How many of them the server tells that it made the key."""
+def _winners(bucket: Bucket) -> int:
+    """How many racers the server tells that they made the key; once more if it didn't tell each."""
+    for _ in range(TRIES):
+        key = f"{FOLDER}/{secrets.token_hex(8)}"
+        answers = _race(bucket, key)
+        bucket.delete(key)
+        if Answer.UNKNOWN not in answers:
+            return answers.count(Answer.DONE)
+    raise _unreachable(bucket)
+
+
+def _race(bucket: Bucket, key: str) -> list[Answer]:
     start = threading.Barrier(RACERS)
 
     def create(racer: int) -> Answer:
@@ -97,15 +105,29 @@ def _race(bucket: Bucket, key: str) -> int:
         return bucket.put(key, b"%d" % racer, {"IfNoneMatch": "*"}, retain=False)
 
     with ThreadPoolExecutor(RACERS) as pool:
-        answers = list(pool.map(create, range(RACERS)))
-    return sum(answer is Answer.DONE for answer in answers)
+        return list(pool.map(create, range(RACERS)))
 
 
 def _refuses_taken(bucket: Bucket) -> bool:
     """One key stays there, so that nothing has to be deleted after each opening."""
     if bucket.get(_TAKEN) is None:
-        bucket.put(_TAKEN, b"taken", {"IfNoneMatch": "*"}, retain=False)
-    return bucket.put(_TAKEN, b"taken again", {"IfNoneMatch": "*"}, retain=False) is Answer.REFUSED
+        _put(bucket, b"taken", {"IfNoneMatch": "*"})
+    return _put(bucket, b"taken again", {"IfNoneMatch": "*"}) is Answer.REFUSED
+
+
+def _put(bucket: Bucket, data: bytes, condition: dict[str, str]) -> Answer:
+    """Tried until the server tells."""
+    for _ in range(TRIES):
+        answer = bucket.put(_TAKEN, data, condition, retain=False)
+        if answer is not Answer.UNKNOWN:
+            return answer
+    raise _unreachable(bucket)
+
+
+def _unreachable(bucket: Bucket) -> StoreError:
+    return StoreError(
+        "the bucket gives no clear answers", place=bucket.url, hint="check the endpoint; try again"
+    )
 
 
 def _replaces_if_match(bucket: Bucket) -> bool:
@@ -113,8 +135,8 @@ def _replaces_if_match(bucket: Bucket) -> bool:
     found = bucket.tagged(_TAKEN)
     if found is None:
         return False
-    wrong = bucket.put(_TAKEN, b"taken", {"IfMatch": f'"{"0" * 32}"'}, retain=False)
-    right = bucket.put(_TAKEN, b"taken", {"IfMatch": found[1]}, retain=False)
+    wrong = _put(bucket, b"taken", {"IfMatch": f'"{"0" * 32}"'})
+    right = _put(bucket, b"taken", {"IfMatch": found[1]})
     return (wrong, right) == (Answer.REFUSED, Answer.DONE)
 
 
