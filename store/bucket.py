@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from scalple.ingest.errors import CommitError, ConfigError, StoreError
@@ -76,7 +76,7 @@ class Bucket:
         self.settings = settings
         self._prefix = f"{prefix}/" if prefix else ""
         self._pauses = PAUSES if pauses is None else pauses
-        self._errors, self.client = _client(settings)
+        self._errors, self.client = _client(settings.endpoint, settings.region)
 
     @property
     def url(self) -> str:
@@ -355,7 +355,8 @@ _GOING_ON = {
 }
 
 
-def _client(settings: BucketSettings) -> tuple[Any, Any]:
+@cache
+def _client(endpoint: str | None, region: str | None) -> tuple[Any, Any]:
     """botocore's exceptions, and a client that tries once."""
     if importlib.util.find_spec("boto3") is None:
         raise ConfigError(
@@ -376,7 +377,7 @@ def _client(settings: BucketSettings) -> tuple[Any, Any]:
     )
     try:
         client = boto3.session.Session().client(
-            "s3", endpoint_url=settings.endpoint, region_name=settings.region, config=config
+            "s3", endpoint_url=endpoint, region_name=region, config=config
         )
     except (botocore.exceptions.BotoCoreError, ValueError) as error:
         raise ConfigError(f"{error}", place="S3", hint="check [s3] and AWS_*") from error

@@ -60,30 +60,43 @@ def probe(bucket: Bucket) -> Capabilities:
 
 
 def quick_probe(bucket: Bucket) -> Capabilities:
-    """A few requests, for every opening: a bucket may have become versioned since."""
-    return _look(bucket, None)
+    """One request, for every opening: a bucket may have become versioned since the whole probe.
+
+    What is not looked at is None; Object Lock is, if objects are to be retained.
+    """
+    unlooked = Capabilities(_refuses_taken(bucket), None, None, None, None, None)
+    if not bucket.settings.retain_days:
+        return unlooked
+    lock, retention = _lock(bucket)
+    return replace(unlooked, object_lock=lock, default_retention=retention)
 
 
-def _look(bucket: Bucket, winners: int | None) -> Capabilities:
+def _look(bucket: Bucket, winners: int) -> Capabilities:
     taken = _refuses_taken(bucket)
-    lock = bucket.ask("get_object_lock_configuration")
-    rule = (lock or {}).get("ObjectLockConfiguration", {})
     versioning = bucket.ask("get_bucket_versioning")
-    found = Capabilities(
-        creates_once=taken and winners in (None, 1),
+    lock, retention = _lock(bucket)
+    return Capabilities(
+        creates_once=taken and winners == 1,
         winners=winners,
         replaces_if_match=None,
         versioning=None if versioning is None else versioning.get("Status") == "Enabled",
-        object_lock=rule.get("ObjectLockEnabled") == "Enabled" if lock is not None else None,
-        default_retention=_retention(rule.get("Rule", {}).get("DefaultRetention", {})),
+        object_lock=lock,
+        default_retention=retention,
     )
-    if bucket.settings.retain_days and not found.object_lock:
+
+
+def _lock(bucket: Bucket) -> tuple[bool | None, str | None]:
+    """Whether Object Lock is on, and what it does by itself."""
+    said = bucket.ask("get_object_lock_configuration")
+    rule = (said or {}).get("ObjectLockConfiguration", {})
+    lock = rule.get("ObjectLockEnabled") == "Enabled" if said is not None else None
+    if bucket.settings.retain_days and not lock:
         raise ConfigError(
             "retain_days is set, and the bucket doesn't say that Object Lock is on",
             place=bucket.url,
             hint="make a bucket with Object Lock, or grant s3:GetBucketObjectLockConfiguration",
         )
-    return found
+    return lock, _retention(rule.get("Rule", {}).get("DefaultRetention", {}))
 
 
 def _winners(bucket: Bucket) -> int:
@@ -110,8 +123,8 @@ def _race(bucket: Bucket, key: str) -> list[Answer]:
 
 def _refuses_taken(bucket: Bucket) -> bool:
     """One key stays there, so that nothing has to be deleted after each opening."""
-    if bucket.get(_TAKEN) is None:
-        _put(bucket, b"taken", {"IfNoneMatch": "*"})
+    if _put(bucket, b"taken", {"IfNoneMatch": "*"}) is Answer.REFUSED:
+        return True
     return _put(bucket, b"taken again", {"IfNoneMatch": "*"}) is Answer.REFUSED
 
 
