@@ -4,9 +4,7 @@ Enters: a URL, and the configuration or what of it questions need. Leaves: a buc
 that stands for the store in it. boto3 is loaded here at the earliest.
 """
 
-import atexit
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,7 +48,6 @@ def open_store(url: str, config: "Config | Places", *, fresh: bool) -> Path:
         directory = cache_directory(base, bucket)
         if fresh:
             directory = Path(tempfile.mkdtemp(prefix="verify-", dir=base))
-            atexit.register(shutil.rmtree, directory, ignore_errors=True)
         cached = Cache(directory, where.cache_mb * 1_000_000, keeps=not fresh)
     except OSError as error:
         raise StoreError(

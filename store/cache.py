@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from scalple.ingest.errors import StoreError
 
+ADDED_UNSEEN = 100
 _USED = "used.json"
 _COUNTED = ("segments", "objects")
 
@@ -26,11 +28,14 @@ class Cache:
     """One store's cache: `store` has the layout of a local store."""
 
     def __init__(self, directory: Path, bytes_max: int, *, keeps: bool = True) -> None:
-        """`keeps`: what is taken hold of stays; otherwise only what is being read at the moment."""
+        """`keeps`: what is taken hold of stays, and all of it for the next time; otherwise it is only
+        for what is being read at the moment, and goes with `close`."""
         self.store = directory / "store"
         self._directory = directory
         self._bytes_max = bytes_max
         self._keeps = keeps
+        self._added = 0
+        self._total: int | None = None
         self._used: dict[str, float] = {}
         self._sessions = directory / "sessions"
         for one in (self.store, self._sessions):
@@ -70,8 +75,15 @@ class Cache:
         write(path, data)
 
     def _make_room(self, wanted: int) -> None:
+        # Others add as well: the directory is looked at again now and then, and whenever it is full.
+        self._added += 1
+        known = self._total if self._added % ADDED_UNSEEN else None
+        if known is not None and known + wanted <= self._bytes_max:
+            self._total = known + wanted
+            return
         files = self._files()
         total = sum(size for _, size, _ in files) + wanted
+        self._total = total
         if total <= self._bytes_max:
             return
         held = self._held_by_anybody()
@@ -81,6 +93,7 @@ class Cache:
             if name not in held:
                 (self.store / name).unlink(missing_ok=True)
                 total -= size
+        self._total = total
         if total > self._bytes_max:
             raise StoreError(
                 f"the cache is full: {total:,} bytes are needed at once, {self._bytes_max:,} allowed",
@@ -123,6 +136,10 @@ class Cache:
     def close(self) -> None:
         """Remember when files were used; let go of them."""
         if self._held.closed:
+            return
+        if not self._keeps:
+            self._held.close()
+            shutil.rmtree(self._directory, ignore_errors=True)
             return
         with contextlib.suppress(OSError), self.locked(alone=True):
             there = {name for name, _, _ in self._files()}

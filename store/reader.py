@@ -174,9 +174,10 @@ class StoreReader:
 
     def _have(self, wanted: Iterable[Wanted]) -> None:
         """Files that are here and have these bytes."""
-        files = list(wanted)
-        source.fetch(self.directory, files)
-        for path, sha256, size in files:
+        if remote := source.source_of(self.directory):
+            remote.fetch(wanted)
+            return
+        for path, sha256, size in wanted:
             self._verified.check(path, sha256, size)
         self._verified.save()
 

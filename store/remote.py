@@ -29,7 +29,7 @@ from scalple.store.merkle import CompactRange, leaf_hash
 from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, is_beside, probe, quick_probe
 from scalple.store.source import Wanted
-from scalple.store.verified import VerifiedFiles, default_cache_file
+from scalple.store.verified import VerifiedFiles
 
 MANIFESTS_AT_ONCE = 8
 FILES_AT_ONCE = 4
@@ -76,7 +76,7 @@ class RemoteStore:
         self._whole = whole
         self._may_write = may_write
         self._heads: dict[Path, bytes] = {}
-        self._verified = verified or VerifiedFiles(default_cache_file())
+        self._verified = verified or VerifiedFiles(cached.store.with_name("verified.json"))
 
     @property
     def url(self) -> str:
@@ -242,8 +242,9 @@ class RemoteStore:
         return True
 
     def _fetch(self, wanted: Wanted) -> None:
-        path, sha256, _ = wanted
+        path, sha256, size = wanted
         self._cache.add(path, self.read(path, sha256))
+        self._verified.check(path, sha256, size)
 
     def read(self, path: Path, sha256: str) -> bytes:
         """The bytes of a file as the bucket has them; raises as `fetch`."""
@@ -289,19 +290,24 @@ class RemoteStore:
         """Create a file in the bucket; for a manifest that is the commit.
 
         Raises:
-            RaceError: another writer has made this manifest; nothing was committed.
-            FileExistsError: any other file is there with other bytes.
+            RaceError: another writer was faster; nothing was committed.
+            StoreError: other bytes are there, or it can't be written.
             CommitError: it may or may not be there.
         """
+        place = self.bucket.place(self._key(path))
         try:
             self.bucket.create(self._key(path), data)
         except FileExistsError as error:
-            if layout.manifest_number(path.name) is None:
-                raise
-            raise RaceError(
-                "another writer has committed in between; this batch isn't in the store",
-                place=self.bucket.place(self._key(path)),
-                hint="one writer per origin; run again, it goes on behind the other's commit",
+            if layout.manifest_number(path.name) is not None:
+                raise RaceError(
+                    "another writer has committed in between; this batch isn't in the store",
+                    place=place,
+                    hint="one writer per origin; run again, it goes on behind the other's commit",
+                ) from error
+            raise StoreError(
+                "something else is there already",
+                place=place,
+                hint="was this origin begun with another signing key?",
             ) from error
         if path.name == "checkpoint":
             self._heads[path] = data
@@ -327,7 +333,7 @@ class RemoteStore:
         """Every file of the store in the bucket, as a path below the directory."""
         for key, _ in self.bucket.names():
             if not is_beside(key):
-                yield self.directory / key
+                yield self._path(key)
 
     @property
     def keeps_versions(self) -> bool | None:
@@ -352,7 +358,7 @@ class RemoteStore:
                 kept = [one.version for one in found if not one.deletion]
                 contents = [self.bucket.get(key, version=version) for version in kept]
                 there = [data for data in contents if data is not None]
-                yield self.directory / key, there, key in current
+                yield self._path(key), there, key in current
 
     def close(self) -> None:
         """Let go of the cache."""
@@ -360,6 +366,13 @@ class RemoteStore:
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self.directory).as_posix()
+
+    def _path(self, key: str) -> Path:
+        """Only keys that are paths as they stand can belong to a store."""
+        path = Path(f"{self.directory}/{key}")
+        if self._key(path) != key:
+            raise VerificationError("not part of the store", place=self.bucket.place(key))
+        return path
 
     def _gone(self, what: str, path: Path) -> VerificationError:
         return VerificationError(

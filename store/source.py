@@ -37,7 +37,7 @@ class Source(Protocol):
         """While it lasts, no other process here brings newer heads."""
 
     def fetch(self, wanted: Iterable[Wanted]) -> None:
-        """Put files into the directory; raises VerificationError unless they have these bytes."""
+        """Put files into the directory; on return they have these bytes, or VerificationError."""
 
     def create(self, path: Path, data: bytes) -> None:
         """Create a file there; raises FileExistsError when others have created it."""

@@ -152,10 +152,10 @@ class _Cluster:
 
     def _spawn(self, program: str, *arguments: str) -> None:
         command = self._command(program, "-f", *arguments)
-        out = (self._work / "log" / f"{program}.out").open("wb")
-        self._running.append(
-            subprocess.Popen(command, env=self._environment, stdout=out, stderr=out)
-        )
+        with (self._work / "log" / f"{program}.log").open("wb") as out:
+            self._running.append(
+                subprocess.Popen(command, env=self._environment, stdout=out, stderr=out)
+            )
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         configured = (

@@ -11,7 +11,7 @@ from scalple.store import keys, source
 from scalple.store.bucket import Bucket
 from scalple.store.bucketsettings import BucketSettings
 from tests.commandline import SAMPLE, Said, scalple
-from tests.s3server import SECRETS, moto
+from tests.s3server import SECRETS, serving
 
 CONFIGURATION = """
 [keys]
@@ -27,15 +27,13 @@ cache_dir = "cache"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """A server with one bucket."""
-    with moto() as url:
+    with serving() as url:
         yield url
 
 
 @pytest.fixture(autouse=True)
-def config(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def config(endpoint: str, tmp_path: Path) -> Iterator[Path]:
     """The sample's configuration with keys, an endpoint and a cache of its own."""
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
     for name in ("signing", "access"):
         keys.create_signing_key(tmp_path / f"{name}.key")
     keys.create_subject_key(tmp_path / "subject.key")

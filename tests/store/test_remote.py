@@ -21,12 +21,13 @@ from scalple.ingest.errors import (
 from scalple.store import anchorbucket, anchors, chain, keys, remote, source
 from scalple.store.bucket import Bucket
 from scalple.store.mirror import Mirror
+from scalple.store.note import VerifierKey
 from scalple.store.probe import probe
 from scalple.store.reader import StoreReader
 from scalple.store.verify import VerifyReport, verify
 from scalple.store.views import connect
 from scalple.store.writer import StoreWriter
-from tests.s3server import SECRETS, Place, faults, ignores_conditions, moto
+from tests.s3server import Place, faults, ignores_conditions, serving
 from tests.store.sample import RULES, position, statements
 
 KEY = Ed25519PrivateKey.generate()
@@ -34,19 +35,21 @@ ROWS = 2
 STEP = 1 if os.environ.get("EVERY_STEP") else 3
 """Of the requests at which an outage begins, so many at a time; `make prove` takes each."""
 
+simulated = pytest.mark.skipif(
+    "S3_SERVER" in os.environ, reason="a real server that ignores conditions is in test_s3_server"
+)
+
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """One server for all; every test has a bucket of its own."""
-    with moto() as url:
+    with serving() as url:
         yield url
 
 
 @pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """They come from the environment, and from nowhere else; and nobody waits for other writers."""
-    for name, value in SECRETS.items():
-        monkeypatch.setenv(name, value)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody waits long for other writers, and no store stays mounted."""
     for module in (remote, chain):
         monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
         monkeypatch.setattr(module, "SETTLE_TRIES", 2)
@@ -133,7 +136,7 @@ def test_one_lost_answer_neither_loses_nor_doubles_a_commit(place: Place) -> Non
     count = 2
     writes = [at for at, one in enumerate(every) if not one.startswith("GET")]
     heads = [at for at in writes if "/manifests/" in every[at] or "/checkpoint" in every[at]]
-    assert len(heads) == 2
+    assert len(heads) >= 2
     for lost, what in [(at, "swallowed") for at in writes] + [(at, "error") for at in heads]:
 
         def fault(number: int, _: object, lost: int = lost, what: str = what) -> str | None:
@@ -169,6 +172,7 @@ def test_an_outage_at_any_request_leaves_a_store_that_goes_on(place: Place) -> N
     assert queries(place.see()) == expected(committed + 1)
 
 
+@simulated
 def test_a_bucket_that_ignores_conditions_is_refused_as_a_store(place: Place) -> None:
     with faults(ignores_conditions):
         found = probe(place.bucket)
@@ -185,6 +189,15 @@ def test_only_what_is_configured_signs_a_store_in_a_bucket(place: Place) -> None
     directory = place.see()
     with pytest.raises(ConfigError, match=r"has no signing\.key beside it"):
         keys.signing_key(directory, None)
+
+
+def test_an_origin_that_another_key_has_begun_is_not_taken_over(place: Place) -> None:
+    other = VerifierKey.of("db1", Ed25519PrivateKey.generate())
+    place.bucket.create("db1/public-key", f"{other.to_text()}\n".encode())
+    with pytest.raises(StoreError, match="something else is there already"):
+        commit(place.see())
+    with pytest.raises(ConfigError, match="no store here"):
+        StoreReader.open(place.see())
 
 
 def test_a_question_reads_no_byte_twice_and_no_byte_unchecked(place: Place) -> None:
@@ -246,6 +259,11 @@ def test_a_changed_object_in_the_bucket_is_never_read(place: Place) -> None:
     with pytest.raises(VerificationError, match="no manifest names this file"):
         check(place)
     place.bucket.client.delete_object(**place.key("db1/extra"))
+    for name in ("/etc/passwd", "db1//checkpoint", "../x", "db1/"):
+        place.bucket.client.put_object(**place.key(name), Body=b"x")
+        with pytest.raises(VerificationError, match=r"not part of the store|no manifest names"):
+            check(place)
+        place.bucket.client.delete_object(**place.key(name))
     place.bucket.client.put_object(**place.key("extra/x"), Body=b"x")
     with pytest.raises(VerificationError, match="not part of the store"):
         check(place)
@@ -309,6 +327,7 @@ def test_an_older_head_put_back_is_refused_by_verify_and_told_by_questions(place
 
 
 def test_everything_that_is_written_is_retained(locked: Place) -> None:
+    locked.require_conditions()
     commit(locked.see())
     commit(locked.see())
     client = locked.bucket.client
@@ -378,6 +397,7 @@ def test_a_mirror_takes_no_other_log_and_no_shorter_one(place: Place, tmp_path: 
     assert check(place).manifests == 3
 
 
+@simulated
 def test_a_mirror_in_a_bucket_that_ignores_conditions_says_so_and_overwrites_nothing(
     place: Place, tmp_path: Path
 ) -> None:
