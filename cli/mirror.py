@@ -31,8 +31,8 @@ def mirror(store_dir: str | None, to: str, config_path: Path | None) -> None:
     if source_of(directory):
         raise ConfigError("is in a bucket already", place=store_dir, hint="give a directory")
     job = Mirror(bucket_of(to, config), lambda what: click.echo(f"note: {what}", err=True))
-    readers = [StoreReader.open(directory), StoreReader.of_questions(directory)]
     job.prepare()
+    readers = [StoreReader.open(directory), StoreReader.of_questions(directory)]
     for reader in (reader for reader in readers if reader is not None):
         for origin in reader.origins:
             done = job.copy(reader, origin)

@@ -39,7 +39,7 @@ def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]
     known |= {layout.segments / record.file for record in records}
     notes = []
     if remote := source_of(layout.store_dir):
-        return _orphans(layout, remote, known, committed)
+        return _orphans(layout, remote, known, committed, size)
     for path in _files(layout):
         if path in known or (busy and _in_flight(layout, path, size)):
             continue
@@ -90,16 +90,20 @@ def _uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str
 
 
 def _orphans(
-    layout: OriginLayout, remote: Source, known: set[Path], committed: set[str]
+    layout: OriginLayout, remote: Source, known: set[Path], committed: set[str], size: int
 ) -> list[str]:
-    """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it.
+    """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it; and
+    what was committed since the head was read.
 
     Raises:
         VerificationError: a file that isn't what its name says, or has no name of a store.
     """
-    found = 0
+    found = newer = 0
     for path in remote.names():
         if path in known or not path.is_relative_to(layout.directory):
+            continue
+        if path.parent == layout.manifests and (manifest_number(path.name) or 0) >= size:
+            newer += 1
             continue
         parts = segment_parts(path.name)
         is_object = path.parent == layout.objects and _SHA256.fullmatch(path.name)
@@ -108,9 +112,12 @@ def _orphans(
             raise VerificationError("no manifest names this file", place=str(path))
         remote.read(path, path.name if is_object or parts is None else parts[2])
         found += 1
-    if not found:
-        return []
-    return [f"{layout.origin}: {found} file(s) of commits that never came; nothing reads them"]
+    notes = []
+    if newer:
+        notes.append(f"{layout.origin}: {newer} manifest(s) came while this was read, not checked")
+    if found:
+        notes.append(f"{layout.origin}: {found} file(s) of commits that never came, or not yet")
+    return notes
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

@@ -127,11 +127,15 @@ class Mirror:
     def _copy_files(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
         present = dict(self._bucket.names(f"{here.origin}/segments/"))
         present |= dict(self._bucket.names(f"{here.origin}/objects/"))
-        wanted: list[tuple[Path, str]] = [
-            (here.segments / record.file, record.sha256)
-            for manifest in chain.manifests
-            for record in manifest.segments
-        ]
+        records = [record for manifest in chain.manifests for record in manifest.segments]
+        for record in records:
+            key = self._key(here, here.segments / record.file)
+            if present.get(key, record.bytes) != record.bytes:
+                raise VerificationError(
+                    f"the mirror has {present[key]} bytes there, expected {record.bytes}",
+                    place=self._bucket.place(key),
+                )
+        wanted = [(here.segments / record.file, record.sha256) for record in records]
         wanted += [(here.object(sha256), sha256) for sha256 in sorted(referenced_objects(chain))]
         missing = [one for one in wanted if present.get(self._key(here, one[0])) is None]
 

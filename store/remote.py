@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalple.ingest.errors import ConfigError, RaceError, StoreError, VerificationError
+from scalple.ingest.errors import RaceError, StoreError, VerificationError
 from scalple.store import cache, layout
 from scalple.store.bucket import SMALL_BYTES, Bucket, Version
 from scalple.store.cache import Cache
@@ -316,13 +316,14 @@ class RemoteStore:
         """Replace the signed head in the bucket.
 
         Raises:
-            RaceError: another writer has replaced it; what was committed stays.
+            StoreError: another writer has signed a newer one; what was committed stays, and is under
+                it.
             CommitError: the old one or the new one may be there.
         """
         try:
             self.bucket.replace(self._key(path), data, self._heads[path])
         except FileExistsError as error:
-            raise RaceError(
+            raise StoreError(
                 "another writer has signed a newer head; what this one has committed stays",
                 place=self.bucket.place(self._key(path)),
                 hint="one writer per origin; run again",
@@ -387,12 +388,6 @@ def cache_directory(base: Path, bucket: Bucket) -> Path:
     endpoint = bucket.client.meta.endpoint_url
     told = sha256_hex(f"{endpoint}\n{bucket.url}".encode())[:16]
     return base / f"{bucket.name}-{told}"
-
-
-def require_store(remote: RemoteStore) -> None:
-    """Raises ConfigError when there is no store in the bucket."""
-    if not layout.existing_origins(remote.directory) and not any(remote.directory.iterdir()):
-        raise ConfigError("no store here", place=remote.url, hint="check --store")
 
 
 def _root(here: OriginLayout, size: int) -> bytes | None:
