@@ -35,12 +35,18 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 	$(BIN)/python tests/bench.py
 	$(BIN)/python tests/bench_sidecar.py
 	$(BIN)/python tests/bench_query.py
+	$(BIN)/python tests/bench_verify.py
 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
-	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
+	SIMULATED_STATEMENTS=5000000 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q -s tests/test_simulation.py
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_claims.py tests/test_attribution_stack.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
-	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_remote.py
+	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
+	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
+	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py
+	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
+	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
 	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py
 	for release in $(LATER); do \

@@ -12,15 +12,13 @@ import click
 
 from scalple.cli import buckets
 from scalple.cli.config import Config
-from scalple.ingest.errors import ConfigError, InputError, VerificationError
+from scalple.cli.places import Places
+from scalple.ingest.errors import ConfigError, InputError
 from scalple.store import anchorbucket, anchors, witness
 from scalple.store.anchors import Anchor
 from scalple.store.bucketsettings import is_url
 from scalple.store.chain import Chain
 from scalple.store.checkpoint import Checkpoint
-from scalple.store.keys import read_public_keys
-from scalple.store.layout import origin_layout
-from scalple.store.note import VerifierKey
 from scalple.store.reader import StoreReader
 from scalple.store.witness import WitnessKey
 
@@ -37,9 +35,8 @@ witness_option = click.option(
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an origin publishes: its chain, its key, its signed checkpoint."""
+    """What an origin publishes: its chain, its signed checkpoint."""
 
-    key: VerifierKey
     chain: Chain
     note: bytes
 
@@ -49,8 +46,7 @@ def heads(readers: Iterable[StoreReader]) -> list[Head]:
     found = {}
     for reader in readers:
         for origin in reader.origins:
-            key = read_public_keys(origin_layout(reader.directory, origin).public_key)[0]
-            found[origin] = Head(key, reader.chain(origin), reader.signed_head(origin).encode())
+            found[origin] = Head(reader.chain(origin), reader.signed_head(origin).encode())
     return [found[origin] for origin in sorted(found)]
 
 
@@ -100,7 +96,9 @@ def publish(
         return
     bucket = buckets.bucket_of(place, config) if is_url(place) else None
     earlier = anchorbucket.found(bucket) if bucket else _in_directory(Path(place))
-    anchors.compare(earlier, {one.chain.origin: (one.key, one.chain) for one in found}, whole=True)
+    _, faults = anchors.compare(earlier, {one.chain.origin: one.chain for one in found}, whole=True)
+    for error in (error for some in faults.values() for error in some):
+        raise error
     for one in found:
         checkpoint = one.chain.head
         if bucket:
@@ -116,32 +114,23 @@ def _in_directory(directory: Path) -> list[Anchor]:
     return [] if empty else anchors.in_path(directory)
 
 
-def _in_bucket(place: str, config: Config) -> list[Anchor]:
+def _in_bucket(place: str, config: Config | Places) -> list[Anchor]:
     found = anchorbucket.found(buckets.bucket_of(place, config))
     if not found:
         raise InputError("nothing is anchored here", place=place, hint="check --anchors")
     return found
 
 
-def read(
-    places: Iterable[str], config: Config, witnesses: Sequence[WitnessKey] = ()
-) -> list[Anchor]:
-    """The anchors of all these places; with witnesses, each must be cosigned by one of them.
+def read(places: Iterable[str], config: Config | Places) -> tuple[Anchor, ...]:
+    """The anchors of all these places.
 
     Raises:
         InputError: there is none at one of the places.
-        VerificationError: one isn't cosigned.
     """
     found = []
     for place in places:
         found += _in_bucket(place, config) if is_url(place) else anchors.in_path(Path(place))
-    for anchor in found:
-        if witnesses and not witness.cosigned(anchor.note, witnesses):
-            raise VerificationError(
-                f"anchor of {anchor.origin} isn't cosigned by a witness that was given",
-                place=anchor.place,
-            )
-    return found
+    return tuple(found)
 
 
 def _tell(head: Checkpoint, place: str, *, is_new: bool) -> None:

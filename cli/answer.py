@@ -54,7 +54,7 @@ class Wanted:
     """What may be told, and how much.
 
     Attributes:
-        key: the subject key, or nothing.
+        keys: the subject keys, the newest first, or nothing; the first one makes pseudonyms.
         names: actors are named, and subjects whose sealed value the key opens.
         identifiers: name -> columns, as declared.
         whole: every possible access.
@@ -63,7 +63,7 @@ class Wanted:
         columns: of direct accesses no others need be told; None: all.
     """
 
-    key: bytes
+    keys: tuple[bytes, ...]
     names: bool
     identifiers: Mapping[str, tuple[str, ...]]
     whole: bool
@@ -115,7 +115,7 @@ def answer(
         rows: list[dict[str, Any]] = table.to_pylist()
         if wanted.names:
             return rows
-        return [for_subject(row, tokens, wanted.key) for row in rows]
+        return [for_subject(row, tokens, wanted.keys[0]) for row in rows]
 
     direct = questions.direct(con, asked, quick, wanted.columns)
     refused = questions.refused(con, asked)
@@ -157,7 +157,7 @@ def breach_answer(
     reach = breach(con, asked)
     groups = reach.pop("possible")
     if not wanted.names:
-        groups = [for_subject(one, set(), wanted.key) for one in groups]
+        groups = [for_subject(one, set(), wanted.keys[0]) for one in groups]
     for one in groups:
         one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
     notify = []
@@ -181,6 +181,10 @@ def breach_answer(
     if unnamed and wanted.names:
         found.notes.append(
             f"{unnamed:,} subjects are counted, not named: the subject key isn't here or isn't theirs"
+        )
+    if notify and len(wanted.keys) > 1:
+        found.notes.append(
+            "subjects of several keys: who is named under two of them is counted and listed twice"
         )
     if notify and not wanted.names:
         found.notes.append("subjects are counted, not named: --disclosure controller names them")
@@ -212,8 +216,9 @@ def _subject(one: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
         if not set(columns).isdisjoint(one["columns"])
     ]
     name, value = names[0] if names else None, None
-    if wanted.names and wanted.key:
-        name, value = reveal(wanted.key, names, one["sealed"]) or (name, None)
+    if wanted.names:
+        opened = (reveal(key, names, one["sealed"]) for key in wanted.keys)
+        name, value = next((told for told in opened if told), (name, None))
     rest = {key: inner for key, inner in one.items() if key != "sealed"}
     return {"identifier": name, "value": value, **rest}
 

@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from scalple.cli.reading import Records
 from scalple.correlate.answers import ROLLED_BACK
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.correlator import Attributed, Correlator
+from scalple.correlate.enrichment import COLUMNS
 from scalple.correlate.logbatch import Bools, Ints, dictionary_encoded, where_true
 from scalple.correlate.masking import scrub
 from scalple.correlate.outcome import outcomes
@@ -81,8 +83,13 @@ class BatchBuilder:
     numbers: RowNumbers
     correlator: Correlator
 
-    def build(self, records: Records, file: str) -> dict[str, pa.Table]:
-        """The tables of one block; `file` is the file's name as it is recorded."""
+    def build(
+        self, records: Records, file: str
+    ) -> tuple[dict[str, pa.Table], pa.ChunkedArray | None]:
+        """The tables of one block, and the column `called` of its audit rows, if there is one.
+
+        `file` is the file's name as it is recorded.
+        """
         log, rows, payload = records.log, records.rows, records.payload
         attributed = self.correlator.attribute(
             log,
@@ -93,16 +100,19 @@ class BatchBuilder:
             records.refused,
             records.enriched,
         )
+        statements, begin = payload.column("statement"), self.numbers.next_seq["audit"]
+        enriched = filled_in(records.enriched, statements, attributed.repeats, begin)
+        called = enriched.column(CALLED) if CALLED in enriched.column_names else None
         return {
             "evidence": self.numbers.give(
                 "evidence", _with_file(attributed.sessions, file), EVIDENCE
             ),
-            "audit": self._audit(records, attributed, file),
+            "audit": self._audit(records, attributed, enriched, file),
             "denied": self._denied(records, attributed, file),
             "gaps": self.numbers.give("gaps", _with_file(attributed.gaps, file), GAPS),
             "unparsed": reject_rows(self.numbers, [_shown(r) for r in records.rejects], file),
             "revisions": self._revisions(attributed.taken_back),
-        }
+        }, called
 
     def _revisions(self, taken_back: TakenBack) -> pa.Table:
         """Earlier records whose transaction has only now turned out to be rolled back."""
@@ -119,10 +129,10 @@ class BatchBuilder:
         schema = pa.schema([REVISIONS.field(name) for name in REVISIONS.names[2:]])
         return self.numbers.give("revisions", pa.Table.from_pylist(rows, schema=schema), REVISIONS)
 
-    def _audit(self, records: Records, attributed: Attributed, file: str) -> pa.Table:
+    def _audit(
+        self, records: Records, attributed: Attributed, enriched: pa.Table, file: str
+    ) -> pa.Table:
         log, rows, payload = attributed.log, records.rows, records.payload
-        statements, begin = payload.column("statement"), self.numbers.next_seq["audit"]
-        enriched = filled_in(records.enriched, statements, attributed.repeats, begin)
         said = log if len(rows) == log.num_rows else log.take(pa.array(rows))
         address, port = _endpoint(said.column("connection_from"))
         success, sqlstate = outcomes(log, attributed.session, rows, payload)
@@ -157,7 +167,7 @@ class BatchBuilder:
                     "object_name",
                 )
             },
-            **{name: enriched.column(name) for name in enriched.column_names},
+            **{name: enriched.column(name) for name in COLUMNS},
             "parameters": parameters,
             "rows_returned": payload.column("rows"),
             "success": success,

@@ -16,7 +16,8 @@ from scalple.ingest.errors import StoreError
 from scalple.store import source
 from scalple.store.bucket import Bucket
 from scalple.store.cache import Cache
-from scalple.store.remote import RemoteStore, cache_directory
+from scalple.store.manifest import sha256_hex
+from scalple.store.remote import RemoteStore
 from scalple.store.verified import VerifiedFiles
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def open_store(url: str, config: "Config | Places", *, fresh: bool) -> Path:
     base = Path(where.cache_dir) if where.cache_dir else _default_cache()
     try:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = cache_directory(base, bucket)
+        directory = _cache_directory(base, bucket)
         if fresh:
             directory = Path(tempfile.mkdtemp(prefix="verify-", dir=base))
         cached = Cache(directory, where.cache_mb * 1_000_000, keeps=not fresh)
@@ -72,3 +73,10 @@ def _places(config: "Config | Places") -> Places:
 def _default_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "scalple" / "s3"
+
+
+def _cache_directory(base: Path, bucket: Bucket) -> Path:
+    """Where a bucket's store is kept here: other servers' buckets of the same name elsewhere."""
+    endpoint = bucket.client.meta.endpoint_url
+    told = sha256_hex(f"{endpoint}\n{bucket.url}".encode())[:16]
+    return base / f"{bucket.name}-{told}"

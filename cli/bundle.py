@@ -8,7 +8,7 @@ to be what the log says of it. That the answer leaves nothing out isn't shown by
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -28,11 +28,6 @@ PARTS = ("direct", "possible", "refused")
 ANSWER, PROOF = "answer.json", "proof.json"
 
 
-def proof_bytes(made: dict[str, Any]) -> bytes:
-    """A proof as its file holds it."""
-    return (json.dumps(made, ensure_ascii=False, indent=1) + "\n").encode()
-
-
 def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -> bytes:
     """The archive.
 
@@ -50,7 +45,7 @@ def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(ANSWER, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
-        archive.writestr(PROOF, proof_bytes(made))
+        archive.writestr(PROOF, proof.to_bytes(made))
     return out.getvalue()
 
 
@@ -59,7 +54,7 @@ def is_bundle(data: bytes) -> bool:
     return data[:2] == b"PK"
 
 
-def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+def check_bundle(data: bytes, keys: Mapping[str, Sequence[VerifierKey]]) -> list[Proven]:
     """The rows that a bundle proves; its answer says the same of them.
 
     Raises:
@@ -84,7 +79,7 @@ def check_bundle(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
 
 def _check_form(answer: dict[str, Any]) -> None:
     """An answer says what answers say, each row once."""
-    if unknown := answer.keys() - {"as_of", "coverage", "activity", *PARTS}:
+    if unknown := answer.keys() - {"as_of", "coverage", "activity", "unsearched", *PARTS}:
         raise VerificationError(f"answer: unknown key {min(unknown)}")
     rows = [row for part in PARTS for row in answer[part]]
     names = [_id(row) for row in rows]

@@ -7,10 +7,13 @@ import click
 
 from scalple.cli import render
 from scalple.cli.bundle import check_bundle, is_bundle, shown
+from scalple.cli.consistency import read
 from scalple.cli.options import command, config_option, configured, format_option
 from scalple.ingest.errors import InputError
+from scalple.store import consistency as proofs
 from scalple.store import proof
-from scalple.store.keys import read_public_keys
+from scalple.store.keys import keys_by_origin
+from scalple.store.note import VerifierKey
 
 _SHOWN = 20
 """How many rows the text for people lists."""
@@ -25,9 +28,17 @@ _SHOWN = 20
     metavar="FILE",
     help="The log's public key, from outside: lines of verifier keys.",
 )
+@click.option(
+    "--checkpoint",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Of a proof of `consistency`: the older checkpoint, as you kept it.",
+)
 @format_option("table", "json")
 @config_option
-def check_proof(path: Path, public_key: Path, form: str, config_path: Path | None) -> None:
+def check_proof(
+    path: Path, public_key: Path, checkpoint: Path | None, form: str, config_path: Path | None
+) -> None:
     """Check a proof, or an answer's bundle, offline; exit code 0 only if all of it holds.
 
     It shows that the rows are in the log, not that the log holds no others. Of a bundle's answer the
@@ -39,11 +50,15 @@ def check_proof(path: Path, public_key: Path, form: str, config_path: Path | Non
       scalple-ingest check-proof row.proof --public-key db1.pub
     """
     configured(config_path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"can't be read: {error.strerror}", place=str(path)) from error
-    keys = {key.name: key for key in read_public_keys(public_key)}
+    data = read(path)
+    keys = keys_by_origin(public_key)
+    if proofs.is_consistency(data):
+        if checkpoint is None:
+            raise InputError("from which checkpoint?", hint="give the older one, --checkpoint FILE")
+        _grown(data, read(checkpoint), [key for some in keys.values() for key in some], form)
+        return
+    if checkpoint is not None:
+        raise InputError("a proof of rows needs none", place="--checkpoint", hint="leave it out")
     proven = check_bundle(data, keys) if is_bundle(data) else proof.check(data, keys)
     rows = shown(proven, None)
     if form == "json":
@@ -58,4 +73,16 @@ def check_proof(path: Path, public_key: Path, form: str, config_path: Path | Non
     click.echo(
         f"intact: {len(proven):,} rows, {len(lines):,} of them statements, are in "
         + ", ".join(f"{head.origin} at size {head.size}, root {head.root.hex()}" for head in heads)
+    )
+
+
+def _grown(data: bytes, older: bytes, keys: list[VerifierKey], form: str) -> None:
+    old, new = proofs.check(data, older, keys)
+    if form == "json":
+        heads = [{"origin": x.origin, "size": x.size, "root": x.root.hex()} for x in (old, new)]
+        render.write_json(heads, sys.stdout)
+        return
+    click.echo(
+        f"intact: {new.origin} only grew from {old.size} manifests, root {old.root.hex()}, "
+        f"to {new.size}, root {new.root.hex()}"
     )

@@ -107,6 +107,8 @@ class ActorsSection(Section):
     roles: dict[str, str] = Field(default={})
     identities: dict[str, str] = Field(default={})
     emails: dict[str, str] = Field(default={})
+    group_roles: dict[str, str] = Field(default={})
+    """Group -> the database role that its members have in person."""
     file: str | None = None
     """CSV of people: groups, kinds, and from when to when they were here."""
 
@@ -130,6 +132,8 @@ class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
     subject_key_file: str | None = None
+    former_subject_key_files: tuple[str, ...] = ()
+    """Of earlier periods, so that their subjects can be looked up."""
     signing_key_file: str | None = None
     access_key_file: str | None = None
 
@@ -168,7 +172,12 @@ class Config(Section):
             identifiers=self.identifiers,
             personal_data={c: rule for c, rule in self.personal_data.items() if rule != HARMLESS},
             harmless=tuple(c for c, rule in self.personal_data.items() if rule == HARMLESS),
-            actors=Actors(self.actors.roles, self.actors.identities, emails | self.actors.emails),
+            actors=Actors(
+                self.actors.roles,
+                self.actors.identities,
+                emails | self.actors.emails,
+                self.actors.group_roles,
+            ),
             functions=self.functions,
             pooler=Pooler(self.pooler.kind, self.pooler.mode),
             claims=Claims(**dict(self.claims), variables=self.sidecar.variables),
@@ -193,12 +202,15 @@ def load(path: Path) -> Config:
         ) from error
     try:
         config = Config.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     except ValidationError as error:
         raise _fault(path, text, error) from error
+    except RecursionError as error:
+        raise ConfigError("not valid TOML: nested too deeply", place=str(path)) from error
+    except ValueError as error:  # TOMLDecodeError is one, a number with thousands of digits another
+        raise ConfigError(f"not valid TOML: {error}", place=str(path)) from error
     _check_columns(path, text, config)
-    policysection.check(config.policy, path, text, bool(config.actors.file))
+    has_roles = bool(config.actors.roles or config.actors.group_roles)
+    policysection.check(config.policy, path, text, bool(config.actors.file), has_roles)
     _check_functions(path, text, config)
     return _absolute(config, path.resolve().parent)
 
@@ -312,6 +324,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
+                former_subject_key_files=wholes(config.keys.former_subject_key_files),
                 signing_key_file=whole(config.keys.signing_key_file),
                 access_key_file=whole(config.keys.access_key_file),
             ),

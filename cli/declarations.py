@@ -8,10 +8,13 @@ import json
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
+
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
-from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store.keys import subject_key_id
+from scalple.ingest.errors import VerificationError
+from scalple.store import rownames
+from scalple.store.digestnames import CALLED
 from scalple.store.reader import StoreReader
 
 RULES = "rules"
@@ -35,6 +38,13 @@ def to_objects(rules: Rules, access: str = "on") -> dict[str, bytes]:
     if access == "off":
         objects[ACCESS] = access.encode()
     return objects
+
+
+def row_names(called: pa.ChunkedArray | None) -> dict[str, bytes]:
+    """What a commit records of the names that its audit rows were written under."""
+    if called is None or called.null_count == len(called):
+        return {}
+    return {CALLED: rownames.to_bytes(called)}
 
 
 def _json(said: dict[str, Any]) -> bytes:
@@ -114,20 +124,6 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded policies can't be read: {error}") from error
-
-
-def check_subject_key(reader: StoreReader, secret: bytes) -> None:
-    """Raises ConfigError if the store's tokens were made with another key."""
-    ours = subject_key_id(secret)
-    for origin in reader.origins:
-        manifests = reader.chain(origin).manifests
-        for told in {manifest.objects.get(SUBJECT_KEY) for manifest in manifests}:
-            if told is not None and reader.objects(told).decode() != ours:
-                raise ConfigError(
-                    f"the subject key isn't the one that {origin} was made with: nobody would be "
-                    "found",
-                    hint="put the right key back, or name it in [keys] subject_key_file",
-                )
 
 
 def newest(reader: StoreReader, origin: str, name: str) -> bytes | None:

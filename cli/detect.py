@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from scalple.cli import declarations, render
+from scalple.cli.asking import carried
 from scalple.cli.declarations import SIGHTINGS
 from scalple.cli.options import (
     command,
@@ -20,6 +21,7 @@ from scalple.correlate.rules import Rules
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import VerificationError
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 
 
 @command("detect")
@@ -42,9 +44,10 @@ def detect(store_dir: str | None, form: str, config_path: Path | None) -> None:
     given = config.rules() if config_path is not None else None
     found: dict[str, Proposal] = {}
     rules = Rules()
+    names = RowNames(reader.audit_commits())
     for origin in reader.origins:
         rules = given or declarations.recorded(reader, origin)
-        found |= {one.column: one for one in _proposals(reader, origin, rules)}
+        found |= {one.column: one for one in _proposals(reader, origin, rules, names)}
     proposals = [found[column] for column in sorted(found)]
     if form == "toml":
         sys.stdout.write(as_toml(proposals, rules) if proposals else "")
@@ -56,10 +59,12 @@ def detect(store_dir: str | None, form: str, config_path: Path | None) -> None:
         render.write_table(rows, ["column", "kind", "rule", "evidence"], sys.stdout, empty=empty)
 
 
-def _proposals(reader: StoreReader, origin: str, rules: Rules) -> list[Proposal]:
+def _proposals(reader: StoreReader, origin: str, rules: Rules, names: RowNames) -> list[Proposal]:
     seen: Sightings = sightings(reader, origin)
     schema = read_schema(recorded_schema(reader, origin))
-    return propose(seen, rules, schema)
+    in_force = carried(rules, names.lineages_of(origin)).values()
+    columns = {c for one in in_force for c in (*one.personal, *one.names, *one.harmless)}
+    return propose(seen, rules, schema, columns)
 
 
 def _item(one: Proposal) -> dict[str, object]:

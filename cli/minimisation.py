@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scalple.cli import render
+from scalple.cli import asking, render
 from scalple.cli.accesslog import access_options, logged, question
-from scalple.cli.declarations import recorded, recorded_policies
+from scalple.cli.declarations import recorded_policies
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -29,6 +29,7 @@ from scalple.ingest.errors import ConfigError
 from scalple.store.coverage import coverage
 from scalple.store.minimisation import minimisation as ask
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import connect_reader
 
 _TEMPLATE = ("statements", "rows", "actor", "role", "columns", "one of them")
@@ -65,17 +66,21 @@ def minimisation(
     where = places(config_path)
     directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
-    personal = _personal(reader)
+    moment_asked = moment(as_of, "--as-of")
+    names = RowNames(reader.audit_commits(moment_asked))
+    known = asking.known(reader, names)
+    personal = known.personal_or_identifiers
     if not personal:
         raise ConfigError(
             "no personal columns were declared when this store was written",
             hint="declare them under [personal_data], and run reprocess --revise with the logs",
         )
-    con = connect_reader(reader, moment(as_of, "--as-of"))
+    con = connect_reader(reader, moment_asked)
+    names.register(con)
     chosen = period(since, until)
     asked = question("minimisation", {"since": since, "until": until, "as_of": as_of}, (), purpose)
     with logged(asked, reader, directory, where, access_log):
-        found = ask(con, personal, chosen)
+        found = ask(con, personal, chosen, known.carried_personal)
     if form == "csv":
         render.write_rows(found["templates"], form, sys.stdout)
         return
@@ -105,12 +110,6 @@ def _with_groups(found: pa.Table, tenures: Tenures) -> list[dict[str, Any]]:
         one | {"groups": None if many is None else list(many)}
         for one, many in zip(render.items(found), groups, strict=True)
     ]
-
-
-def _personal(reader: StoreReader) -> tuple[str, ...]:
-    rules = [recorded(reader, origin) for origin in reader.origins]
-    identifiers = {c for one in rules for columns in one.identifiers.values() for c in columns}
-    return tuple(sorted(identifiers.union(*(one.personal_data for one in rules))))
 
 
 def _who(one: dict[str, Any]) -> str:

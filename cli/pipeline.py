@@ -23,7 +23,9 @@ import pyarrow.compute as pc
 from scalple.cli import schemarecord
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
+from scalple.cli.declarations import row_names
 from scalple.cli.evidencewarnings import differing_clocks, missing_evidence
+from scalple.cli.formcache import FormCache
 from scalple.cli.outcome import Outcome
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
@@ -36,6 +38,8 @@ from scalple.correlate.evidence import Evidence
 from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.proposals import propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import DatedRights
 from scalple.correlate.rules import Rules
 from scalple.correlate.schematimeline import DatedSchema
 from scalple.correlate.schemawatch import SchemaWatch
@@ -45,6 +49,7 @@ from scalple.ingest.records import TIME
 from scalple.ingest.rejects import Reject
 from scalple.ingest.sourcefile import Piece, SourceFile
 from scalple.store.manifest import Position
+from scalple.store.rownames import RowNames
 from scalple.store.writer import StoreWriter
 
 _T = TypeVar("_T")
@@ -75,6 +80,10 @@ class Plan:
     """Attribute once more what the store has read of these logs, also without late evidence."""
     schema_changes: bytes | None = None
     """What the logs have told earlier runs of the schema."""
+    rights: tuple[DatedRights, ...] = ()
+    """Snapshots of who could do what."""
+    rights_changes: bytes | None = None
+    """When rights can have changed, as the logs told earlier runs."""
     subject_key: bytes = b""
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
@@ -89,6 +98,7 @@ class Pipeline:
         newest: log_time of the newest statement that earlier runs committed.
         views: the store as it was before this run, for revisions.
         progress: called with (bytes read now, statements so far).
+        names: those that its rows were written under, registered with `views`.
     """
 
     def __init__(
@@ -99,21 +109,25 @@ class Pipeline:
         newest: dt.datetime | None = None,
         views: duckdb.DuckDBPyConnection | None = None,
         progress: Callable[[int, int], None] = lambda _bytes, _statements: None,
+        names: RowNames | None = None,
     ) -> None:
         self._plan = plan
         self._writer = writer
         self._stored = stored_evidence
         self._newest = newest
         self._views = views
+        self._names = names or RowNames(())
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
         watch = SchemaWatch(plan.schemas)
         if plan.schema_changes is not None:
             schemastate.restore(watch, plan.schema_changes)
-        self._reader = RecordReader(
-            Enricher(plan.rules, None, plan.subject_key, plan.functions_sql), watch
-        )
+        self._forms = FormCache(plan.rules, plan.functions_sql)
+        enricher = Enricher(plan.rules, None, plan.subject_key, plan.functions_sql, self._forms.of)
+        self._reader = RecordReader(enricher, watch)
         self.outcome = Outcome()
+        self._rights = RightsChanges()
+        self._rights_recorded = 0
 
     def _progress(self, length: int, statements: int) -> None:
         self.outcome.bytes_read += length
@@ -136,7 +150,9 @@ class Pipeline:
             events = self._read_evidence(sources, committer)
             evidence = Evidence(events, plan.rules)
             self.outcome.warnings += missing_evidence(evidence, plan.rules)
-            correlator = Correlator(plan.origin, plan.rules, evidence)
+            told = RightsChanges.from_bytes(plan.rights_changes)
+            correlator = Correlator(plan.origin, plan.rules, evidence, plan.rights, told)
+            self._rights = told
             builder = BatchBuilder(self._numbers, correlator)
             warmup = WarmUp(correlator, self._stored, self._seq_of, self._touched)
             revise = plan.revise or self.outcome.late_events > 0
@@ -151,6 +167,7 @@ class Pipeline:
                 else:
                     warmup.note(log)
             self.outcome.warnings += differing_clocks(evidence, plan.rules)
+        self._forms.save()
         self.outcome.proposals = propose(self.outcome.sightings, plan.rules)
         return self.outcome
 
@@ -192,7 +209,7 @@ class Pipeline:
         names = Counter(Path(path).name for path in self._known_logs())
         for table in reviser.revise(log, names):
             revisions = self._numbers.give("revisions", table, REVISIONS)
-            committer.submit({"revisions": revisions}, [])
+            committer.submit({"revisions": revisions}, [], self._rights_changes())
         self.outcome.logs_revised += 1
         for name in reviser.unknown:
             self.outcome.warnings.append(
@@ -215,11 +232,12 @@ class Pipeline:
         """What the rows touched that were read there, as far as it can be told; for policies."""
         if self._views is None or not self._plan.rules.policies or not len(offsets):
             return None
-        columns = ", ".join(OF_ACCESS)
+        columns = [*OF_ACCESS, *(["names"] if self._names.lineages else [])]
         # Of two files of one name it can't be told whose row it is.
         stored = self._views.sql(
-            f"SELECT source_offset, {columns} FROM audit WHERE origin = $origin "
-            "AND source_file = $name AND source_offset BETWEEN $first AND $last "
+            f"SELECT source_offset, {', '.join(columns)} FROM {self._names.source} "
+            "WHERE origin = $origin AND source_file = $name "
+            "AND source_offset BETWEEN $first AND $last "
             "QUALIFY count(*) OVER (PARTITION BY source_offset) = 1",
             params={
                 "origin": self._plan.origin,
@@ -229,7 +247,7 @@ class Pipeline:
             },
         ).to_arrow_table()
         known = stored.column("source_offset").combine_chunks()
-        return stored.select(OF_ACCESS).take(pc.index_in(offsets, known))
+        return self._names.called(stored.select(columns)).take(pc.index_in(offsets, known))
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}
@@ -262,9 +280,10 @@ class Pipeline:
         self.outcome.files_read += 1
         foreign = Foreign()
         for piece, records in pieces:
-            tables = builder.build(records, file.path.name)
+            tables, called = builder.build(records, file.path.name)
             position = _position("postgres", file, piece)
-            changes = schemarecord.schema_changes(records.schema)
+            changes = schemarecord.schema_changes(records.schema) | self._rights_changes()
+            changes |= row_names(called)
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
@@ -280,6 +299,13 @@ class Pipeline:
                 f"{file.path}: its last {file.size - file.end:,} bytes are no complete record; "
                 "they are read when the file has grown"
             )
+
+    def _rights_changes(self) -> dict[str, bytes]:
+        """What a commit records of them, if there is anything new."""
+        if self._rights.revision == self._rights_recorded:
+            return {}
+        self._rights_recorded = self._rights.revision
+        return {schemarecord.RIGHTS_CHANGES: self._rights.to_bytes()}
 
 
 @dataclass(slots=True)

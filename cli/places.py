@@ -25,6 +25,7 @@ class Places:
 
     store: str | None = None
     subject_key_file: str | None = None
+    former_subject_key_files: tuple[str, ...] = ()
     access_key_file: str | None = None
     s3: BucketSettings = _AWS
     cache_dir: str | None = None
@@ -50,6 +51,7 @@ def places_of(config: "Config") -> Places:
     return Places(
         config.store,
         keys.subject_key_file,
+        keys.former_subject_key_files,
         keys.access_key_file,
         s3.settings(),
         s3.cache_dir,

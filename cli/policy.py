@@ -25,20 +25,33 @@ from scalple.cli.options import (
     until_option,
 )
 from scalple.cli.places import places_of
+from scalple.cli.policyrights import RightsFound
+from scalple.cli.policysection import check_rights
+from scalple.cli.schemarecord import recorded_rights
 from scalple.cli.written import write_coverage
 from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.policies import AFTER, BEFORE, BROKEN, UNTOLD, Policies
+from scalple.correlate.rightstimeline import RightsTimeline
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import ConfigError
 from scalple.store import policies as stored
 from scalple.store.coverage import coverage
 from scalple.store.question import Period
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import connect_reader
 
 _TABLES = (
     ("Findings", "findings", ("finding", "found", "stored", "actors", "first", "last")),
     ("By actor", "actors", ("finding", "actor", "db_role", "found", "stored")),
+)
+_OF_RIGHTS = (
+    (
+        "Rights that were missing",
+        "missing",
+        ("finding", "actor", "roles", "privilege", "relation", "columns", "snapshot", "found"),
+    ),
+    ("Rights that can't be judged", "unjudged", ("finding", "why", "found")),
 )
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
@@ -75,15 +88,30 @@ def policy(
     config = configured(config_path)
     directory = store_path(store_dir, config)
     reader = StoreReader.open(directory)
-    con = connect_reader(reader, moment(as_of, "--as-of"))
+    when = moment(as_of, "--as-of")
+    con = connect_reader(reader, when)
+    names = RowNames(reader.audit_commits(when))
+    names.register(con)
     chosen = period(since, until)
     given = config.rules() if config_path is not None else None
+    if given is not None:
+        has_rights = any(recorded_rights(reader, origin) for origin in reader.origins)
+        check_rights(given.policies, has_rights)
+    rights = RightsFound()
     options = {"since": since, "until": until, "as_of": as_of}
     with logged(
         question("policy", options, (), purpose), reader, directory, places_of(config), access_log
     ):
         counts = [
-            _counts(con, origin, given or recorded_policies(reader, origin), chosen)
+            _counts(
+                con,
+                names,
+                origin,
+                given or recorded_policies(reader, origin),
+                chosen,
+                recorded_rights(reader, origin),
+                rights,
+            )
             for origin in reader.origins
         ]
     if not any(one.policies or one.people for one in _rules(reader, given)) and not any(
@@ -97,6 +125,10 @@ def policy(
         render.write_rows(totals["days"], form, sys.stdout)
         return
     answer: dict[str, Any] = {name: render.items(table) for name, table in totals.items()}
+    answer |= {
+        "missing": render.items(rights.missing()),
+        "unjudged": render.items(rights.unjudged()),
+    }
     named = {one["finding"] for one in answer["findings"]}
     rules = {one.name for part in _rules(reader, given) for one in part.policies}
     answer["silent"] = sorted(one for one in rules if not {BROKEN + one, UNTOLD + one} & named)
@@ -113,13 +145,23 @@ def _rules(reader: StoreReader, given: Rules | None) -> list[Rules]:
     return [recorded_policies(reader, origin) for origin in reader.origins]
 
 
-def _counts(con: duckdb.DuckDBPyConnection, origin: str, rules: Rules, chosen: Period) -> pa.Table:
-    """What was found and what stands on the rows, per day, actor and role."""
-    policies = Policies(rules, stored.events(con, origin))
+def _counts(
+    con: duckdb.DuckDBPyConnection,
+    names: RowNames,
+    origin: str,
+    rules: Rules,
+    chosen: Period,
+    timeline: RightsTimeline,
+    rights: RightsFound,
+) -> pa.Table:
+    """What was found and what stands on the rows, per day, actor and role; adds to `rights`."""
+    policies = Policies(rules, stored.events(con, origin), timeline)
     parts = [stored.EMPTY]
-    for rows in stored.batches(con, origin, chosen):
+    for rows in stored.batches(con, origin, chosen, names, for_rights=policies.asks_rights):
         found = policies.findings(rows, ROLLED_BACK) if policies.in_force else None
         parts.append(stored.counts(rows, found, (BROKEN, UNTOLD), (AFTER, BEFORE)))
+        if policies.asks_rights:
+            rights.add(policies, timeline, rows)
     return pa.concat_tables(parts)
 
 
@@ -134,6 +176,10 @@ def _write(answer: dict[str, Any]) -> None:
         shown = [{name: _short(row[name]) for name in columns} for row in answer[part]]
         folding = ["finding"]
         render.write_table(shown, columns, sys.stdout, title=title, empty="none", folding=folding)
+    for title, part, names in _OF_RIGHTS:
+        if answer[part]:
+            shown = [{name: _short(row[name]) for name in names} for row in answer[part]]
+            render.write_table(shown, names, sys.stdout, title=title, folding=["finding"])
     if answer["silent"]:
         sys.stdout.write(f"Rules that found nothing: {', '.join(answer['silent'])}\n")
     write_coverage(answer["coverage"], sys.stdout)

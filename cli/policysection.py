@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from scalple.cli.section import Section
 from scalple.correlate.policyactors import ANYBODY, KINDS_OF_TERM, UNATTRIBUTED, UNLISTED
-from scalple.correlate.policyrules import PERSONAL, Hours, Person, Policy
+from scalple.correlate.policyrules import ACTOR, PERSONAL, Hours, Person, Policy
 from scalple.ingest.actorfile import ActorFile, Listed
 from scalple.ingest.errors import ConfigError
 
@@ -132,6 +132,7 @@ class PolicySection(Section):
     when: WhenSection | None = None
     unless_ticket: Patterns = ()
     unless_purpose: Patterns = ()
+    unless_entitled: Literal["actor", "role"] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "PolicySection":
@@ -181,7 +182,9 @@ def people(path: Path) -> tuple[list[Listed], tuple[Person, ...]]:
     )
 
 
-def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: bool) -> None:
+def check(
+    policies: Iterable[PolicySection], path: Path, text: str, has_people: bool, has_roles: bool
+) -> None:
     """Raises ConfigError where rules don't go with each other or with the rest of the file."""
     names: set[str] = set()
     for at, one in enumerate(policies):
@@ -198,6 +201,22 @@ def check(policies: Iterable[PolicySection], path: Path, text: str, has_people: 
                     place=f"{path}:{line(text, at, [key])}",
                     hint="name one: [actors] file",
                 )
+        if one.unless_entitled == ACTOR and not has_roles:
+            raise ConfigError(
+                f"policy {one.name}: nobody's own database roles are known",
+                place=f"{path}:{line(text, at, ['unless_entitled'])}",
+                hint="say whose they are: [actors] roles or group_roles",
+            )
+
+
+def check_rights(policies: Iterable[PolicySection | Policy], has_rights: bool) -> None:
+    """Raises ConfigError where a rule asks for rights of which no snapshot tells."""
+    asking = [one.name for one in policies if one.unless_entitled is not None]
+    if asking and not has_rights:
+        raise ConfigError(
+            f"policy {asking[0]}: unless_entitled needs snapshots of who may do what",
+            hint="give --schema what `scalple-ingest schema snapshot` writes, taken from time to time",
+        )
 
 
 def check_names(

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from scalple.cli.accesslog import access_options, logged, question
-from scalple.cli.bundle import proof_bytes
 from scalple.cli.options import command, config_option, store_option, store_path
 from scalple.cli.places import places
 from scalple.cli.saving import save
@@ -53,5 +52,5 @@ def prove(
     with logged(asked, reader, directory, where, access_log) as found:
         made = proof.make(reader, ids)
         found.rows = len(made["rows"])
-    save(proof_bytes(made), output)
+    save(proof.to_bytes(made), output)
     click.echo(f"{output}: {len(made['rows'])} rows under {len(made['manifests'])} manifests")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-from scalple.cli import asking, render
+from scalple.cli import asking, render, subjectkeys
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
-from scalple.cli.declarations import check_subject_key
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -26,6 +25,7 @@ from scalple.cli.options import (
 from scalple.cli.places import places
 from scalple.cli.report import Asked
 from scalple.cli.saving import save
+from scalple.cli.subjectkeys import Told
 from scalple.cli.written import GROUPS_SHOWN, ROW_COLUMNS, written
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import ConfigError, InputError
@@ -65,6 +65,13 @@ PIECE = 1 << 13
     metavar="FILE",
     help="Write answer and proofs here, to be checked offline.",
 )
+@click.option(
+    "--lost-key",
+    "lost",
+    multiple=True,
+    metavar="ID",
+    help="Answer without what was made with this subject key.",
+)
 @as_of_option
 @access_options
 @config_option
@@ -83,6 +90,7 @@ def query(
     shown: int | None,
     output: Path | None,
     bundled: Path | None,
+    lost: tuple[str, ...],
     as_of: str | None,
     access_log: Path | None,
     purpose: str | None,
@@ -99,6 +107,8 @@ def query(
       scalple-ingest query --store ./store --breach --actor employee_id_2291 \\
         --since 2026-03-01 --disclosure controller --format csv --output notify.csv
     """
+    if lost and not subject:
+        raise InputError("only a subject is looked up by a key", place="--lost-key")
     _check(bool(subject), any((actor, table, role, address)), breach)
     if form == "parquet" and output is None and sys.stdout.isatty():
         raise InputError("Parquet is nothing for a terminal", hint="give --output FILE")
@@ -115,20 +125,28 @@ def query(
     where = places(config_path)
     directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
-    rules = asking.declared(reader)
-    identifiers = asking.identified(subject, rules)
+    when = moment(as_of, "--as-of")
+    quick = Quick(reader, when)
+    known = asking.known(reader, quick.names)
+    rules = known.rules
+    identifiers = asking.identified(subject, known.identifiers)
     names = disclosure == "controller"
-    key = b""
-    if identifiers or not names or asking.has_subject_key(directory, where):
-        key = asking.subject_key(directory, where)
-        check_subject_key(reader, key)
-    tokens = tuple((name, subject_token(key, name, value)) for name, value in identifiers)
+    if identifiers or names:
+        hand = subjectkeys.for_question(
+            reader, directory, where, looks_up=bool(identifiers), lost=lost
+        )
+    else:
+        hand = subjectkeys.pseudonym_key(reader, directory, where)
+    tokens = tuple(
+        (name, subject_token(key, name, value)) for name, value in identifiers for key in hand.keys
+    )
     of_whom = [column for name, _ in identifiers for column in rules.identifiers[name]]
     everybody = [column for columns in rules.identifiers.values() for column in columns]
     asked = Question(
         tokens=tokens,
         subject_columns=tuple(sorted(set(of_whom if identifiers else everybody))),
         personal_columns=tuple(sorted(rules.personal_data)),
+        carried=known.carried([name for name, _ in identifiers] or rules.identifiers),
         actor=actor,
         table=table,
         role=role,
@@ -136,8 +154,6 @@ def query(
         period=chosen,
     )
     filters(asked)  # what is no text is refused before it is logged
-    when = moment(as_of, "--as-of")
-    quick = Quick(reader, when)
     options: dict[str, object] = {
         "actor": actor,
         "table": table,
@@ -150,17 +166,20 @@ def query(
         "format": form,
         "breach": breach or None,
         "bundle": bundled is not None or None,
+        "lost_key": list(lost) or None,
     }
     most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
     columns = ROW_COLUMNS if form == "table" and bundled is None else None
-    wanted = Wanted(key, names, rules.identifiers, whole, grouped, most, columns)
+    wanted = Wanted(hand.keys, names, known.identifiers, whole, grouped, most, columns)
     with logged(
         question("query", options, tokens, purpose), reader, directory, where, access_log
     ) as found:
         given = (breach_answer if breach else answer)(quick.con, asked, wanted, quick)
         found.rows = given.size
+        if hand.unsearched:
+            given.parts["unsearched"] = [one.plain() for one in hand.unsearched]
         proofs = None
         if bundled is not None:
             from scalple.cli.bundle import bundle  # the other questions needn't wait for it
@@ -172,7 +191,8 @@ def query(
         given,
         _Form(form, shown, output),
         Asked(
-            what=_in_words(identifiers, options if names else options | {"actor": _unnamed(actor)}),
+            what=_in_words(identifiers, options if names else options | {"actor": _unnamed(actor)})
+            + _without(hand.unsearched),
             about_subject=bool(subject),
             for_subject=not names,
             since=chosen.since,
@@ -181,11 +201,23 @@ def query(
             now=dt.datetime.now(dt.UTC),
         ),
     )
-    for note in given.notes:
+    for note in [*given.notes, *(_left_out(one) for one in hand.unsearched)]:
         click.echo(f"note: {note}", err=True)
     if not given.size:
         for what in questions.unknown(quick.con, asked):
             click.echo(f"note: {what}", err=True)
+
+
+def _left_out(one: Told) -> str:
+    return (
+        f"not searched, as key {one.id} is lost: {one.rows:,} statements of {one.origin}, committed "
+        f"from {one.first[:19]} to {one.last[:19]}"
+    )
+
+
+def _without(unsearched: tuple[Told, ...]) -> str:
+    """In the heading of what is handed over."""
+    return "".join(f" ({_left_out(one)})" for one in unsearched)
 
 
 def _unnamed(actor: str | None) -> str | None:

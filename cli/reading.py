@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.logbatch import where_in
 from scalple.correlate.outcome import denied_rows
@@ -38,7 +39,8 @@ class Records:
     payload: pa.Table
     """PAYLOAD_SCHEMA, one row per element of `rows`."""
     enriched: pa.Table
-    """The enrichment's columns, one row per element of `rows`."""
+    """The enrichment's columns, one row per element of `rows`; and `called` where some relation or
+    column had been called otherwise before."""
     refused: Ints
     """Positions in `log` of the records that report a refused statement."""
     refused_queries: pa.Array
@@ -82,6 +84,9 @@ class RecordReader:
         queries = self._masked(log.take(pa.array(refused)), versions.take(refused))
         self.enricher.take_sightings()  # what was refused may name columns that there aren't
         enriched = self.enricher.enrich(_statements(payload), versions.take(rows))
+        called = self.enricher.called(versions.take(rows))
+        if called is not None:
+            enriched = enriched.append_column(CALLED, called)
         return Records(
             log,
             rows,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection, schemafiles, schemarecord
+from scalple.cli import declarations, policysection, schemafiles, schemarecord, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
@@ -28,6 +28,7 @@ from scalple.store import keys
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.segments import from_parquet
 from scalple.store.source import shown as shown_store
 from scalple.store.views import connect_reader
@@ -157,6 +158,7 @@ def plan(
         functions_sql=schemafiles.functions_sql(schemas),
         objects=declarations.to_objects(rules, config.access)
         | schemarecord.schema_objects(schemas),
+        rights=schemafiles.rights(schemas),
     )
 
 
@@ -167,12 +169,14 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     """
     begun = time.monotonic()
     reader = _reader(directory, todo.origin)
+    known = _going_on(todo, reader) if reader is not None else todo
+    policysection.check_rights(config.policy, bool(known.rights))
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
     subject_key, signing_key = _keys(directory, config)
     if reader is not None:
-        declarations.check_subject_key(reader, subject_key)
-        todo = _going_on(todo, reader)
+        subjectkeys.check_goes_on(reader, subject_key)
+        todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
         _progress() as progress,
@@ -189,11 +193,11 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest, views = _stored(directory, todo.origin)
+        evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
-        outcome = Pipeline(complete, writer, evidence, newest, views, advance).run()
+        outcome = Pipeline(complete, writer, evidence, newest, views, advance, names).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
 
@@ -209,9 +213,13 @@ def _going_on(todo: Plan, reader: StoreReader) -> Plan:
             schemas=schemafiles.dated(known),
             functions_sql=schemafiles.functions_sql(known),
             objects=objects,
+            rights=schemafiles.rights(known),
         )
-    told = schemarecord.recorded_schema_changes(reader, todo.origin)
-    return replace(todo, schema_changes=told)
+    return replace(
+        todo,
+        schema_changes=schemarecord.recorded_schema_changes(reader, todo.origin),
+        rights_changes=schemarecord.recorded_rights_changes(reader, todo.origin),
+    )
 
 
 def _reader(directory: Path, origin: str) -> StoreReader | None:
@@ -248,17 +256,21 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 
 def _stored(
-    directory: Path, origin: str
-) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection]:
-    """The evidence that earlier runs committed, the time of their newest statement, and the views."""
+    directory: Path, origin: str, subject_key: bytes
+) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
+    """The evidence that earlier runs committed, the time of their newest statement, the views, and the
+    names that rows were written under."""
     reader = StoreReader.open(directory, origin)
+    subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
     parts = [
         from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
         for ref in reader.segments("evidence")
     ]
     views = connect_reader(reader)
     newest = newest_statement(views)
-    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views
+    names = RowNames(reader.audit_commits())
+    names.register(views)
+    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views, names
 
 
 def _progress() -> Progress:

@@ -15,6 +15,7 @@ from typing import Any
 from scalple.cli.options import files, moment
 from scalple.cli.sources import seems
 from scalple.correlate import blankschema, schematext, snapshot
+from scalple.correlate.rightstimeline import DatedRights, says_rights
 from scalple.correlate.schematimeline import BEGINNING, DatedSchema
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, ScalpleError, VerificationError
@@ -94,6 +95,19 @@ def dated(texts: tuple[SchemaText, ...]) -> tuple[DatedSchema, ...]:
                 database=snapshot.read(one.text).database if is_snapshot else None,
             )
         )
+    return tuple(found)
+
+
+def rights(texts: tuple[SchemaText, ...]) -> tuple[DatedRights, ...]:
+    """Who could do what, as far as snapshots among them say it."""
+    found = []
+    for one in texts:
+        if snapshot.is_snapshot(one.text):
+            taken = snapshot.read(one.text)
+            told = DatedRights(
+                taken, microseconds(one.since or taken.taken_at), microseconds(taken.taken_at)
+            )
+            found += [told] if says_rights(taken) else []
     return tuple(found)
 
 

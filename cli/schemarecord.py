@@ -8,6 +8,8 @@ from dataclasses import replace
 from scalple.cli import schemafiles
 from scalple.cli.declarations import newest
 from scalple.cli.schemafiles import SchemaText
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import RightsTimeline
 from scalple.store.reader import StoreReader
 
 SCHEMA = "schema"
@@ -16,6 +18,8 @@ SCHEMAS = "schemas"
 """All schemas, with the times from which they hold."""
 SCHEMA_CHANGES = "schema-changes"
 """What the logs told of the schema, up to the rows of the commit."""
+RIGHTS_CHANGES = "rights-changes"
+"""When rights of roles can have changed, as the logs told up to the rows of the commit."""
 
 
 def schema_objects(schemas: tuple[SchemaText, ...]) -> dict[str, bytes]:
@@ -48,3 +52,18 @@ def recorded_schemas(reader: StoreReader, origin: str) -> tuple[SchemaText, ...]
 def recorded_schema_changes(reader: StoreReader, origin: str) -> bytes | None:
     """What an origin's logs have told of the schema (`correlate.schemastate`)."""
     return newest(reader, origin, SCHEMA_CHANGES)
+
+
+def recorded_rights(reader: StoreReader, origin: str) -> RightsTimeline:
+    """Who could do what when, as far as an origin's schemas and logs have told.
+
+    Raises:
+        VerificationError: an object holds no such thing.
+    """
+    changes = RightsChanges.from_bytes(recorded_rights_changes(reader, origin))
+    return RightsTimeline(schemafiles.rights(recorded_schemas(reader, origin)), changes)
+
+
+def recorded_rights_changes(reader: StoreReader, origin: str) -> bytes | None:
+    """When rights can have changed (`correlate.rightschanges`)."""
+    return newest(reader, origin, RIGHTS_CHANGES)

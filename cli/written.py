@@ -28,6 +28,7 @@ ROW_COLUMNS = (
     "attribution_grade",
     "attribution_candidates",
     "attribution_evidence",
+    "findings",
     "rows_returned",
     "command",
     "query",
@@ -80,7 +81,7 @@ def _write_tables(found: Answer, shown: int | None, about_subject: bool, out: Te
         _write_breach(found, most, out)
     else:
         if "activity" in found.parts:
-            write_activity(found.parts["activity"], most, out)
+            write_activity(found.parts["activity"], most, out, len(found.parts["direct"]))
         direct = found.parts["direct"]
         lines = [_line(row) for row in direct[:shown]]
         title = f"Direct ({len(direct)})"
@@ -133,23 +134,26 @@ _PARTS = {
 }
 
 
-def write_activity(done: dict[str, Any], most: int, out: TextIO) -> None:
-    """What was done, at a glance."""
+def write_activity(done: dict[str, Any], most: int, out: TextIO, rows: int) -> None:
+    """What was done, at a glance; `rows` counts the records that repeat another one as well."""
     if not done["statements"]:
         return
+    repeats = rows - done["statements"]
     out.write(
-        f"{done['statements']:,} statements from {done['first'][:19]}Z to {done['last'][:19]}Z, "
+        f"{done['statements']:,} statements{f' ({repeats:,} repeats aside)' if repeats else ''} from {done['first'][:19]}Z to {done['last'][:19]}Z, "
         f"{done['rows_returned'] or 0:,} rows returned as far as logged, {done['failed']:,} failed; "
         f"{done['subjects']:,} subjects named\n"
     )
-    for title, rows in (
-        ("the last days", done["days"][-most:]),
-        ("tables", done["tables"][:most]),
-        ("subjects", [_shown(one) for one in done["most_subjects"][:most]]),
+    for title, told, all_of_them in (
+        ("the last days", done["days"][-most:] if most else [], len(done["days"])),
+        ("tables", done["tables"][:most], len(done["tables"])),
+        ("subjects", [_shown(one) for one in done["most_subjects"][:most]], done["subjects"]),
     ):
-        if rows:
-            lines = [{name: _short(value) for name, value in row.items()} for row in rows]
+        if told:
+            lines = [{name: _short(value) for name, value in row.items()} for row in told]
             render.write_table(lines, list(lines[0]), out, title=title)
+        if len(told) < all_of_them:
+            out.write(f"… and {all_of_them - len(told):,} more {title.removeprefix('the last ')}\n")
 
 
 def _shown(one: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +190,7 @@ def _line(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "time": f"{row['log_time'][:10]}\n{row['log_time'][11:19]}Z",
         "actor": _actor(row),
-        "grade": row["attribution_grade"],
+        "grade": "\n".join((row["attribution_grade"], *(row["findings"] or ()))),
         "rows": row["rows_returned"],
         "what": _what(row),
         "log_id": row["log_id"],

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from scalple.correlate import templates
+from scalple.correlate.lineage import Lineages
 
 _NAME = re.compile(r'"(?:[^"]|"")+"|[^\W\d][\w$]*')
 _TEMPORARY = re.compile(r"pg_temp(?:_\d+)?")
@@ -65,6 +66,8 @@ class Catalog:
     """Bare name -> schemas that have a relation of that name."""
     parents: dict[str, str] = field(default_factory=dict)
     """Partition -> the table that it is a part of."""
+    lineages: Lineages = field(default_factory=Lineages)
+    """What relations and columns were called before."""
     stamps: dict[str, int] = field(default_factory=dict)
     """Bare name -> a number for the changes that relations of that name saw."""
     epoch: int = 0
@@ -84,6 +87,7 @@ class Catalog:
             views=dict(self.views),
             schemas=dict(self.schemas),
             parents=dict(self.parents),
+            lineages=self.lineages.copy(),
             stamps=dict(self.stamps),
             asked=None,
             serial=next(_serials),

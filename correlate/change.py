@@ -3,7 +3,7 @@
 `Change` is what `ddl` reads, `schemachanges` applies to a catalog, and the store keeps. Which
 fields a kind has:
 
-    create          columns, keys, like, inherits, parent; `is_optional` (IF NOT EXISTS)
+    create          columns, keys, like, inherits, models, parent; `is_optional` (IF NOT EXISTS)
     derive          query, names: CREATE TABLE AS, SELECT INTO; `is_optional`
     view            query, names; `is_optional` (OR REPLACE)
     drop, obscure   nothing more (obscure: something changed that couldn't be read)
@@ -52,6 +52,8 @@ class Change:
     like: tuple[tuple[str | None, str, bool], ...] = ()
     """LIKE: (schema, name, with its keys)."""
     inherits: tuple[Name, ...] = ()
+    models: tuple[str, ...] = ()
+    """Relations that it was made of or like, once that is settled (`resolving.resolved`)."""
     query: str = ""
     is_partial: bool = False
     """There are more columns than `names`, or others."""
@@ -75,7 +77,7 @@ def from_json(value: dict[str, Any]) -> Change:
     """The inverse. Raises KeyError, TypeError or ValueError for anything else."""
     found = dict(value)
     found["schema"] = found.get("schema")
-    for name in ("names", "types"):
+    for name in ("names", "types", "models"):
         found[name] = tuple(map(str, found.get(name, ())))
     found["sourced"] = tuple(map(bool, found.get("sourced", ())))
     found["keys"] = tuple(Key(k["name"], tuple(k["columns"])) for k in found.get("keys", ()))

@@ -13,9 +13,11 @@ import pyarrow as pa
 from scalple.correlate import attribution as rules_of
 from scalple.correlate.answers import ROLLED_BACK, Answers
 from scalple.correlate.attribution import Known, attribute
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.claimants import Claimants
 from scalple.correlate.claims import Claimed, Claims
 from scalple.correlate.endings import Endings
+from scalple.correlate.entitledstatements import outer_missing, with_finding, with_statements
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.gaps import gaps
 from scalple.correlate.gathering import Gatherer
@@ -36,6 +38,8 @@ from scalple.correlate.outcome import is_error, refused_statements
 from scalple.correlate.policies import OF_ACCESS, Policies, with_policies
 from scalple.correlate.processes import ENDED, Processes
 from scalple.correlate.repeats import Repeats, filled_in
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import DatedRights, RightsTimeline
 from scalple.correlate.rollbacks import Rollbacks, TakenBack
 from scalple.correlate.rules import Rules
 from scalple.correlate.runs import Records, RunCutter, Runs
@@ -79,9 +83,18 @@ class Correlator:
         origin: the log's name, which evidence ids begin with.
         rules: actors and the pooler, as the operator declared them.
         evidence: everything known about connections.
+        rights: snapshots of who may do what, for policies.
+        changes: what the log has told of changes of these; without it, nothing was read yet.
     """
 
-    def __init__(self, origin: str, rules: Rules, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        origin: str,
+        rules: Rules,
+        evidence: Evidence,
+        rights: tuple[DatedRights, ...] = (),
+        changes: RightsChanges | None = None,
+    ) -> None:
         self._rules = rules
         self._evidence = evidence
         self._processes = Processes()
@@ -94,7 +107,10 @@ class Correlator:
         self._repeats = Repeats()
         self._rollbacks = Rollbacks()
         self._endings = Endings()
-        self._policies = Policies(rules, evidence.events)
+        self.rights_changes = changes if changes is not None else RightsChanges()
+        """When rights can have changed, as far as the log was read."""
+        timeline = RightsTimeline(rights, self.rights_changes)
+        self._policies = Policies(rules, evidence.events, timeline)
         self._linked = Linked(evidence, self._served)
         self._gatherer = Gatherer(rules, evidence, self._labels, self._served, self._sessions)
         self._answers = Answers(
@@ -162,6 +178,7 @@ class Correlator:
             time_us=batch.time_us,
         )
         ended = batch.begins(ENDED) | whole.alone
+        self.rights_changes.note(batch, ended)
         before = dict(self._runs.open_sessions)
         runs = self._runs.cut(records, ended)
         unfinished = self._endings.find(batch, session_of, ended, self._sessions.open)
@@ -218,13 +235,18 @@ class Correlator:
             batch.spread(rolled_back.astype(np.int64), 0)[every.audit_rows] > 0,
         )
         columns, of_refused = _split(answers, every.audit_rows, audit_rows, denied, log.num_rows)
+        orphaned = outer_missing(batch, session_of, statement, transaction, failed)
+        columns = with_finding(columns, orphaned)
         repeats = self._repeats.find(batch, session_of, served_as, transaction, next_audit_seq)
         if self._policies.in_force:
             statements = payload.column("statement")
             read = (
                 None if touched is None else filled_in(touched, statements, repeats, next_audit_seq)
             )
-            columns = with_policies(self._policies, _as_logged(batch, read), columns, ROLLED_BACK)
+            said = _as_logged(batch, read)
+            if self._policies.asks_rights:
+                said = with_statements(said, batch, session_of, statement, orphaned, ended)
+            columns = with_policies(self._policies, said, columns, ROLLED_BACK)
             of_refused = with_policies(
                 self._policies, _of_records(log, denied), of_refused, ROLLED_BACK, people_only=True
             )
@@ -305,8 +327,9 @@ def _as_logged(batch: LogBatch, touched: pa.Table | None) -> pa.Table:
     rows = rows.append_column("class", batch.payload.column("class"))
     rows = rows.append_column("rows_returned", batch.payload.column("rows"))
     if touched is not None:
-        for name in OF_ACCESS:
-            rows = rows.append_column(name, touched.column(name))
+        for name in (*OF_ACCESS, CALLED):
+            if name in touched.column_names:
+                rows = rows.append_column(name, touched.column(name))
     return rows
 
 

@@ -20,6 +20,7 @@ from scalple.correlate.logbatch import (
     dictionary_encoded,
     is_log,
     numbers,
+    session_names,
     where_in,
     where_true,
 )
@@ -93,13 +94,7 @@ class DdlBatch:
     @cached_property
     def sessions(self) -> pa.DictionaryArray:
         """A name for each record's session."""
-        column = self.log.column("session_id")
-        if column.null_count:
-            process = pc.binary_join_element_wise(
-                pa.scalar("pid:"), self.log.column("process_id").cast(TEXT), ""
-            )
-            column = pc.coalesce(column.cast(TEXT), process)
-        return dictionary_encoded(column)
+        return session_names(self.log)
 
     @cached_property
     def session_of(self) -> Ints:

@@ -32,6 +32,8 @@ class Columns:
     """Which of them come from stored columns."""
     is_closed: bool = False
     """There are no others."""
+    tables: tuple[str, ...] = ()
+    """Those that it reads."""
 
     @property
     def is_whole(self) -> bool:
@@ -56,7 +58,8 @@ def _read(query: str, catalog: Catalog) -> Columns:
         return Columns()
     names = tuple(relation.columns)
     sourced = tuple(bool(ref.columns) for ref in relation.columns.values())
-    return Columns(names, sourced, bool(names) and not relation.rest)
+    is_closed = bool(names) and not relation.rest
+    return Columns(names, sourced, is_closed, tuple(reader.tables))
 
 
 def qualified(query: str, catalog: Catalog) -> str:

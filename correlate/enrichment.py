@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking, parameters, templates
+from scalple.correlate.calledby import NamesReader
 from scalple.correlate.catalog import Catalog, relation_name
-from scalple.correlate.forms import Form, FormReader
+from scalple.correlate.form import Form
+from scalple.correlate.forms import FormReader, KeptUnder
 from scalple.correlate.record import AUDIT
 from scalple.correlate.rules import Rules
 from scalple.correlate.settingmasks import personal_settings
@@ -64,10 +66,16 @@ class Enricher:
         schema_sql: str | None,
         subject_key: bytes,
         functions_sql: str | None = None,
+        kept: KeptUnder = lambda _catalog: None,
     ) -> None:
-        self._forms = FormReader(rules, schema_sql, functions_sql)
+        self._forms = FormReader(rules, schema_sql, functions_sql, kept)
         self._sealer = Sealer(subject_key)
         self._sightings = Sightings()
+        self._names = NamesReader(rules)
+
+    def called(self, versions: Versions) -> pa.DictionaryArray | None:
+        """Per row what declared tables and columns had been called before; None where nothing had."""
+        return self._names.column(versions)
 
     def enrich(self, batch: pa.Table, versions: Versions | None = None) -> pa.Table:
         """Same number of rows, same order.
@@ -81,7 +89,7 @@ class Enricher:
         catalog = versions.single if versions else None
         if versions is None or catalog is not None:
             forms = [self._forms.read(skeleton, catalog) for skeleton in lexed.skeletons]
-            return self._enriched(batch, codes, texts, lexed, forms, catalog)
+            return self._enriched(batch, codes, texts, lexed, forms, versions)
         return self._over_time(batch, codes, texts, lexed, versions)
 
     def _over_time(
@@ -123,7 +131,7 @@ class Enricher:
                 by_skeleton[one][min(number, len(by_skeleton[one]) - 1)] for one in cut.skeletons
             ]
             coded = own if number else codes[rows]
-            parts.append(self._enriched(part, coded, mine, cut, forms, versions.catalogs[-1]))
+            parts.append(self._enriched(part, coded, mine, cut, forms, versions.take(rows)))
             order.append(rows)
         place = pa.array(np.argsort(np.concatenate(order), kind="stable"))
         columns = [joined([part[name] for part in parts]).take(place) for name in COLUMNS]
@@ -136,7 +144,7 @@ class Enricher:
         texts: pa.Array,
         lexed: templates.Lexed,
         forms: list[Form],
-        catalog: Catalog | None,
+        versions: Versions | None,
     ) -> pa.Table:
         logged = codes >= 0
         row_text = np.where(logged, lexed.position[codes] if len(texts) else 0, -1)
@@ -159,7 +167,7 @@ class Enricher:
         for seen in values.seen:
             self._note(seen, seen.owners, fields)
         self._note_names(row_form, forms)
-        described = self._describe(batch, row_form, forms, fields, catalog)
+        described = self._describe(batch, row_form, forms, fields, versions)
         return pa.Table.from_arrays([query, bound, *described, found], names=list(COLUMNS))
 
     def _note(self, seen: Seen, rows: Ints, fields: FieldsOfRows) -> None:
@@ -198,9 +206,9 @@ class Enricher:
         row_form: Ints,
         forms: list[Form],
         fields: FieldsOfRows,
-        catalog: Catalog | None,
+        versions: Versions | None,
     ) -> list[pa.Array]:
-        """What depends on the form and on the object that pgAudit names."""
+        """What depends on the form, on the object that pgAudit names, and on the schema."""
         types, type_names = _coded(batch["object_type"])
         objects, object_names = _coded(batch["object_name"])
         count_types, count_objects = len(type_names) + 1, len(object_names) + 1
@@ -208,10 +216,14 @@ class Enricher:
         count_fields = len(fields.columns)
         if count_fields > 1:
             key = key * count_fields + fields.codes
+        catalogs: list[Catalog | None] = [*versions.catalogs] if versions else [None]
+        if versions and len(catalogs) > 1:
+            key = key * len(catalogs) + versions.codes
         coded = pa.array(key).dictionary_encode()
         rows = []
         for distinct in coded.dictionary.to_pylist():
-            rest, shown = divmod(distinct, count_fields)
+            rest, version = divmod(distinct, len(catalogs))
+            rest, shown = divmod(rest, count_fields)
             rest, named = divmod(rest, count_objects)
             form, kind = divmod(rest, count_types)
             rows.append(
@@ -220,7 +232,7 @@ class Enricher:
                     type_names[kind - 1].as_py() if kind else None,
                     object_names[named - 1].as_py() if named else None,
                     fields.columns[shown],
-                    catalog,
+                    catalogs[version],
                 )
             )
         columns = list(zip(*rows, strict=True)) or [()] * 6
@@ -253,7 +265,7 @@ class Enricher:
             # The text doesn't say what is read of it,
             basis = "unknown" if basis == "unknown" else "object-audit"
             # nor how far that is narrowed, which matters where it is about persons.
-            shape = None if self._forms.declares(whole) else shape
+            shape = None if self._forms.declares(whole, catalog) else shape
         tables = dict.fromkeys([*form.tables, *audited])
         return (
             form.fingerprint,

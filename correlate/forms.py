@@ -5,8 +5,7 @@ bind parameter that needs it a `Target`: how to mask it, whom it names. Sees no 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from scalple.correlate import (
     credentials,
@@ -20,112 +19,71 @@ from scalple.correlate import (
 )
 from scalple.correlate.catalog import Catalog, read_schema, relation_name
 from scalple.correlate.dependent import Dependent
+from scalple.correlate.form import REDACT, STATEMENT, Form, Target
 from scalple.correlate.functions import Functions
+from scalple.correlate.inforce import InForce
+from scalple.correlate.keptforms import KeptForms
 from scalple.correlate.predicates import Binding
 from scalple.correlate.rewriting import Unread
 from scalple.correlate.rules import Rules
-from scalple.correlate.surroundings import Setting
 from scalple.ingest.errors import ConfigError
 
-_REMEMBERED = 8192  # forms
+REMEMBERED = 8192
+"""Forms, of one run and from one run to the next."""
 _CATALOGS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What happens to a value. Values with equal targets are treated alike."""
-
-    rule: str | None
-    """A rule of `masking`, `id`, or None: not masked."""
-    name: str = ""
-    """Identifier whose token `id` shows."""
-    subjects: tuple[tuple[str, str], ...] = ()
-    """(identifier, column) pairs that the value names."""
-    is_array: bool = False
-    is_negative: bool = False
-
-
-REDACT = Target("redact")
-STATEMENT = Target("statement")
-"""Given to a function that runs it: its literals are hidden."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """One form of statement under the rules in force."""
-
-    fingerprint: str
-    tables: tuple[str, ...] = ()
-    columns: tuple[str, ...] | None = None
-    basis: str = "unknown"
-    shape: str | None = None
-    masked_fields: tuple[str, ...] | None = None
-    literals: dict[Target, list[int]] = field(default_factory=dict)
-    parameters: dict[Target, list[int]] = field(default_factory=dict)
-    redacts_parameters: bool = False
-    """The statement couldn't be read: any parameter may be personal."""
-    comments: tuple[int, ...] = ()
-    mentioned: frozenset[int] = frozenset()
-    """Numbers of the parameters that the text mentions; in a function's body others go by name."""
-    settings: tuple[Setting, ...] = ()
-    """Calls of set_config."""
-    suspected: tuple[str, ...] = ()
-    """Undeclared columns whose names say that they are personal."""
-    watched_literals: dict[int, str] = field(default_factory=dict)
-    """Undeclared columns by their literals: what these hold may give them away."""
-    watched_parameters: dict[int, str] = field(default_factory=dict)
+KeptUnder = Callable[[Catalog], KeptForms | None]
+"""What earlier runs left for a catalog; None where nothing is kept."""
 
 
 class FormReader:
     """Forms by skeleton and schema; the least recently used are forgotten.
 
-    A form is worked out anew only if a relation that it names has changed.
+    A form is worked out anew only if a relation that it names has changed, and only if no run before
+    has left it.
     """
 
     def __init__(
-        self, rules: Rules, schema_sql: str | None, functions_sql: str | None = None
+        self,
+        rules: Rules,
+        schema_sql: str | None,
+        functions_sql: str | None = None,
+        kept: KeptUnder = lambda _catalog: None,
     ) -> None:
-        self._names: dict[str, list[str]] = {}
-        for name, columns in rules.identifiers.items():
-            for column in columns:
-                self._names.setdefault(column, []).append(name)
-        self._personal = dict(rules.personal_data)
-        for column, rule in self._personal.items():
+        self._kept = kept
+        self._rules = InForce.declared(rules)
+        for column, rule in self._rules.personal.items():
             if fault := maskingrules.fault(rule):
                 raise ConfigError(fault, place=column, hint=maskingrules.RULES_HINT)
-        self._columns = (*self._names, *self._personal)
-        self._harmless = frozenset(rules.harmless)
+        self._in_force = self._rules
+        """Under the catalog that was given last."""
         self._variables = frozenset(rules.claims.variables)
-        bare = (c.rpartition(".")[2] for c in self._columns)
+        bare = (c.rpartition(".")[2] for c in self._rules.present)
         self._telling = {*rules.identifiers, *(c for c in bare if "_" in c)}
-        self._tables = {c.rpartition(".")[0] for c in self._columns}
         self._functions = Functions(rules.functions, functions_sql or schema_sql)
-        for column, name in self._functions.columns.items():
-            self._names[column] = [name]
-        self._identifiers = frozenset(self._names)
-        self._forms: Dependent[Form] = Dependent(_REMEMBERED)
-        self._declared: OrderedDict[int, Catalog] = OrderedDict()
+        self._arguments = {column: [name] for column, name in self._functions.columns.items()}
+        self._forms: Dependent[Form] = Dependent(REMEMBERED)
+        self._declared: OrderedDict[int, tuple[Catalog, InForce]] = OrderedDict()
         self._catalog = read_schema(schema_sql)
         self._words: tuple[int, frozenset[str]] = (0, frozenset())
 
     def table(self, name: str, catalog: Catalog | None = None) -> str:
         """`schema.table` of a name without a schema, and of one with."""
         schema, _, bare = name.rpartition(".")
-        return self._with_declared(catalog).stored(bare, schema or None)
+        return self._with_declared(catalog)[0].stored(bare, schema or None)
 
     def whole(self, table: str, catalog: Catalog | None = None) -> str:
         """Of a partition that the schema knows, the partitioned table; else the table itself."""
-        return self._with_declared(catalog).whole(table)
+        return self._with_declared(catalog)[0].whole(table)
 
-    def declares(self, table: str) -> bool:
-        """A column of the table is an identifier or personal data."""
-        return table in self._tables
+    def declares(self, table: str, catalog: Catalog | None = None) -> bool:
+        """A column of the table is an identifier or personal data, or perhaps is."""
+        return table in self._with_declared(catalog)[1].tables
 
     def knows(self, word: str) -> bool:
         """A name (quoted or not) of a schema, table, view or column, or a word of SQL."""
         name = word.strip('"') if word.startswith('"') else word.lower()
         if self._words[0] != self._catalog.serial:
-            self._words = (self._catalog.serial, _names(self._with_declared(None)))
+            self._words = (self._catalog.serial, _names(self._with_declared(None)[0]))
         return name in self._words[1] or (word[0] != '"' and sqltext.is_keyword(name))
 
     def read(self, skeleton: str, catalog: Catalog | None = None) -> Form:
@@ -133,32 +91,47 @@ class FormReader:
         if catalog is not None:
             self._catalog = catalog
         keep = len(skeleton) <= sqltext.LONGEST
-        return self._forms.get(skeleton, self._with_declared(catalog), self._read, keep=keep)
+        declared, self._in_force = self._with_declared(catalog)
+        return self._forms.get(skeleton, declared, self._recalled, keep=keep)
 
-    def _with_declared(self, catalog: Catalog | None) -> Catalog:
-        """A catalog with what the declarations add to it."""
+    def _with_declared(self, catalog: Catalog | None) -> tuple[Catalog, InForce]:
+        """A catalog with what the declarations add to it, and these in the names of its time."""
         catalog = catalog or self._catalog
         found = self._declared.get(catalog.serial)
         if found is None:
-            found = self._declared[catalog.serial] = catalog.copy()
-            found.declare(self._columns)
+            in_force = self._rules.under(catalog.lineages, catalog.knows)
+            found = self._declared[catalog.serial] = (catalog.copy(), in_force)
+            found[0].declare(in_force.present)
             if len(self._declared) > _CATALOGS:
                 self._declared.popitem(last=False)
         return found
+
+    def _recalled(self, skeleton: str, catalog: Catalog) -> Form:
+        kept = self._kept(self._catalog) if len(skeleton) <= sqltext.LONGEST else None
+        if kept is None:
+            return self._read(skeleton, catalog)
+        asked = catalog.asked if catalog.asked is not None else set()
+        if (found := kept.find(skeleton)) is not None:
+            asked |= found[1]
+            return found[0]
+        form = self._read(skeleton, catalog)
+        kept.add(skeleton, form, frozenset(asked))
+        return form
 
     def _read(self, skeleton: str, catalog: Catalog) -> Form:
         markers = templates.MARKERS.findall(skeleton)
         comments = tuple(i for i, m in enumerate(markers) if m == templates.COMMENT)
         mark = templates.fingerprint(skeleton)
         try:
-            read = statements.analyse(skeleton, catalog, self._names, self._functions)
+            names = self._in_force.names | self._arguments
+            read = statements.analyse(skeleton, catalog, names, self._functions)
         except Unread:
             every = [i for i, m in enumerate(markers) if m != templates.COMMENT]
             literals = {REDACT: every} if every else {}
             return Form(mark, literals=literals, redacts_parameters=True, comments=comments)
         by_slot, parameters = self._targets(read)
         watched = self._watched(read, by_slot, parameters)
-        is_loose = any(c in self._identifiers or self._rule(c) for c in read.carried)
+        is_loose = any(self._named(c) or self._rule(c) for c in read.carried)
         if is_loose or read.is_opaque:
             self._redact_loose(read, skeleton, markers, (by_slot, parameters))
         for slot, is_statement in read.handed:
@@ -185,7 +158,7 @@ class FormReader:
             comments,
             frozenset(sqltext.parameters(skeleton)),
             tuple(surroundings.set_configs(skeleton)),
-            tuple(c for c in masked if c not in self._personal),
+            tuple(c for c in masked if not self._declared_rule(c)),
             *watched,
         )
 
@@ -202,17 +175,24 @@ class FormReader:
 
     def _rule(self, column: str) -> str | None:
         """The rule of a column that is declared personal, or personal by its name."""
-        if rule := self._personal.get(column):
+        if rule := self._declared_rule(column):
             return rule
-        if column in self._identifiers or not self._is_undeclared(column):
+        if self._named(column) or not self._is_undeclared(column):
             return None
         kind = personalnames.kind_of(column)
         return personalnames.RULES[kind] if kind else None
 
+    def _declared_rule(self, column: str) -> str | None:
+        return self._in_force.personal.get(column) or self._in_force.masked.get(column)
+
+    def _named(self, column: str) -> list[str]:
+        """The identifiers that a column, or the argument of a function, holds."""
+        return self._in_force.names.get(column) or self._arguments.get(column, [])
+
     def _is_undeclared(self, column: str) -> bool:
         """A table's column of which nothing is said; those of views are their tables'."""
         return not (
-            column in self._harmless
+            column in self._in_force.harmless
             or column.rpartition(".")[0] in self._catalog.views
             or personalnames.is_system(column)
         )
@@ -237,7 +217,7 @@ class FormReader:
         found = [*credentials.slots(skeleton), *surroundings.payloads(skeleton)]
         for name, numbers in surroundings.settings(skeleton):
             found += numbers if self.is_personal_setting(name) else []
-        holders = {c.rpartition(".")[0] for c in (*self._personal, *self._names)}
+        holders = {*self._in_force.tables, *(c.rpartition(".")[0] for c in self._in_force.masked)}
         if parent := relation_name(surroundings.partitioned(skeleton)):
             tables = [*tables, self.table(parent)]
         return found + ([] if holders.isdisjoint(tables) else surroundings.bounds(skeleton))
@@ -273,9 +253,9 @@ class FormReader:
 
     def _target(self, bindings: list[Binding]) -> Target:
         columns = [b.column for b in bindings]
-        declared = [self._personal[c] for c in columns if c in self._personal]
+        declared = [rule for c in columns if (rule := self._in_force.personal.get(c))]
         personal = declared or [rule for c in columns if (rule := self._rule(c))]
-        named = [self._names[c][0] for c in columns if c in self._names]
+        named = [names[0] for c in columns if (names := self._named(c))]
         secret = any(credentials.is_secret_name(c.rpartition(".")[2]) for c in columns)
         rule = declared[0] if declared else "id" if named else "redact" if secret else None
         rule = rule or (personal[0] if personal else None)
@@ -284,7 +264,7 @@ class FormReader:
             rule = "redact"  # the end of a pattern isn't the end of the value
         subjects: dict[str, str] = {}
         for binding in bindings:
-            for name in self._names.get(binding.column, ()) if binding.is_value else ():
+            for name in self._named(binding.column) if binding.is_value else ():
                 subjects.setdefault(name, binding.column)
         return Target(
             rule,

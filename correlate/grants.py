@@ -56,7 +56,19 @@ class Entitlements:
             snapshot.server_version >= _PREDEFINED_SINCE,
         )
 
-    def may(self, role: str, relation: str, column: str | None, privilege: str) -> bool:
+    def is_superuser(self, role: str) -> bool:
+        """Whether the server asks that role for no privilege."""
+        return role in self._superusers
+
+    def may(
+        self,
+        role: str,
+        relation: str,
+        column: str | None,
+        privilege: str,
+        *,
+        has_bypass: bool = True,
+    ) -> bool:
         """Whether a role has a privilege on a column.
 
         Args:
@@ -64,9 +76,10 @@ class Entitlements:
             relation: `schema.table`.
             column: its name; None asks for the relation as a whole.
             privilege: SELECT, INSERT, UPDATE, REFERENCES, and for relations DELETE, TRUNCATE, …
+            has_bypass: a superuser has every privilege; otherwise only those that others would have.
         """
         privilege = privilege.upper()
-        if role in self._superusers:
+        if has_bypass and role in self._superusers:
             return True
         roles = self.roles_of(role)
         if (relation, privilege) not in self._owners_without:

@@ -125,6 +125,17 @@ def codes_of(encoded: pa.DictionaryArray, null: int = -1) -> Ints:
     return np.asarray(pc.fill_null(encoded.indices, null).to_numpy(), np.int64)
 
 
+def session_names(log: pa.Table) -> pa.DictionaryArray:
+    """A name for each record's session; where the log has none, its process stands for it."""
+    column = log.column("session_id")
+    if column.null_count:
+        process = pc.binary_join_element_wise(
+            pa.scalar("pid:"), log.column("process_id").cast(TEXT), ""
+        )
+        column = pc.coalesce(column.cast(TEXT), process)
+    return dictionary_encoded(column)
+
+
 def words(codes: Ints, vocabulary: tuple[str, ...]) -> pa.DictionaryArray:
     """Codes as their words; a negative code is NULL."""
     index = pa.array(codes.astype(np.int32), mask=codes < 0)

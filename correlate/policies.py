@@ -14,18 +14,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from scalple.correlate.calledby import CALLED
 from scalple.correlate.circumstances import CitedEvents
 from scalple.correlate.codes import coded_lists, coded_texts, combined
+from scalple.correlate.entitled import Judge
+from scalple.correlate.entitledrows import OF_STATEMENT, EntitledRows, Judgements
 from scalple.correlate.logbatch import Ints, numbers
 from scalple.correlate.policyaccess import Access, access_answer, is_read_or_written
 from scalple.correlate.policyactors import Someone, actor_answer
 from scalple.correlate.policyhours import hours_answers
+from scalple.correlate.policyrules import Policy
 from scalple.correlate.policyterms import NO, UNKNOWN, YES
 from scalple.correlate.record import AUDIT, TEXTS
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import RightsTimeline
 from scalple.correlate.rules import Rules
 from scalple.correlate.sharing import shared
 from scalple.correlate.tenures import Tenures
-from scalple.ingest.records import AMBIGUOUS, FORGED, UNPROVEN
+from scalple.ingest.records import AMBIGUOUS, FORGED, TEXT, UNPROVEN
 
 Answers = npt.NDArray[np.uint8]
 
@@ -58,37 +64,38 @@ class Policies:
     Args:
         rules: policies, people and personal data, as the operator declared them.
         events: evidence (columns of EVIDENCE) that rows cite.
+        timeline: who could do what when; without it, nothing is known of that.
     """
 
-    def __init__(self, rules: Rules, events: pa.Table) -> None:
+    def __init__(
+        self, rules: Rules, events: pa.Table, timeline: RightsTimeline | None = None
+    ) -> None:
         self._policies = sorted(rules.policies, key=lambda one: one.name)
         self.in_force = bool(self._policies or rules.people)
         self._width = _PEOPLE + len(self._policies)
         self._personal = tuple(sorted(rules.personal_data))
         self._events = CitedEvents(events if self.in_force else events.slice(0, 0))
         self._tenures = Tenures(rules.people)
-        self._of_actors: dict[tuple[object, ...], list[int]] = {}
+        self._of_actors: dict[Someone, list[int]] = {}
         self._of_accesses: dict[Access, list[int]] = {}
+        rights = timeline if timeline is not None else RightsTimeline((), RightsChanges())
+        judge = Judge(rights.rights, rules.actors, self._personal)
+        self._entitled = EntitledRows(judge, rights)
+        self.asks_rights = any(one.unless_entitled for one in self._policies)
+        """Some rule needs the columns OF_STATEMENT."""
 
     def findings(self, rows: pa.Table, last: str = "", *, people_only: bool = False) -> pa.Array:
         """The rows' findings with those of the policies, in place of what earlier rules found.
 
         Args:
-            rows: the columns AS_LOGGED, OF_PEOPLE and OF_ACCESS, as in AUDIT; of the latter those that
-                are missing are unknown.
+            rows: the columns AS_LOGGED, OF_PEOPLE, OF_ACCESS and OF_STATEMENT, as in AUDIT; of the
+                latter two those that are missing are unknown. Also `called` (`calledby`), if there
+                is anything to say.
             last: a finding that stays behind them.
             people_only: no rule is looked at, only whether the actors were here at that time.
         """
-        for name in (*AS_LOGGED, *OF_ACCESS):
-            if name not in rows.column_names:
-                rows = rows.append_column(name, pa.nulls(rows.num_rows, AUDIT.field(name).type))
         own, lists = coded_lists(rows.column("findings"))
-        answers = self._answers(rows)
-        answers = np.minimum(
-            answers, np.array([*map(_most_of, lists), YES], np.uint8)[own][:, None]
-        )
-        if people_only:
-            answers[:, _PEOPLE:] = NO
+        answers, _ = self._rated(rows, people_only=people_only)
         distinct, place = combined([own, *_packed(answers)])
         merged = []
         for code, *words in distinct:
@@ -96,9 +103,39 @@ class Policies:
             merged.append(self._merged(lists[code] if code >= 0 else (), row, last))
         return shared(place, pa.array(merged, TEXTS))
 
-    def _answers(self, rows: pa.Table) -> Answers:
-        """Per row: was it after, before the actor's time; is each rule broken."""
-        answers = np.minimum(self._who(rows), self._what(rows))
+    def judgements(self, rows: pa.Table) -> list[tuple[Policy, Answers, Judgements]]:
+        """Per rule that asks for rights its answers, and what it says of the rows' rights.
+
+        Args:
+            rows: as for `findings`.
+        """
+        answers, judged = self._rated(rows)
+        return [
+            (self._policies[at - _PEOPLE], answers[:, at], one)
+            for at, one in sorted(judged.items())
+        ]
+
+    def _rated(
+        self, rows: pa.Table, *, people_only: bool = False
+    ) -> tuple[Answers, dict[int, Judgements]]:
+        """Per row: was it after, before the actor's time; is each rule broken. And judgements."""
+        for name in (*AS_LOGGED, *OF_ACCESS, CALLED):
+            if name not in rows.column_names:
+                kind = TEXT if name == CALLED else AUDIT.field(name).type
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
+        own, lists = coded_lists(rows.column("findings"))
+        people, accesses = self._people(rows), self._accesses(rows)
+        answers = np.minimum(self._who(*people), self._what(*accesses))
+        self._circumstances(rows, answers)
+        most = np.array([*map(_most_of, lists), YES], np.uint8)[own]
+        answers = np.minimum(answers, most[:, None])
+        if people_only:
+            answers[:, _PEOPLE:] = NO
+            return answers, {}
+        return answers, self._rights(rows, people, accesses, answers) if self.asks_rights else {}
+
+    def _circumstances(self, rows: pa.Table, answers: Answers) -> None:
+        """What is looked at row by row."""
         for at, policy in enumerate(self._policies, start=_PEOPLE):
             conditions = []
             if policy.when is not None:
@@ -107,9 +144,30 @@ class Policies:
                 conditions.append(_more_rows(rows, policy.rows_over))
             for condition in conditions:
                 answers[:, at] = np.minimum(answers[:, at], condition)
-        return answers
 
-    def _who(self, rows: pa.Table) -> Answers:
+    def _rights(
+        self,
+        rows: pa.Table,
+        people: tuple[list[Someone], Ints],
+        accesses: tuple[list[Access], Ints],
+        answers: Answers,
+    ) -> dict[int, Judgements]:
+        """Whether a right was missing, where everything else that a rule says may be so."""
+        for name, kind in OF_STATEMENT.items():
+            if name not in rows.column_names:
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, kind))
+        statements = self._entitled.statements(rows, people, accesses)
+        found = {}
+        for at, policy in enumerate(self._policies, start=_PEOPLE):
+            if policy.unless_entitled is None:
+                continue
+            found[at] = self._entitled.judged(policy, statements, answers[:, at] != NO)
+            told = np.array([*(one.answer for one in found[at].distinct), YES], np.uint8)
+            answers[:, at] = np.minimum(answers[:, at], told[found[at].place])
+        return found
+
+    def _people(self, rows: pa.Table) -> tuple[list[Someone], Ints]:
+        """Everybody who ran them, and which of them each row has."""
         epoch = self._tenures.epochs(numbers(rows.column("log_time").cast(pa.int64()), 0))
         cited, lists = coded_lists(rows.column("attribution_evidence"))
         said = [self._events.of(one) for one in lists]
@@ -119,17 +177,21 @@ class Policies:
         texts = [coded_texts(rows.column(name)) for name in names]
         distinct, place = combined([epoch, spoken, *(codes for codes, _ in texts)])
         known = list(kinds)
-        table = []
+        people = []
         for when, words, *rest in distinct:
             actor, kind, grade, authn, role = _values(rest, texts)
+            tenure = self._tenures.at(actor, when) if actor is not None else None
             circumstances = known[words] if words >= 0 else None
-            key = (when, circumstances, actor, kind, grade, authn, role)
-            if key not in self._of_actors:
-                tenure = self._tenures.at(actor, when) if actor is not None else None
-                one = Someone(actor, kind, grade, authn, role, circumstances, tenure)
+            people.append(Someone(actor, kind, grade, authn, role, circumstances, tenure))
+        return people, place
+
+    def _who(self, people: list[Someone], place: Ints) -> Answers:
+        table = []
+        for one in people:
+            if one not in self._of_actors:
                 _make_room(self._of_actors)
-                self._of_actors[key] = self._of_actor(one)
-            table.append(self._of_actors[key])
+                self._of_actors[one] = self._of_actor(one)
+            table.append(self._of_actors[one])
         return np.array(table, np.uint8).reshape(-1, self._width)[place]
 
     def _of_actor(self, one: Someone) -> list[int]:
@@ -140,19 +202,26 @@ class Policies:
         people = [YES if told else NO for told in (after, before)]
         return [*people, *(actor_answer(rule, one) for rule in self._policies)]
 
-    def _what(self, rows: pa.Table) -> Answers:
+    def _accesses(self, rows: pa.Table) -> tuple[list[Access], Ints]:
+        """All that was touched, and what of it by each row."""
         tables, table_lists = coded_lists(rows.column("affected_tables"))
         columns, column_lists = coded_lists(rows.column("columns_accessed"))
-        names = ("columns_basis", "access_shape", "class", "database")
+        names = ("columns_basis", "access_shape", "class", "database", CALLED)
         texts = [coded_texts(rows.column(name)) for name in names]
         distinct, place = combined([tables, columns, *(codes for codes, _ in texts)])
-        table = []
-        for touched, read, *rest in distinct:
-            access = Access(
+        accesses = [
+            Access(
                 table_lists[touched] if touched >= 0 else None,
                 column_lists[read] if read >= 0 else None,
                 *_values(rest, texts),
             )
+            for touched, read, *rest in distinct
+        ]
+        return accesses, place
+
+    def _what(self, accesses: list[Access], place: Ints) -> Answers:
+        table = []
+        for access in accesses:
             if access not in self._of_accesses:
                 _make_room(self._of_accesses)
                 rated = (access_answer(rule, access, self._personal) for rule in self._policies)

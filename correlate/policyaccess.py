@@ -8,6 +8,7 @@ column, never as the column.
 from dataclasses import dataclass
 from itertools import chain
 
+from scalple.correlate.calledby import FormerNames, former_names
 from scalple.correlate.policyrules import PERSONAL, Policy
 from scalple.correlate.policyterms import (
     NO,
@@ -37,6 +38,13 @@ class Access:
     kind: str | None
     """pgAudit's class."""
     database: str | None
+    called: str | None = None
+    """What tables and columns had been called before (`calledby`)."""
+
+    @property
+    def former(self) -> FormerNames:
+        """The names by which a rule may mean tables and columns."""
+        return former_names(self.called)
 
 
 def is_read_or_written(kind: str | None) -> bool:
@@ -65,6 +73,39 @@ def access_answer(policy: Policy, access: Access, personal: tuple[str, ...]) -> 
     return all_of(answers)
 
 
+def wants_table(policy: Policy, access: Access, table: str) -> bool:
+    """Whether the rule is about that table, as far as it names tables."""
+    if policy.tables and not _some_fit(policy.tables, access.former.of_table(table)):
+        return False
+    return not _some_fit(policy.unless_tables, access.former.sure_of_table(table))
+
+
+def wanted_columns(
+    policy: Policy, access: Access, names: tuple[str, ...], personal: tuple[str, ...]
+) -> frozenset[str] | None:
+    """The columns of a table that the statement touched and that the rule is about.
+
+    None where it isn't known which were touched, and some may be. `names`: what the table goes by.
+    """
+    wanted = _spelt_out(policy.columns or (ALL_COLUMNS,), personal)
+    excused = _spelt_out(policy.unless_columns, personal)
+    if access.columns is None or access.basis not in _KNOWN:
+        former = access.former
+        may = [known for name in names for known in former.of_table(name)]
+        sure = [known for name in names for known in former.sure_of_table(name)]
+        perhaps = any(may_hold(one, name) for one in wanted for name in may)
+        perhaps &= not any(holds_all_of(one, name) for one in excused for name in sure)
+        return None if perhaps else frozenset()
+    return frozenset(
+        column.removeprefix(f"{name}.")
+        for name in names
+        for column in access.columns
+        if column.startswith(f"{name}.")
+        and _some_fit(wanted, access.former.of_column(column))
+        and not _some_fit(excused, access.former.sure_of_column(column))
+    )
+
+
 def _untold(access: Access) -> int:
     return UNKNOWN if is_read_or_written(access.kind) else NO
 
@@ -75,7 +116,8 @@ def _tables(policy: Policy, access: Access) -> int:
     wanted = policy.tables or (ALL_TABLES,)
     return is_so(
         any(
-            _one_fits(wanted, table) and not _one_fits(policy.unless_tables, table)
+            _some_fit(wanted, access.former.of_table(table))
+            and not _some_fit(policy.unless_tables, access.former.sure_of_table(table))
             for table in access.tables
         )
     )
@@ -85,15 +127,21 @@ def _columns(policy: Policy, access: Access, personal: tuple[str, ...]) -> int:
     wanted = _spelt_out(policy.columns or (ALL_COLUMNS,), personal)
     excused = _spelt_out(policy.unless_columns, personal)
     for column in access.columns or ():
-        if _one_fits(wanted, column) and not _one_fits(excused, column):
+        if _some_fit(wanted, access.former.of_column(column)) and not _some_fit(
+            excused, access.former.sure_of_column(column)
+        ):
             return YES
     if access.columns is not None and access.basis in _KNOWN:
         return NO
     if access.tables is None:
         return _untold(access)
     perhaps = any(
-        any(may_hold(one, table) for one in wanted)
-        and not any(holds_all_of(one, table) for one in excused)
+        any(may_hold(one, name) for one in wanted for name in access.former.of_table(table))
+        and not any(
+            holds_all_of(one, name)
+            for one in excused
+            for name in access.former.sure_of_table(table)
+        )
         for table in access.tables
     )
     return _untold(access) if perhaps else NO
@@ -103,5 +151,5 @@ def _spelt_out(patterns: tuple[str, ...], personal: tuple[str, ...]) -> tuple[st
     return tuple(chain.from_iterable(personal if p == PERSONAL else (p,) for p in patterns))
 
 
-def _one_fits(patterns: tuple[str, ...], path: str) -> bool:
-    return any(fits_path(one, path) for one in patterns)
+def _some_fit(patterns: tuple[str, ...], names: tuple[str, ...]) -> bool:
+    return any(fits_path(one, name) for one in patterns for name in names)

@@ -43,7 +43,7 @@ class Someone:
 
 def actor_answer(policy: Policy, one: Someone) -> int:
     """Whether the rule is about them, and nothing that they gave excuses them."""
-    named = _is_named(policy, one)
+    named = is_named(policy, one)
     answers = [
         any_of(_term(term, one, named) for term in policy.actors),
         negated(any_of(_term(term, one, named) for term in policy.unless_actors)),
@@ -56,7 +56,8 @@ def actor_answer(policy: Policy, one: Someone) -> int:
     return all_of(answers)
 
 
-def _is_named(policy: Policy, one: Someone) -> bool:
+def is_named(policy: Policy, one: Someone) -> bool:
+    """Whether they have a name that the rule trusts."""
     if one.actor is None or one.grade not in TRUST[: TRUST.index(policy.trust) + 1]:
         return False
     return not policy.authn or fits_one(policy.authn, one.authn or "")
@@ -89,10 +90,17 @@ def _term(term: str, one: Someone, named: bool) -> int:
     return _group(pattern, one)
 
 
-def _group(pattern: str, one: Someone) -> int:
-    """The list of people goes before what an event says: it isn't the client's word."""
+def groups_of(one: Someone) -> tuple[str, ...] | None:
+    """Their groups at that time; None where nobody says them.
+
+    The list of people goes before what an event says: it isn't the client's word.
+    """
     listed = one.tenure.groups if one.tenure else None
-    groups = listed if listed is not None else one.said.groups if one.said else None
+    return listed if listed is not None else one.said.groups if one.said else None
+
+
+def _group(pattern: str, one: Someone) -> int:
+    groups = groups_of(one)
     if groups is None:
         return UNKNOWN
     return YES if any(fits(pattern, group) for group in groups) else NO

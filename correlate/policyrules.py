@@ -12,6 +12,8 @@ TRUST = ("proven", "confirmed", "claimed")
 """Grades that name an actor, best first."""
 PERSONAL = "personal"
 """Stands for every column that is declared under [personal_data]."""
+ACTOR, ROLE = "actor", "role"
+"""Whose rights `unless_entitled` asks for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Policy:
     when: Hours | None = None
     unless_ticket: tuple[str, ...] = ()
     unless_purpose: tuple[str, ...] = ()
+    unless_entitled: str | None = None
+    """`actor` or `role`: whose own rights excuse the statement."""
 
     @classmethod
     def from_plain(cls, said: dict[str, Any]) -> "Policy":

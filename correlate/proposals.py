@@ -39,9 +39,14 @@ class Proposal:
         return "; ".join(said)
 
 
-def propose(sightings: Sightings, rules: Rules, catalog: Catalog | None = None) -> list[Proposal]:
-    """By column."""
-    declared = {*rules.personal_data, *rules.harmless}
+def propose(
+    sightings: Sightings,
+    rules: Rules,
+    catalog: Catalog | None = None,
+    carried: Iterable[str] = (),
+) -> list[Proposal]:
+    """By column; `carried`: columns that are declared under another name."""
+    declared = {*rules.personal_data, *rules.harmless, *carried}
     declared.update(column for columns in rules.identifiers.values() for column in columns)
     views = catalog.views if catalog else {}
     columns = {*sightings.counts, *(_columns(catalog) if catalog else ())} - declared

@@ -29,6 +29,8 @@ class Actors:
     """Externally authenticated identity (certificate DN, principal, …) -> actor."""
     emails: Mapping[str, str] = field(default_factory=dict)
     """Actor -> e-mail."""
+    group_roles: Mapping[str, str] = field(default_factory=dict)
+    """Group -> the database role that its members have in person."""
 
 
 COMMENT_FORMS = ("sqlcommenter", "metabase", "redash", "looker", "supabase", "dbt")

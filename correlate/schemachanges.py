@@ -1,68 +1,16 @@
 """Changes of the schema, applied to a catalog.
 
-In: a catalog that may be changed, and a `Change`. Out: the catalog after it. A change of which it
+In: a catalog that may be changed, and a `Change` (as `resolving` gives it). Out: the catalog after it. A change of which it
 isn't known whether it lasted is applied on the safe side: what it brings is added, and what it
 takes away stays (keys excepted: these only narrow what a statement may have read).
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from scalple.correlate import derived
 from scalple.correlate.catalog import TEMPORARY, Catalog, Table, View, bare, parted
-from scalple.correlate.change import Change, Key
-
-
-def resolved(change: Change, catalog: Catalog) -> Change:
-    """The change with what follows from the schema of its time, so that it can be applied to later
-    ones: the columns that a query gives."""
-    if change.query:
-        change = replace(change, query=derived.qualified(change.query, catalog))
-    if change.kind == "derive":
-        found = derived.columns_of(change.query, catalog)
-        names = (*change.names, *found.names[len(change.names) :])
-        is_named = not any(name.startswith("?") for name in names)
-        change = replace(
-            change,
-            names=tuple(name for name in names if not name.startswith("?")),
-            sourced=found.sourced,
-            is_partial=change.is_partial or not (found.is_closed and is_named),
-        )
-        # A session's own copy shows what it was made of; any other is a table of its own.
-        return change if change.is_temporary else replace(change, kind="create", query="")
-    if change.kind == "view":
-        view = derived.fixed(View(change.query, change.names), catalog)
-        return replace(change, query=view.query)
-    if change.kind == "create" and (change.like or change.inherits):
-        return _with_borrowed(change, catalog)
-    return change
-
-
-def _with_borrowed(change: Change, catalog: Catalog) -> Change:
-    """A table with the columns of those that it was made like, or inherits from."""
-    columns: dict[str, str] = {}
-    keys = list(change.keys)
-    is_partial = change.is_partial
-    sources = [(*parent, False) for parent in change.inherits] + list(change.like)
-    for schema, name, with_keys in sources:
-        relation = catalog.stored(name, schema)
-        table = catalog.tables.get(relation)
-        if relation in catalog.views:
-            found = derived.columns_of(f"SELECT * FROM {derived.written(relation)}", catalog)
-            table = Table(dict.fromkeys(found.names), complete=found.is_whole)
-        is_partial |= table is None or not table.complete
-        if table is not None:
-            columns |= {one: table.types.get(one, "") for one in table.columns}
-            keys += [Key("", tuple(sorted(key))) for key in table.keys if with_keys]
-    columns |= dict(zip(change.names, change.types, strict=True))
-    return replace(
-        change,
-        names=tuple(columns),
-        types=tuple(columns.values()),
-        keys=tuple(keys),
-        like=(),
-        inherits=(),
-        is_partial=is_partial,
-    )
+from scalple.correlate.change import Change
 
 
 def apply(catalog: Catalog, change: Change, stamp: int, *, is_certain: bool = True) -> None:
@@ -70,7 +18,7 @@ def apply(catalog: Catalog, change: Change, stamp: int, *, is_certain: bool = Tr
 
     Args:
         catalog: which may be changed.
-        change: as `resolved` gives it.
+        change: as `resolving.resolved` gives it.
         stamp: what marks the names that it touches.
         is_certain: it is known to last.
     """
@@ -95,6 +43,8 @@ class _Applied:
         known = self._catalog.tables.get(relation)
         if change.is_optional and self._catalog.knows(relation) and relation not in self._declared:
             return
+        if self._is_certain or not self._catalog.knows(relation):
+            self._made(relation, change.models)
         if change.parent is not None:
             parent = self._catalog.stored(change.parent[1], change.parent[0])
             self._attach_to(relation, parent)
@@ -132,6 +82,8 @@ class _Applied:
 
     def _view(self, change: Change) -> None:
         relation = self._new(change)
+        if not self._catalog.knows(relation):
+            self._made(relation)
         view = View(change.query, change.names)
         if not self._is_certain and self._catalog.views.get(relation, view) != view:
             view = View(derived.UNREADABLE, ())
@@ -145,7 +97,9 @@ class _Applied:
                 self._lose_views_over(relation)
             for child in [c for c, parent in self._catalog.parents.items() if parent == relation]:
                 self._touch(child)
+                self._lost(child)
                 self._catalog.forget(child)
+            self._lost(relation)
             self._catalog.forget(relation)
 
     def _obscure(self, change: Change) -> None:
@@ -167,6 +121,9 @@ class _Applied:
 
     def _move_to(self, old: str, new: str) -> None:
         catalog = self._catalog
+        if old == new:
+            return
+        self._called(old, new)
         if not catalog.knows(old):
             return
         table, view = catalog.tables.get(old), catalog.views.get(old)
@@ -204,6 +161,9 @@ class _Applied:
     def _detach(self, change: Change) -> None:
         relation = self._relation(change)
         self._touch(relation)
+        parent = self._catalog.parents.get(relation)
+        if parent is not None and parted(relation)[0] != TEMPORARY:
+            self._catalog.lineages.inherits(relation, parent)
         if self._is_certain:
             self._catalog.parents.pop(relation, None)
 
@@ -216,21 +176,23 @@ class _Applied:
             self._move_to(relation, f"{change.to}.{bare(relation)}")
 
     def _in_schema(self, schema: str) -> list[str]:
-        every = (*self._catalog.tables, *self._catalog.views)
+        lineages = self._catalog.lineages.relations.of
+        every = dict.fromkeys((*self._catalog.tables, *self._catalog.views, *lineages))
         return [relation for relation in every if parted(relation)[0] == schema]
 
     # Columns
 
     def _add_column(self, change: Change) -> None:
         self._change_view(change, added=change.column)
-        for table in self._family(change):
+        for relation, table in self._family(change):
             if change.column not in table.columns:
+                self._catalog.lineages.columns_of(relation).made(change.column)
                 table.columns[change.column] = None
                 table.types |= {change.column: change.types[0]} if change.types[0] else {}
             table.gone -= {change.column}
 
     def _type(self, change: Change) -> None:
-        for table in self._family(change):
+        for _, table in self._family(change):
             if change.column in table.columns and self._is_certain:
                 table.types[change.column] = change.types[0]
             else:
@@ -238,9 +200,10 @@ class _Applied:
 
     def _drop_column(self, change: Change) -> None:
         self._change_view(change, dropped=change.column)
-        for table in self._family(change):
+        for relation, table in self._family(change):
             _drop_keys(table, lambda key: change.column in key)
             if self._is_certain:
+                self._catalog.lineages.columns_of(relation).dropped(change.column)
                 table.columns.pop(change.column, None)
                 table.types.pop(change.column, None)
                 table.gone |= {change.column}
@@ -248,7 +211,10 @@ class _Applied:
     def _rename_column(self, change: Change) -> None:
         relation, old, new = self._relation(change), change.column, change.to
         known = self._catalog.tables.get(relation)
+        if old == new:
+            return
         if relation in self._catalog.views:
+            self._column_called(relation, old, new, self._catalog.views[relation].columns)
             self._rename_view_column(relation, old, new)
             return
         if self._is_certain and known is not None and old in known.columns:
@@ -256,7 +222,8 @@ class _Applied:
                 changed = derived.with_column(view, self._catalog, relation, old, new)
                 if changed is not view:
                     self._put_view(name, changed)
-        for table in self._family(change):
+        for one, table in self._family(change):
+            self._column_called(one, old, new, table.columns)
             if old not in table.columns:
                 if not table.exact:
                     table.columns.setdefault(new)
@@ -312,7 +279,7 @@ class _Applied:
                 table.key_names.append(key.name)
 
     def _drop_key(self, change: Change) -> None:
-        for table in self._family(change):
+        for _, table in self._family(change):
             is_known = change.to in table.key_names
             names = [change.to] if is_known else [""]
             kept = [
@@ -334,6 +301,39 @@ class _Applied:
                 new = change.to if self._is_certain else ""
                 own.key_names = [new if n == change.name else n for n in own.key_names]
 
+    # What they were called before
+
+    def _made(self, relation: str, models: Iterable[str] = ()) -> None:
+        if parted(relation)[0] != TEMPORARY:
+            self._catalog.lineages.made(relation, models)
+
+    def _lost(self, relation: str) -> None:
+        if parted(relation)[0] != TEMPORARY:
+            self._catalog.lineages.dropped(relation)
+
+    def _called(self, old: str, new: str) -> None:
+        if parted(old)[0] == TEMPORARY:
+            return
+        touched = self._catalog.lineages.renamed(
+            old,
+            new,
+            lambda other: self._resembles(old, other),
+            is_certain=self._is_certain,
+            is_taken=self._catalog.knows(new),
+        )
+        for one in sorted(touched):
+            self._touch(one)
+
+    def _resembles(self, one: str, other: str) -> bool:
+        """It has all columns of the other one, as far as these are known."""
+        mine, models = (self._catalog.tables.get(name) for name in (one, other))
+        return models is None or (mine is not None and models.columns.keys() <= mine.columns.keys())
+
+    def _column_called(self, relation: str, old: str, new: str, known: Iterable[str]) -> None:
+        if parted(relation)[0] != TEMPORARY:
+            names = self._catalog.lineages.columns_of(relation)
+            names.renamed(old, new, is_certain=self._is_certain, is_taken=new in known)
+
     # Names
 
     @property
@@ -351,7 +351,7 @@ class _Applied:
     def _relation(self, change: Change) -> str:
         return self._catalog.stored(change.name, change.schema)
 
-    def _family(self, change: Change) -> list[Table]:
+    def _family(self, change: Change) -> list[tuple[str, Table]]:
         """A table and its partitions, to be changed; nothing for a view."""
         relation = self._relation(change)
         if relation in self._catalog.views:
@@ -359,7 +359,7 @@ class _Applied:
         found = [relation]
         for one in found:  # grows while it is walked
             found += [c for c, p in self._catalog.parents.items() if p == one and c not in found]
-        return [self._own(one) for one in found]
+        return [(one, self._own(one)) for one in found]
 
     def _own(self, relation: str) -> Table:
         self._touch(relation)

@@ -11,6 +11,7 @@ from typing import Any
 from scalple.correlate.catalog import Catalog, Table, View
 from scalple.correlate.change import from_json, to_json
 from scalple.correlate.ddlsession import DdlSession, Item, Transaction
+from scalple.correlate.lineage import Lineages
 from scalple.correlate.schematimeline import DatedSchema, Entry, SchemaTimeline
 from scalple.correlate.schemawatch import SchemaWatch
 from scalple.ingest.errors import VerificationError
@@ -81,7 +82,7 @@ def _entries(timeline: SchemaTimeline) -> list[dict[str, Any]]:
             "is_certain": one.is_certain,
             "is_open": one.is_open,
             "changes": [to_json(change) for change in one.changes],
-            "folded": _catalog(one.schema.catalog) if one.schema else None,
+            "folded": catalog_to_plain(one.schema.catalog) if one.schema else None,
         }
         for one in timeline.entries
         if one.schema is None or one.is_fold
@@ -103,7 +104,8 @@ def _entry(value: dict[str, Any]) -> Entry:
     )
 
 
-def _catalog(catalog: Catalog) -> dict[str, Any]:
+def catalog_to_plain(catalog: Catalog) -> dict[str, Any]:
+    """All that is known of relations, as JSON can hold it."""
     return {
         "tables": {
             name: {
@@ -122,11 +124,14 @@ def _catalog(catalog: Catalog) -> dict[str, Any]:
             for name, view in catalog.views.items()
         },
         "parents": catalog.parents,
+        "lineages": catalog.lineages.to_plain(whole=True),
     }
 
 
 def _catalog_of(value: dict[str, Any]) -> Catalog:
-    catalog = Catalog(parents=dict(value["parents"]))
+    # Older states have no lineages.
+    lineages = Lineages.from_plain(value.get("lineages", {}))
+    catalog = Catalog(parents=dict(value["parents"]), lineages=lineages)
     for name, one in value["tables"].items():
         catalog.note(name)
         catalog.tables[name] = Table(

@@ -6,8 +6,9 @@ In: text. Out: a `Catalog`, and what time the text itself says it is of. Knows n
 import datetime as dt
 import re
 
-from scalple.correlate import ddl, schemachanges, snapshot
+from scalple.correlate import ddl, resolving, schemachanges, snapshot
 from scalple.correlate.catalog import Catalog, without_literals
+from scalple.correlate.lineage import Lineages
 
 _TAKEN_AT = re.compile(r"^\s*--\s*taken_at:\s*(\S+)\s*$", re.MULTILINE)
 _HEAD = 4096
@@ -23,7 +24,8 @@ def catalog_of(text: str | None) -> Catalog:
     catalog = Catalog()
     for definition in ddl.read(without_literals(text)):
         for change in definition.changes:
-            schemachanges.apply(catalog, schemachanges.resolved(change, catalog), 0)
+            schemachanges.apply(catalog, resolving.resolved(change, catalog), 0)
+    catalog.lineages = Lineages()  # the text says what there is, not what became of it
     for table in catalog.tables.values():
         table.exact = False  # unless it is told of what time the text is
     return catalog

@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from scalple.correlate import schemachanges
+from scalple.correlate import resolving, schemachanges
 from scalple.correlate.catalog import Catalog, parted
 from scalple.correlate.change import Change
+from scalple.correlate.lineage import Lineages
 
 BEGINNING = -(2**63)
 """A time before all others, in microseconds since 1970."""
@@ -112,7 +113,7 @@ class SchemaTimeline:
         entry.number = self._next
         done = []
         for change in changes:
-            done.append(schemachanges.resolved(change, catalog))
+            done.append(resolving.resolved(change, catalog))
             schemachanges.apply(catalog, done[-1], entry.stamp, is_certain=is_certain)
         entry.changes = tuple(done)
         at = self._insert(entry)
@@ -183,6 +184,8 @@ class SchemaTimeline:
 def _replaced(before: Catalog, schema: DatedSchema, *, is_fold: bool) -> Catalog:
     """The catalog that a schema makes of what was known before."""
     catalog = schema.catalog.copy()
+    if not is_fold:
+        catalog.lineages = _lineages(before, schema)
     if not schema.is_whole:
         told = {parted(name)[0] for name in (*catalog.tables, *catalog.views)}
         for relation in (*before.tables, *before.views):
@@ -198,3 +201,19 @@ def _replaced(before: Catalog, schema: DatedSchema, *, is_fold: bool) -> Catalog
     if not is_fold or not schema.catalog.stamps:
         catalog.epoch = schema.catalog.serial
     return catalog
+
+
+def _lineages(before: Catalog, schema: DatedSchema) -> Lineages:
+    """What is known of the names of relations that a schema still has, or says nothing about."""
+    catalog = schema.catalog
+    columns: dict[str, Iterable[str]] = {}
+    told = {parted(name)[0] for name in (*catalog.tables, *catalog.views)}
+    for relation in (*before.lineages.relations.of, *before.lineages.columns):
+        if not schema.is_whole and parted(relation)[0] not in told:
+            known = before.lineages.columns.get(relation)
+            columns[relation] = known.of if known else ()
+        elif (table := catalog.tables.get(relation)) is not None:
+            columns[relation] = table.columns
+        elif (view := catalog.views.get(relation)) is not None:
+            columns[relation] = view.columns
+    return before.lineages.kept(columns)

@@ -13,7 +13,7 @@ from collections import OrderedDict
 import numpy as np
 import pyarrow as pa
 
-from scalple.correlate import ddlbatch, schemachanges
+from scalple.correlate import ddlbatch, resolving, schemachanges
 from scalple.correlate.auditedddl import changes_of, is_temporary
 from scalple.correlate.catalog import Catalog, plain
 from scalple.correlate.change import Change
@@ -370,7 +370,7 @@ class SchemaWatch:
     @staticmethod
     def _applied(catalog: Catalog, change: Change, item: Item) -> Change:
         if not (change.kind == "derive" and change.sourced):
-            change = schemachanges.resolved(change, catalog)
+            change = resolving.resolved(change, catalog)
         # The same change marks the same names alike, whichever session makes it.
         schemachanges.apply(catalog, change, hash(change), is_certain=not item.is_doubtful)
         return change

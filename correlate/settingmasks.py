@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from scalple.correlate import masking
-from scalple.correlate.forms import Form
+from scalple.correlate.form import Form
 from scalple.correlate.templates import Lexed
 
 Ints = NDArray[np.int64]

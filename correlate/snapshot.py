@@ -95,6 +95,8 @@ class Snapshot(_Part):
     grants: tuple[Grant, ...] = ()
     memberships: tuple[Membership, ...] = ()
     roles: tuple[Role, ...] = ()
+    audited: tuple[str, ...] = ()
+    """Every value of `pgaudit.log` that was in force for some role or database; empty if unknown."""
 
     def catalog(self) -> Catalog:
         """What it says of the relations."""
@@ -132,6 +134,8 @@ def is_snapshot(text: str) -> bool:
         return False
     try:
         found = json.loads(text.removeprefix("\ufeff"))
+    except RecursionError:
+        return True  # `read` says what is wrong with it
     except ValueError:
         return False
     return isinstance(found, dict) and "relations" in found and "taken_at" in found

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import masking, undeclared
-from scalple.correlate.forms import REDACT, STATEMENT, Form
+from scalple.correlate.form import REDACT, STATEMENT, Form
 from scalple.correlate.settingmasks import PersonalSettings
 from scalple.correlate.templates import Lexed
 from scalple.correlate.values import Pairs, Replaced, Treatment, by_target, in_order

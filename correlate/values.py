@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from scalple.correlate import keeping, masking
-from scalple.correlate.forms import Form, Target
+from scalple.correlate.form import Form, Target
 from scalple.correlate.record import SUBJECT
 from scalple.correlate.subjects import Sealer
 

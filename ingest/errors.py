@@ -3,6 +3,8 @@
 Every error says what is wrong, where, and what to do next. Parsers never leak ValueError.
 """
 
+from typing import Self
+
 
 class ScalpleError(Exception):
     """What is wrong, at which place, and a hint that names the next step.
@@ -53,9 +55,41 @@ class CommitError(StoreError):
 
 
 class VerificationError(ScalpleError):
-    """The store isn't what its manifests say. Names the place, what was expected and found."""
+    """The store isn't what its manifests say. Names the place, what was expected and found.
+
+    Attributes:
+        fault: what is wrong, without the two values.
+        expected: what should be there, where that can be told.
+        found: what is there.
+    """
 
     exit_code = 7
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        place: str | None = None,
+        hint: str | None = None,
+        expected: object = None,
+        found: object = None,
+    ) -> None:
+        self.fault = what
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        parts = [("expected", self.expected), ("found", self.found)]
+        told = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
+        super().__init__(f"{what}: {told}" if told else what, place=place, hint=hint)
+
+    def at(self, place: str) -> Self:
+        """The same error, with its place if it doesn't know one."""
+        return type(self)(
+            self.fault,
+            place=self.place or place,
+            hint=self.hint,
+            expected=self.expected,
+            found=self.found,
+        )
 
 
 class ReaderGoneError(Exception):

@@ -112,6 +112,19 @@ ORDER BY 1, 2
 """
 _ROLES = "SELECT rolname, rolsuper, rolcanlogin FROM pg_roles ORDER BY 1"
 
+# What holds for everybody, unless only an own setting of this role or database can be seen; and all
+# settings of single roles and databases.
+_AUDITED = """
+SELECT CASE WHEN source IN ('user', 'database', 'database user', 'session', 'client') THEN ''
+            ELSE setting END
+FROM pg_settings WHERE name = 'pgaudit.log'
+UNION
+SELECT split_part(one, '=', 2)
+FROM pg_db_role_setting, unnest(setconfig) AS one
+WHERE lower(split_part(one, '=', 1)) = 'pgaudit.log'
+ORDER BY 1
+"""
+
 
 def take(dsn: str) -> dict[str, Any]:
     """A snapshot of the database that a connection string names, in the form of docs/SCHEMA.md.
@@ -215,4 +228,5 @@ def _read(connection: Any) -> dict[str, Any]:
             {"name": name, "superuser": superuser, "login": login}
             for name, superuser, login in rows(_ROLES)
         ],
+        "audited": [value for (value,) in rows(_AUDITED)],
     }

@@ -1,19 +1,19 @@
 """Checkpoints that were published outside the writer's reach, and what they say of a store.
 
 Signed checkpoints enter, as they were kept in a directory, in a file, in a saved mail; a verdict on
-a chain leaves: it continues all of them, or a VerificationError says which it doesn't. An anchor
-counts only with the signature of the log's own key. It publishes to directories; buckets are
+a chain leaves: it continues all of them, or faults say which it doesn't. An anchor counts only with
+the signature of the key that the log had at its size. It publishes to directories; buckets are
 `anchorbucket`'s, witnesses `witness`'s. It keeps nothing secret: a checkpoint holds no row.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, InputError, VerificationError
 from scalple.store import durable
-from scalple.store.chain import Chain, placed
+from scalple.store.chain import Chain, check_signer
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.layout import origin_layout
 from scalple.store.merkle import CompactRange
@@ -92,75 +92,113 @@ def in_path(path: Path) -> list[Anchor]:
 
 
 def compare(
-    anchors: Iterable[Anchor], heads: Mapping[str, tuple[VerifierKey, Chain]], *, whole: bool
-) -> list[str]:
-    """What the anchors show of a store, origin by origin.
+    anchors: Iterable[Anchor], chains: Mapping[str, Chain | None], *, whole: bool
+) -> tuple[list[str], dict[str, list[VerificationError]]]:
+    """What the anchors show of a store: notes, and of each anchored origin its faults.
+
+    A fault is an anchor that none of the log's keys signed, or not the one of its time; a log that
+    doesn't continue it; two checkpoints of one size that contradict each other.
 
     Args:
         anchors: as they were kept.
-        heads: the checked chain of each origin, and the key that its head is signed with.
+        chains: the checked chain of each origin; None where it is broken, which nothing is compared
+            with.
         whole: these are all origins of the store, so that an anchored one that is missing was
             taken away.
-
-    Raises:
-        VerificationError: an anchor isn't signed by the log's key, or the log doesn't continue it;
-            or two checkpoints of one size contradict each other.
     """
     by_origin: dict[str, list[Anchor]] = {}
     for anchor in anchors:
         by_origin.setdefault(anchor.origin, []).append(anchor)
     notes = []
+    faults: dict[str, list[VerificationError]] = {}
     for origin, given in sorted(by_origin.items()):
-        if origin not in heads:
-            if whole:
-                raise VerificationError(
-                    f"origin {origin!r} is anchored and isn't in this store", place=given[0].place
+        if chain := chains.get(origin):
+            faults[origin], newest = _compare_origin(given, chain)
+            if not faults[origin]:
+                notes.append(
+                    f"{origin}: continues {len(given)} anchor(s), the newest of size {newest}"
                 )
-            continue
-        notes.append(_compare_origin(given, *heads[origin]))
-    notes += [f"{origin}: not anchored there" for origin in sorted(heads.keys() - by_origin.keys())]
-    return notes
+        elif whole and origin not in chains:
+            fault = f"origin {origin!r} is anchored and isn't in this store"
+            faults[origin] = [VerificationError(fault, place=given[0].place)]
+    notes += [
+        f"{origin}: not anchored there" for origin in sorted(chains.keys() - by_origin.keys())
+    ]
+    return notes, faults
 
 
-def _compare_origin(anchors: Sequence[Anchor], key: VerifierKey, chain: Chain) -> str:
+def _compare_origin(anchors: Sequence[Anchor], chain: Chain) -> tuple[list[VerificationError], int]:
+    """Every fault, and the largest size that is anchored."""
     head = chain.head
     known: dict[int, tuple[bytes, str]] = {head.size: (head.root, "the store's own head")}
-    largest = 0
+    signers: dict[int, list[tuple[Checkpoint, VerifierKey, str]]] = {}
+    faults = []
     for anchor in anchors:
-        checkpoint = _opened(anchor, key)
+        try:
+            checkpoint, signer = _opened(anchor, chain)
+        except VerificationError as error:
+            faults.append(error)
+            continue
         root, place = known.setdefault(checkpoint.size, (checkpoint.root, anchor.place))
         if root != checkpoint.root:
-            raise VerificationError(
-                f"equivocation: two checkpoints of {chain.origin} at size {checkpoint.size}, both "
-                f"signed by its key: root {checkpoint.root.hex()} here, {root.hex()} in {place}",
-                place=anchor.place,
+            faults.append(
+                VerificationError(
+                    f"equivocation: two checkpoints of {chain.origin} at size {checkpoint.size}, "
+                    "both signed by its key",
+                    place=anchor.place,
+                    expected=f"root {root.hex()} ({place})",
+                    found=checkpoint.root.hex(),
+                )
             )
-        largest = max(largest, checkpoint.size)
-    for size, root in _roots(chain, known).items():
+        signers.setdefault(checkpoint.size, []).append((checkpoint, signer, anchor.place))
+    for size, root in _roots(chain, signers).items():
         expected, place = known[size]
         if root != expected:
-            raise VerificationError(
-                f"log was rewritten: anchored with root {expected.hex()} at size {size}, "
-                f"found {root.hex()}",
-                place=place,
+            faults.append(
+                VerificationError(
+                    f"log was rewritten: root at size {size} differs from the anchored one",
+                    place=place,
+                    expected=expected.hex(),
+                    found=root.hex(),
+                )
             )
+        faults += _of_another_time(chain, [one for one in signers[size] if one[0].root == root])
+    largest = max(known)
     if largest > head.size:
-        raise VerificationError(
-            f"log was cut: anchored with {largest} manifests, found {head.size}",
-            place=known[largest][1],
+        faults.append(
+            VerificationError(
+                "log was cut",
+                place=known[largest][1],
+                expected=f"{largest} manifests or more, as anchored",
+                found=head.size,
+            )
         )
-    return f"{chain.origin}: continues {len(anchors)} anchor(s), the newest of size {largest}"
+    return faults, max(signers, default=0)
 
 
-def _opened(anchor: Anchor, key: VerifierKey) -> Checkpoint:
-    with placed(anchor.place):
+def _of_another_time(
+    chain: Chain, opened: Iterable[tuple[Checkpoint, VerifierKey, str]]
+) -> Iterator[VerificationError]:
+    """Anchors that a key of the log signed before it was in force, or after."""
+    for checkpoint, signer, place in opened:
         try:
-            return open_checkpoint(anchor.note, key)
+            check_signer(chain, checkpoint, signer)
         except VerificationError as error:
-            raise VerificationError(
-                f"anchor of {anchor.origin}: {error.what}",
-                hint="the log was signed anew with another key, or the anchor isn't of this log",
-            ) from error
+            yield error.at(place)
+
+
+def _opened(anchor: Anchor, chain: Chain) -> tuple[Checkpoint, VerifierKey]:
+    try:
+        return open_checkpoint(anchor.note, chain.keys)
+    except VerificationError as error:
+        raise VerificationError(
+            f"anchor of {anchor.origin}: {error.fault}",
+            place=anchor.place,
+            expected=error.expected,
+            found=error.found,
+            hint="the log was signed anew with another key, or cut back to before a change of keys; "
+            "or the anchor isn't of this log",
+        ) from error
 
 
 def _roots(chain: Chain, sizes: Iterable[int]) -> dict[int, bytes]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.possible import PossibleOf, groups_sql, possible_sql, possible_values
-from scalple.store.question import Question, filters
+from scalple.store.possible import Source, groups_of, source_of
+from scalple.store.question import AS_DECLARED, Meaning, Question, filters
 from scalple.store.sqlfile import rows_of, sql_file
 
 
@@ -42,17 +42,16 @@ def _part(
 
 def _possible(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[str, Any]]:
     where, values = filters(question)
-    clause = [
-        *where,
-        "repeat_of IS NULL",
-        "success IS DISTINCT FROM false",
-        possible_sql(),
-    ]
-    columns = tuple({*question.personal_columns, *question.subject_columns})
-    everybody = PossibleOf(columns, question.subject_columns)
-    sql = groups_sql(clause)
-    found: list[dict[str, Any]] = rows_of(con, sql, values | possible_values(everybody)).to_pylist()
+    declared = Meaning(AS_DECLARED, question.personal_columns, question.subject_columns)
+    everybody = source_of(con, [_of_everybody(one) for one in (declared, *question.carried)])
+    clause = [*where, "repeat_of IS NULL", "success IS DISTINCT FROM false", *everybody.where]
+    source = Source(everybody.rows, clause, values | everybody.values)
+    found: list[dict[str, Any]] = groups_of(con, source).to_pylist()
     return found
+
+
+def _of_everybody(one: Meaning) -> Meaning:
+    return Meaning(one.names, tuple({*one.personal, *one.subject_columns}), one.subject_columns)
 
 
 def _ids(con: duckdb.DuckDBPyConnection, actor: str) -> list[str]:

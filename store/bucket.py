@@ -75,7 +75,7 @@ class Bucket:
         self.name = found[1]
         self.settings = settings
         self._prefix = f"{prefix}/" if prefix else ""
-        self._pauses = PAUSES if pauses is None else pauses
+        self.pauses = PAUSES if pauses is None else pauses
         self._errors, self.client = _client(settings.endpoint, settings.region)
 
     @property
@@ -166,7 +166,7 @@ class Bucket:
         `before`: bytes that are to be replaced, so that they say nothing after an unsettled answer.
         """
         unsettled = False
-        for pause in (*self._pauses, None):
+        for pause in (*self.pauses, None):
             try:
                 answer = self.put(key, data, condition)
                 unsettled = unsettled or answer is not Answer.REFUSED
@@ -296,7 +296,7 @@ class Bucket:
 
     def _reading(self, key: str, call: Callable[[], Any]) -> Any:
         """What a call that changes nothing returns; None when there is no such object."""
-        for pause in (*self._pauses, None):
+        for pause in (*self.pauses, None):
             try:
                 return call()
             except self._errors.ClientError as error:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scalple.ingest.errors import StoreError
+from scalple.store.segments import SEGMENT_BYTES_MAX
 
 ADDED_UNSEEN = 100
 _USED = "used.json"
@@ -53,6 +54,10 @@ class Cache:
             yield
         finally:
             os.close(descriptor)
+
+    def share(self, of: int) -> int:
+        """How much one of so many processes may have here: a segment always fits."""
+        return max(self._bytes_max // of, min(self._bytes_max, SEGMENT_BYTES_MAX))
 
     def hold(self, path: Path) -> bool:
         """Whether the file is here; it then stays as long as this process lives."""

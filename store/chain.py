@@ -5,6 +5,7 @@ the hash of the one before, rows dense, positions that begin where the last ende
 the reader and `verify` all start from here. Segments are named, not opened.
 """
 
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import source
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
+from scalple.store.keyhistory import SIGNING_KEY, Rotation, all_keys, key_at
+from scalple.store.keys import read_public_keys
 from scalple.store.layout import OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import (
     Manifest,
@@ -42,14 +45,23 @@ class Chain:
     last_sha256: str | None = None
     next_seq: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     positions: dict[Generation, Position] = field(default_factory=dict)
+    rotations: list[Rotation] = field(default_factory=list)
+    first_key: VerifierKey | None = None
+    """The key that the log began with; None where nobody asked for keys."""
 
     @property
     def head(self) -> Checkpoint:
         """The checkpoint that these manifests deserve."""
         return Checkpoint(self.origin, self.tree.size, self.tree.root())
 
-    def append(self, manifest: Manifest, data: bytes, positions: Iterable[Position]) -> None:
-        """Takes the next manifest, its bytes and the positions it commits.
+    def append(
+        self,
+        manifest: Manifest,
+        data: bytes,
+        positions: Iterable[Position],
+        rotation: Rotation | None = None,
+    ) -> None:
+        """Takes the next manifest, its bytes, the positions it commits and the key it introduces.
 
         Raises:
             VerificationError: it doesn't continue the chain; the chain is then unusable.
@@ -68,6 +80,11 @@ class Chain:
             if position.end <= position.begin:
                 raise VerificationError(f"position in {position.path} doesn't advance")
             self.positions[position.generation] = position
+        if rotation is not None:
+            self._expect("key", self.origin, rotation.old.name)
+            if self.rotations:
+                self._expect("key", self.rotations[-1].new.to_text(), rotation.old.to_text())
+            self.rotations.append(rotation)
         leaf = leaf_hash(data)
         self.manifests.append(manifest)
         self.leaf_hashes.append(leaf)
@@ -77,9 +94,26 @@ class Chain:
     def _expect(self, what: str, expected: object, found: object) -> None:
         if expected != found:
             raise VerificationError(
-                f"{what} breaks the chain: expected {expected}, found {found}",
+                f"{what} breaks the chain",
                 place=f"{self.origin} manifest {self.tree.size}",
+                expected=expected,
+                found=found,
             )
+
+    def key_at(self, size: int) -> VerifierKey:
+        """Which key signs the head of `size` manifests, and the manifest that comes next."""
+        assert self.first_key is not None
+        return key_at(self.first_key, self.rotations, size)
+
+    @property
+    def keys(self) -> list[VerifierKey]:
+        """Every key of the log, in order.
+
+        Raises:
+            VerificationError: the key that it began with isn't the one that was followed.
+        """
+        assert self.first_key is not None
+        return all_keys(self.first_key, self.rotations)
 
     def root_at(self, size: int) -> bytes:
         """The root of the first `size` manifests."""
@@ -89,19 +123,20 @@ class Chain:
         return tree.root()
 
 
-def read_chain(layout: OriginLayout, count: int) -> Chain:
+def read_chain(layout: OriginLayout, count: int, first_key: VerifierKey | None = None) -> Chain:
     """The chain of the manifests 0 … count-1.
 
     Raises:
         VerificationError: one is missing, isn't a manifest, or doesn't continue the chain.
     """
-    chain = Chain(layout.origin)
+    chain = Chain(layout.origin, first_key=first_key)
     for n in range(count):
         path = layout.manifest(n)
         with placed(path):
             data = read_bytes(path)
             manifest = Manifest.from_bytes(data)
-            chain.append(manifest, data, read_positions(layout, manifest))
+            positions = read_positions(layout, manifest)
+            chain.append(manifest, data, positions, read_rotation(layout, manifest))
     return chain
 
 
@@ -110,6 +145,12 @@ def read_positions(layout: OriginLayout, manifest: Manifest) -> tuple[Position, 
     if manifest.positions_object is None:
         return manifest.positions
     return positions_from_bytes(read_object(layout, manifest.positions_object))
+
+
+def read_rotation(layout: OriginLayout, manifest: Manifest) -> Rotation | None:
+    """The change of signing keys that a manifest states, if it does."""
+    sha256 = manifest.objects.get(SIGNING_KEY)
+    return None if sha256 is None else Rotation.from_bytes(manifest.n, read_object(layout, sha256))
 
 
 def referenced_objects(chain: Chain) -> set[str]:
@@ -125,13 +166,22 @@ def read_object(layout: OriginLayout, sha256: str) -> bytes:
         VerificationError: missing, or other bytes.
     """
     path = layout.object(sha256)
-    source.fetch(layout.store_dir, [(path, sha256, None)])
-    data = read_bytes(path)
+    data = read_named(layout, path, sha256)
     if sha256_hex(data) != sha256:
         raise VerificationError(
-            f"object differs: expected {sha256}, found {sha256_hex(data)}", place=str(path)
+            "object differs", place=str(path), expected=sha256, found=sha256_hex(data)
         )
     return data
+
+
+def read_named(layout: OriginLayout, path: Path, sha256: str) -> bytes:
+    """The bytes of a file that a manifest names, wherever the store is; who asks checks them.
+
+    Raises:
+        VerificationError: it is missing, or can't be read.
+    """
+    remote = source.source_of(layout.store_dir)
+    return remote.load(path, sha256) if remote else read_bytes(path)
 
 
 @contextmanager
@@ -140,18 +190,19 @@ def placed(place: Path | str) -> Iterator[None]:
     try:
         yield
     except VerificationError as error:
-        raise VerificationError(
-            error.what, place=error.place or str(place), hint=error.hint
-        ) from error
+        raise error.at(str(place)) from error
 
 
 def read_bytes(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
-        VerificationError: it is missing or can't be read.
+        VerificationError: it is missing, no regular file (a pipe would keep us waiting), or can't
+            be read.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VerificationError("not a regular file", place=str(path))
         return path.read_bytes()
     except OSError as error:
         raise VerificationError(f"can't read: {error.strerror}", place=str(path)) from error
@@ -165,22 +216,39 @@ def manifest_count(layout: OriginLayout) -> int:
     return max((n + 1 for n in numbers if n is not None), default=0)
 
 
-def read_checkpoint(layout: OriginLayout, key: VerifierKey) -> Checkpoint:
-    """The origin's signed head, with exactly the one signature that our writer makes.
+def read_checkpoint(
+    layout: OriginLayout, keys: Iterable[VerifierKey]
+) -> tuple[Checkpoint, VerifierKey]:
+    """The origin's signed head and its key, with exactly the one signature that our writer makes.
 
     Raises:
-        VerificationError: missing, malformed, or not signed by the key.
+        VerificationError: missing, malformed, or not signed by one of the keys.
     """
     data = read_bytes(layout.checkpoint)
     with placed(layout.checkpoint):
-        checkpoint = open_checkpoint(data, key)
+        found = open_checkpoint(data, keys)
         if data.count(b"\n") != 5:
             raise VerificationError("checkpoint carries signatures that can't be checked")
-    return checkpoint
+    return found
+
+
+def read_own_keys(layout: OriginLayout) -> list[VerifierKey]:
+    """The keys of the log as the store itself says, in order: no proof.
+
+    Raises:
+        VerificationError: the file is missing, or says something else.
+    """
+    read_bytes(layout.public_key)
+    keys = read_public_keys(layout.public_key)
+    if {key.name for key in keys} != {layout.origin} or len(set(keys)) < len(keys):
+        raise VerificationError(
+            f"keys of {layout.origin} are expected", place=str(layout.public_key)
+        )
+    return keys
 
 
 def read_settled(
-    layout: OriginLayout, key: VerifierKey, sleep: Callable[[float], None] = time.sleep
+    layout: OriginLayout, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Chain, int]:
     """The chain up to the signed head, and how many manifests lie beyond it.
 
@@ -188,11 +256,12 @@ def read_settled(
     moment, so that is waited for. More than one behind is never the writer's doing.
 
     Raises:
-        VerificationError: the head isn't that of the manifests.
+        VerificationError: the head isn't that of the manifests, or not signed by the key that the
+            log says.
     """
     for _ in range(SETTLE_TRIES):
         count = manifest_count(layout)
-        checkpoint = read_checkpoint(layout, key)
+        keys, (checkpoint, signer) = _read_head(layout)
         if count == checkpoint.size or count > checkpoint.size + 1:
             break
         if count < checkpoint.size and manifest_count(layout) < checkpoint.size:
@@ -203,10 +272,52 @@ def read_settled(
             f"head is signed for {checkpoint.size} manifests, found {count}",
             place=str(layout.checkpoint),
         )
-    chain = read_chain(layout, checkpoint.size)
-    if chain.head != checkpoint:
-        raise VerificationError(
-            f"root differs: expected {checkpoint.root.hex()}, found {chain.head.root.hex()}",
-            place=str(layout.checkpoint),
-        )
+    chain = read_chain(layout, checkpoint.size, keys[0])
+    check_head(layout, chain, checkpoint, signer)
     return chain, count - checkpoint.size
+
+
+def check_head(
+    layout: OriginLayout, chain: Chain, checkpoint: Checkpoint, signer: VerifierKey
+) -> None:
+    """Returns when the checkpoint is that of the chain's beginning, and signed by the key of then.
+
+    Raises:
+        VerificationError: it isn't.
+    """
+    with placed(layout.checkpoint):
+        root = chain.root_at(checkpoint.size)
+        if root != checkpoint.root:
+            raise VerificationError(
+                "root differs", expected=checkpoint.root.hex(), found=root.hex()
+            )
+        check_signer(chain, checkpoint, signer)
+
+
+def check_signer(chain: Chain, checkpoint: Checkpoint, signer: VerifierKey) -> None:
+    """Returns when the key that signed a checkpoint is the one that the log says for its size.
+
+    Raises:
+        VerificationError: it isn't.
+    """
+    expected = chain.key_at(checkpoint.size)
+    if signer != expected:
+        raise VerificationError(
+            f"head of {checkpoint.size} manifests is signed by another key of the log",
+            expected=expected.to_text(),
+            found=signer.to_text(),
+        )
+
+
+def _read_head(
+    layout: OriginLayout,
+) -> tuple[list[VerifierKey], tuple[Checkpoint, VerifierKey]]:
+    """The keys are read again if the head has a new one: a writer at work may be changing it."""
+    keys = read_own_keys(layout)
+    try:
+        return keys, read_checkpoint(layout, keys)
+    except VerificationError:
+        again = read_own_keys(layout)
+        if again == keys:
+            raise
+        return again, read_checkpoint(layout, again)

@@ -9,6 +9,7 @@ Parses and renders, strictly; signing and signatures are `note`'s. Reads and wri
 
 import base64
 import binascii
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -56,15 +57,18 @@ class Checkpoint:
         return note.sign(self.to_text(), self.origin, private)
 
 
-def open_checkpoint(data: bytes, key: note.VerifierKey) -> Checkpoint:
-    """The checkpoint in a note signed by the key.
+def open_checkpoint(
+    data: bytes, keys: Iterable[note.VerifierKey]
+) -> tuple[Checkpoint, note.VerifierKey]:
+    """The checkpoint in a note signed by one of the keys, and that key.
 
     Raises:
-        VerificationError: malformed, not signed by the key, or for another origin.
+        VerificationError: malformed, not signed by any of them, or for another origin.
     """
-    checkpoint = Checkpoint.from_text(note.open_note(data, key))
+    text, key = note.open_note(data, keys)
+    checkpoint = Checkpoint.from_text(text)
     if checkpoint.origin != key.name:
         raise VerificationError(
-            f"checkpoint is of another origin: expected {key.name}, found {checkpoint.origin}"
+            "checkpoint is of another origin", expected=key.name, found=checkpoint.origin
         )
-    return checkpoint
+    return checkpoint, key

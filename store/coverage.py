@@ -111,7 +111,11 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
             f"SELECT session_user_id AS name FROM audit WHERE {clause} AND session_user_id IS NOT NULL",
             values,
         ),
-        "by_database": _counts(con, f"SELECT database AS name FROM audit WHERE {clause}", values),
+        "by_database": _counts(
+            con,
+            f"SELECT coalesce(database, '(not logged)') AS name FROM audit WHERE {clause}",
+            values,
+        ),
         "days": rows_of(
             con, sql_file("coverage_days.sql").format(clause=clause), values
         ).to_pylist(),

@@ -239,10 +239,27 @@ class Checker:
         Raises:
             VerificationError: they aren't.
         """
+        self.learn(n, objects)
+        self.compare(objects, rows)
+
+    def learn(self, n: int, objects: Mapping[str, bytes]) -> None:
+        """Takes the facts that commit `n` adds; those of the commits before it must be known.
+
+        Raises:
+            VerificationError: they can't be read, or don't continue the numbers known so far.
+        """
+        since = _read_since(pa.BufferReader(objects[ROWS]))
+        self._add(n, since, read_meaning(pa.BufferReader(objects[FACTS])))
+
+    def compare(self, objects: Mapping[str, bytes], rows: pa.Table) -> None:
+        """Returns when these are the digest of the commit learned last, which has these audit rows.
+
+        Raises:
+            VerificationError: they aren't.
+        """
         if not _read(pa.BufferReader(objects[SUBJECTS])).equals(subjects_index(rows)):
             raise VerificationError(f"{SUBJECTS} isn't what the rows say")
         stored = read_rows(pa.BufferReader(objects[ROWS]))
-        self._add(n, stored.since, read_meaning(pa.BufferReader(objects[FACTS])))
         made = self._digester.facts(rows)
         for name, numbers, meaning, facts in (
             ("statement", stored.statement, self._statements, made.statement),
@@ -272,13 +289,25 @@ def read_rows(source: Path | pa.NativeFile) -> Numbered:
     types = [pa.int32(), pa.int32(), *(AUDIT.field(name).type for name in MEASURES)]
     if table.schema.types != types:
         raise VerificationError(f"{ROWS}: columns are {table.schema.names}")
-    try:
-        since = int((table.schema.metadata or {})[SINCE])
-    except (KeyError, ValueError) as error:
-        raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
+    since = _since(table.schema.metadata)
     statement, person = (column.combine_chunks() for column in table.columns[:2])
     measures = table.select([2, 3]).rename_columns(MEASURES).replace_schema_metadata()
     return Numbered(since, statement, person, measures)
+
+
+def _read_since(source: pa.NativeFile) -> int:
+    """Only that of an object `audit-rows`."""
+    try:
+        return _since(pq.read_metadata(source).metadata)
+    except (pa.ArrowException, OSError) as error:
+        raise VerificationError(f"no digest: {error}") from error
+
+
+def _since(metadata: Mapping[bytes, bytes] | None) -> int:
+    try:
+        return int((metadata or {})[SINCE])
+    except (KeyError, ValueError) as error:
+        raise VerificationError(f"{ROWS}: it isn't said since when facts are numbered") from error
 
 
 def read_meaning(source: Path | pa.NativeFile) -> Meaning:

@@ -27,6 +27,7 @@ from scalple.store.reader import AuditCommit
 from scalple.store.sqlfile import sql_file
 from scalple.store.views import path_list
 
+Codes = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
 """Rows, each by the number of its commit times 2**32 and its number in it."""
 
@@ -65,6 +66,7 @@ def make_relations(
     commits: Sequence[AuditCommit],
     outdated: Places,
     more: Iterable[Rows],
+    names: Sequence[Codes] | None = None,
 ) -> None:
     """Makes the three relations.
 
@@ -73,6 +75,8 @@ def make_relations(
         commits: all of them; those without a digest must be in `more`.
         outdated: rows whose facts in a digest don't count.
         more: rows that count as well.
+        names: per commit and row the number of the names that it was written under; with them
+            `facts` has a column `names`.
 
     Raises:
         VerificationError: the digests don't fit together.
@@ -96,17 +100,46 @@ def make_relations(
     con.register("outdated", pa.table({"place": pa.array(outdated, pa.int64())}))
     con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
     more_facts = added.facts(sizes)
+    if names is not None:
+        places = np.asarray(more_facts["place"], np.int64)
+        of_rows = [names[place >> 32][place & 0xFFFFFFFF] for place in places.tolist()]
+        more_facts = more_facts.append_column("names", pa.array(of_rows, pa.int32()))
     con.register("more_facts", more_facts)
+    con.register("outdated", pa.table({"place": pa.array(outdated, pa.int64())}))
+    con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
     parts = ["SELECT * FROM more_facts"] if more_facts.num_rows or not told else []
     if told:
         of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
         place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
         where = f"WHERE {place} NOT IN (SELECT place FROM outdated)" if len(outdated) else ""
+        named, beside = ("", "") if names is None else _named(con, [names[n] for n in told], told)
+        beside = beside.replace("PLACE", place)
         parts.append(
             f'SELECT {digests.code("statement")} AS "statement", {digests.code("person")} AS person, '
-            f"{', '.join(MEASURES)}, {place} AS place FROM {digests.rows} {where}"
+            f"{', '.join(MEASURES)}, {place} AS place{named} FROM {digests.rows} {beside} {where}"
         )
     con.execute(f"CREATE TEMP VIEW facts AS {' UNION ALL '.join(parts)}")
+
+
+def _named(
+    con: duckdb.DuckDBPyConnection, names: Sequence[Codes], commits: Sequence[int]
+) -> tuple[str, str]:
+    """The column `names`, and what is joined for it: most commits have one number for all rows."""
+    same = [int(one[0]) if len(one) and (one == one[0]).all() else None for one in names]
+    con.execute("SET VARIABLE names_of = $1::INTEGER[]", [same])
+    rest = [at for at, number in enumerate(same) if number is None]
+    places = [np.arange(len(names[at]), dtype=np.int64) | commits[at] << 32 for at in rest]
+    mixed = {
+        "mixed_place": pa.array(np.concatenate([np.zeros(0, np.int64), *places])),
+        "mixed_names": pa.array(
+            np.concatenate([np.zeros(0, np.int32), *(names[at] for at in rest)])
+        ),
+    }
+    con.register("mixed_names", pa.table(mixed))
+    column = f", coalesce({_looked_up('names_of')}, mixed_names) AS names"
+    if not rest:
+        return f", {_looked_up('names_of')} AS names", ""
+    return column, "LEFT JOIN mixed_names ON mixed_place = PLACE"
 
 
 class _Digests:

@@ -1,34 +1,32 @@
 """Nothing lies in a store that no manifest names.
 
 A checked chain and the origin's directory enter; notes leave on what a crash or a writer at work
-explains. Anything else is an error. Contents of named files are not looked at here.
+explains, and a fault for anything else. Contents of named files are not looked at here.
 """
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
-from scalple.store.chain import Chain, read_bytes, referenced_objects
-from scalple.store.layout import OriginLayout, manifest_number, segment_parts
-from scalple.store.manifest import sha256_hex
+from scalple.store.chain import Chain, referenced_objects
+from scalple.store.layout import PREPARED_MAX, OriginLayout, manifest_number, segment_parts
+from scalple.store.manifest import Manifest, sha256_hex
 from scalple.store.source import Source, source_of
-from scalple.store.writer import PREPARED_MAX
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]:
-    """Notes on segments that wait for their commit.
+def check_origin(
+    layout: OriginLayout, chain: Chain, *, busy: bool
+) -> tuple[list[str], list[VerificationError]]:
+    """Notes on segments that wait for their commit, and what doesn't belong here.
 
     Args:
         layout: the origin.
         chain: its manifests up to the signed head.
         busy: a writer is at work and may have added files since the head was read.
-
-    Raises:
-        VerificationError: a file that neither a manifest nor an unfinished commit explains.
     """
     size = chain.tree.size
     records = [record for manifest in chain.manifests for record in manifest.segments]
@@ -37,69 +35,112 @@ def check_origin(layout: OriginLayout, chain: Chain, *, busy: bool) -> list[str]
     known |= {layout.manifest(n) for n in range(size)}
     known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
     known |= {layout.segments / record.file for record in records}
-    notes = []
     if remote := source_of(layout.store_dir):
         return _orphans(layout, remote, known, committed, size)
-    for path in _files(layout):
-        if path in known or (busy and _in_flight(layout, path, size)):
+    notes, faults = [], []
+    for path, wrong in _entries(layout):
+        if wrong is not None:
+            faults.append(VerificationError(wrong, place=str(path)))
+        elif path in known or (busy and _in_flight(layout, path, size)):
             continue
-        if not _uncommitted(layout, path, size, committed):
-            raise VerificationError("no manifest names this file", place=str(path))
-        notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
-    return notes
+        elif _is_uncommitted(layout, path, size, committed):
+            notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
+        else:
+            faults.append(VerificationError("no manifest names this file", place=str(path)))
+    return notes, faults
 
 
-def check_store(store_dir: Path, directories: set[Path]) -> None:
-    """Returns when the store's directory holds the origins' directories and nothing else.
+def missing(layout: OriginLayout, manifests: Sequence[Manifest]) -> list[VerificationError]:
+    """Which files of these manifests aren't there, or not as long as they should be; none is read."""
+    remote = source_of(layout.store_dir)
+    there = dict(remote.names()) if remote and manifests else None
+    faults = []
+    for manifest in manifests:
+        wanted: list[tuple[Path, int | None]] = [
+            (layout.segments / one.file, one.bytes) for one in manifest.segments
+        ]
+        named = [*manifest.objects.values(), manifest.positions_object]
+        wanted += [(layout.object(sha256), None) for sha256 in named if sha256]
+        for path, length in wanted:
+            try:
+                found = path.stat().st_size if there is None else there[path]
+            except KeyError:
+                faults.append(VerificationError("missing", place=str(path)))
+            except OSError as error:
+                faults.append(VerificationError(f"can't read: {error.strerror}", place=str(path)))
+            else:
+                if length not in (None, found):
+                    faults.append(
+                        VerificationError(
+                            "length differs", place=str(path), expected=length, found=found
+                        )
+                    )
+    return faults
 
-    Raises:
-        VerificationError: something else is there.
-    """
+
+def check_store(store_dir: Path, directories: set[Path]) -> list[VerificationError]:
+    """What lies in the store's directory beside the origins' directories."""
     if remote := source_of(store_dir):
-        for path in remote.names():
-            if store_dir / path.relative_to(store_dir).parts[0] not in directories:
-                raise VerificationError("not part of the store", place=str(path))
-        return
-    for path in sorted(store_dir.iterdir()):
-        if path not in directories or not stat.S_ISDIR(path.lstat().st_mode):
-            raise VerificationError("not part of the store", place=str(path))
+        strange = [
+            path
+            for path, _ in remote.names()
+            if store_dir / path.relative_to(store_dir).parts[0] not in directories
+        ]
+    else:
+        strange = [
+            path
+            for path in sorted(store_dir.iterdir())
+            if path not in directories or not stat.S_ISDIR(path.lstat().st_mode)
+        ]
+    return [VerificationError("not part of the store", place=str(path)) for path in strange]
 
 
-def _files(layout: OriginLayout) -> Iterator[Path]:
+def _entries(layout: OriginLayout) -> Iterator[tuple[Path, str | None]]:
+    """Every file of an origin, and what is wrong with what is none."""
     inner = [layout.segments, layout.manifests, layout.objects]
     for directory in [layout.directory, *inner]:
-        if not stat.S_ISDIR(directory.lstat().st_mode):
-            raise VerificationError("no directory", place=str(directory))
-    for directory in [layout.directory, *inner]:
-        for path in sorted(directory.iterdir()):
+        try:
+            if not stat.S_ISDIR(directory.lstat().st_mode):
+                yield directory, "no directory"
+                continue
+            entries = sorted(directory.iterdir())
+        except OSError as error:
+            yield directory, f"can't read: {error.strerror}"
+            continue
+        for path in entries:
             if path in inner:
                 continue
-            if not stat.S_ISREG(path.lstat().st_mode):
-                raise VerificationError("no regular file", place=str(path))
-            yield path
+            try:
+                is_file = stat.S_ISREG(path.lstat().st_mode)
+            except FileNotFoundError:  # a writer at work has renamed it
+                continue
+            yield path, None if is_file else "no regular file"
 
 
-def _uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
+def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
     """A segment prepared for one of the next manifests, whole and found nowhere else."""
     parts = segment_parts(path.name)
     if path.parent != layout.segments or parts is None:
         return False
     n, _, sha256 = parts
     recent = size <= n < size + PREPARED_MAX
-    return recent and sha256 not in committed and sha256_hex(read_bytes(path)) == sha256
+    if not recent or sha256 in committed:
+        return False
+    try:
+        return sha256_hex(path.read_bytes()) == sha256
+    except OSError:
+        return False
 
 
 def _orphans(
     layout: OriginLayout, remote: Source, known: set[Path], committed: set[str], size: int
-) -> list[str]:
+) -> tuple[list[str], list[VerificationError]]:
     """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it; and
-    what was committed since the head was read.
-
-    Raises:
-        VerificationError: a file that isn't what its name says, or has no name of a store.
+    what was committed since the head was read. A file that isn't what its name says is a fault.
     """
     found = newer = 0
-    for path in remote.names():
+    faults = []
+    for path, _ in remote.names():
         if path in known or not path.is_relative_to(layout.directory):
             continue
         if path.parent == layout.manifests and (manifest_number(path.name) or 0) >= size:
@@ -109,15 +150,19 @@ def _orphans(
         is_object = path.parent == layout.objects and _SHA256.fullmatch(path.name)
         is_segment = path.parent == layout.segments and parts and parts[2] not in committed
         if not (is_object or is_segment):
-            raise VerificationError("no manifest names this file", place=str(path))
-        remote.read(path, path.name if is_object or parts is None else parts[2])
-        found += 1
+            faults.append(VerificationError("no manifest names this file", place=str(path)))
+            continue
+        try:
+            remote.read(path, path.name if is_object or parts is None else parts[2])
+            found += 1
+        except VerificationError as error:
+            faults.append(error)
     notes = []
     if newer:
         notes.append(f"{layout.origin}: {newer} manifest(s) came while this was read, not checked")
     if found:
         notes.append(f"{layout.origin}: {found} file(s) of commits that never came, or not yet")
-    return notes
+    return notes, faults
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

@@ -7,7 +7,7 @@ that is returned, never printed. What the subject key is used for is not decided
 
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,21 +107,30 @@ def public_key_beside(store_dir: Path, origin: str) -> Path:
     return keys_directory(store_dir) / f"{origin}.pub"
 
 
-def write_public_key(path: Path, key: VerifierKey) -> None:
-    """Puts the verifier key into a file; the file that is there already must say the same.
+def public_keys_text(keys: Sequence[VerifierKey]) -> bytes:
+    """Verifier keys as a file has them, one a line."""
+    return "".join(f"{key.to_text()}\n" for key in keys).encode()
+
+
+def write_public_keys(path: Path, keys: Sequence[VerifierKey]) -> None:
+    """Puts verifier keys into a file, in order; a file that has fewer of them gets the new ones.
 
     Raises:
         ConfigError: it says something else.
     """
+    data = public_keys_text(keys)
     try:
-        durable.create(path, f"{key.to_text()}\n".encode())
+        durable.create(path, data)
     except FileExistsError:
-        if read_public_keys(path) != [key]:
+        known = read_public_keys(path)
+        if known != list(keys[: len(known)]):
             raise ConfigError(
                 "the signing key isn't the one that this public key belongs to",
                 place=str(path),
                 hint="give the signing key that the store was created with",
             ) from None
+        if len(known) < len(keys):
+            durable.replace(path, data)
 
 
 def read_public_keys(path: Path) -> list[VerifierKey]:
@@ -131,15 +140,34 @@ def read_public_keys(path: Path) -> list[VerifierKey]:
         ConfigError: the file can't be read.
         VerificationError: it isn't exactly lines of verifier keys.
     """
+    data = _read(path)
     try:
-        text = _read(path).decode()
-        if not text.endswith("\n"):
-            raise VerificationError("public key file has no final newline")
-        return [VerifierKey.from_text(line) for line in text.removesuffix("\n").split("\n")]
-    except UnicodeDecodeError as error:
-        raise VerificationError("public key file isn't UTF-8", place=str(path)) from error
+        return keys_in(data)
     except VerificationError as error:
         raise VerificationError(error.what, place=str(path)) from error
+
+
+def keys_in(data: bytes) -> list[VerifierKey]:
+    """The inverse of `public_keys_text`.
+
+    Raises:
+        VerificationError: it isn't exactly lines of verifier keys.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise VerificationError("public key file isn't UTF-8") from error
+    if not text.endswith("\n"):
+        raise VerificationError("public key file has no final newline")
+    return [VerifierKey.from_text(line) for line in text.removesuffix("\n").split("\n")]
+
+
+def keys_by_origin(path: Path) -> dict[str, list[VerifierKey]]:
+    """The verifier keys in a file, by the log that they are of; errors as in `read_public_keys`."""
+    found: dict[str, list[VerifierKey]] = {}
+    for key in read_public_keys(path):
+        found.setdefault(key.name, []).append(key)
+    return found
 
 
 def _find(

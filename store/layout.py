@@ -11,6 +11,9 @@ from pathlib import Path
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import ConfigError
 
+PREPARED_MAX = 4
+"""How many batches may be prepared and not yet committed: their segments may lie in a store."""
+
 ACCESS_ORIGIN = "_access"
 """The one origin with a leading underscore: the log of questions asked of the store."""
 

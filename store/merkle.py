@@ -74,37 +74,78 @@ class CompactRange:
         return found
 
 
+class Tree:
+    """All complete nodes over concatenated leaf hashes, level by level: each proof then costs a few
+    hashes, of the tree as it is or as it was at any size before."""
+
+    def __init__(self, hashes: bytes) -> None:
+        self._levels = [hashes]
+        while len(self._levels[-1]) >= 2 * HASH_BYTES:
+            below = self._levels[-1]
+            self._levels.append(_parents(below[: len(below) - len(below) % (2 * HASH_BYTES)]))
+        self.size = len(hashes) // HASH_BYTES
+
+    def root(self, size: int) -> bytes:
+        """The root of the first `size` leaves."""
+        return self._root(0, size) if size else EMPTY_ROOT
+
+    def inclusion_proof(self, index: int, size: int) -> list[bytes]:
+        """RFC 6962 PATH(index, D[size]), leaf's sibling first."""
+        if not 0 <= index < size <= self.size:
+            raise ValueError(f"leaf {index} is outside a tree of {min(size, self.size)}")
+        path: list[bytes] = []
+        begin, end = 0, size
+        while end - begin > 1:
+            middle = begin + _split(end - begin)
+            if index < middle:
+                path.append(self._root(middle, end))
+                end = middle
+            else:
+                path.append(self._root(begin, middle))
+                begin = middle
+        return path[::-1]
+
+    def consistency_proof(self, old_size: int, size: int) -> list[bytes]:
+        """RFC 6962 PROOF(old_size, D[size])."""
+        if not 0 < old_size <= size <= self.size:
+            raise ValueError(f"no consistency proof from size {old_size} to size {size}")
+        path: list[bytes] = []
+        begin, end = 0, size
+        while old_size < end:
+            middle = begin + _split(end - begin)
+            if old_size <= middle:
+                path.append(self._root(middle, end))
+                end = middle
+            else:
+                path.append(self._root(begin, middle))
+                begin = middle
+        if begin:  # otherwise it is the old root, which is known
+            path.append(self._root(begin, end))
+        return path[::-1]
+
+    def _root(self, begin: int, end: int) -> bytes:
+        """Of the leaves [begin, end), which is a part that RFC 6962 splits off."""
+        size = end - begin
+        if size & (size - 1) == 0:
+            at = begin // size * HASH_BYTES
+            return self._levels[size.bit_length() - 1][at : at + HASH_BYTES]
+        middle = begin + _split(size)
+        return node_hash(self._root(begin, middle), self._root(middle, end))
+
+
+def _split(size: int) -> int:
+    """The largest power of two below the size."""
+    return 1 << (size - 1).bit_length() - 1
+
+
 def inclusion_proof(hashes: bytes, index: int) -> list[bytes]:
     """RFC 6962 PATH(index, D[n]) over concatenated leaf hashes, leaf's sibling first."""
-    if not 0 <= index < len(hashes) // HASH_BYTES:
-        raise ValueError(f"leaf {index} is outside a tree of {len(hashes) // HASH_BYTES}")
-    path = []
-    level, at = hashes, index
-    while len(level) > HASH_BYTES:
-        sibling = level[(at ^ 1) * HASH_BYTES : ((at ^ 1) + 1) * HASH_BYTES]
-        if sibling:  # the promoted last node of an odd level has none
-            path.append(sibling)
-        level, at = _parents(level), at >> 1
-    return path
+    return Tree(hashes).inclusion_proof(index, len(hashes) // HASH_BYTES)
 
 
 def consistency_proof(hashes: bytes, old_size: int) -> list[bytes]:
     """RFC 6962 PROOF(old_size, D[n]) over concatenated leaf hashes."""
-    size = len(hashes) // HASH_BYTES
-    if not 0 < old_size <= size:
-        raise ValueError(f"no consistency proof from size {old_size} to size {size}")
-    return _subproof(old_size, hashes, whole=True)
-
-
-def _subproof(old_size: int, hashes: bytes, *, whole: bool) -> list[bytes]:
-    size = len(hashes) // HASH_BYTES
-    if old_size == size:
-        return [] if whole else [root(hashes)]
-    split = 1 << (size - 1).bit_length() - 1
-    left, right = hashes[: split * HASH_BYTES], hashes[split * HASH_BYTES :]
-    if old_size <= split:
-        return [*_subproof(old_size, left, whole=whole), root(right)]
-    return [*_subproof(old_size - split, right, whole=False), root(left)]
+    return Tree(hashes).consistency_proof(old_size, len(hashes) // HASH_BYTES)
 
 
 def verify_inclusion(

@@ -11,7 +11,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from scalple.store.question import Period
+from scalple.store.question import AS_DECLARED, Meaning, Period
+from scalple.store.rownames import audit_as_asked
 
 _TEMPLATES = """
 SELECT query_fingerprint, actor, db_role, by_star AS columns, count(*) AS statements,
@@ -32,14 +33,17 @@ GROUP BY actor, db_role, name
 ORDER BY actor NULLS LAST, db_role, name
 """
 _UNKNOWN = """
-SELECT count(*) FROM audit
+SELECT count(*) FROM {audit}
 WHERE class = 'READ' AND repeat_of IS NULL AND columns_basis NOT IN ('parsed', 'star-expanded')
-  AND (affected_tables IS NULL OR list_has_any(affected_tables, $tables)) AND {period}
+  AND (affected_tables IS NULL OR list_has_any(affected_tables, {tables})) AND {period}
 """
 
 
 def minimisation(
-    con: duckdb.DuckDBPyConnection, personal: tuple[str, ...], period: Period
+    con: duckdb.DuckDBPyConnection,
+    personal: tuple[str, ...],
+    period: Period,
+    carried: tuple[Meaning, ...] = (),
 ) -> dict[str, Any]:
     """`templates` and `actors` as tables, and how many rows may belong there and can't be told.
 
@@ -47,13 +51,20 @@ def minimisation(
         con: the store's views.
         personal: columns (`schema.table.column`) that are personal.
         period: of the statements.
+        carried: the same, in the names of rows whose tables or columns were called otherwise before.
     """
     where, values = _period(period)
     text = resources.files("scalple.store").joinpath("minimisation.sql").read_text("utf-8")
-    columns = values | {"personal": list(personal)}
-    con.execute(f"CREATE OR REPLACE TEMP TABLE minimised AS {text.format(period=where)}", columns)
-    tables = values | {"tables": sorted({one.rpartition(".")[0] for one in personal})}
-    unknown = con.execute(_UNKNOWN.format(period=where), tables).fetchall()[0][0]
+    declared = Meaning(AS_DECLARED, personal, ())
+    columns, tables = {"personal": list(personal)}, {"tables": declared.tables}
+    asked = {"audit": "audit", "personal": "$personal", "tables": "$tables", "period": where}
+    if carried:
+        columns = tables = {}
+        rows = audit_as_asked(con, [declared, *carried])
+        asked |= {"audit": rows, "personal": "of_personal", "tables": "of_tables"}
+    made = f"CREATE OR REPLACE TEMP TABLE minimised AS {text.format(**asked)}"
+    con.execute(made, values | columns)
+    unknown = con.execute(_UNKNOWN.format(**asked), values | tables).fetchall()[0][0]
     found: dict[str, pa.Table] = {
         "templates": con.sql(_TEMPLATES).to_arrow_table(),
         "actors": con.sql(_ACTORS).to_arrow_table(),

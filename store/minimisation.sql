@@ -1,15 +1,16 @@
 -- Reads of personal columns, one row per statement: which of the columns came because of a `*` alone.
--- Reads: audit. Parameters: $personal (columns). {period} is a condition on log_time.
+-- Filled in: the rows, the personal columns in the names that each was written under, a condition on
+-- log_time.
 -- A column whose name stands anywhere in the text, whatever it means there, counts as read by name; a
 -- template's texts differ by values and comments only, and one of them is looked at.
 WITH statements AS (
   SELECT origin, min(query_fingerprint) AS query_fingerprint, min(query) AS query,
          min(session_user_id) AS actor, min(db_role) AS db_role, min(log_time) AS log_time,
          max(rows_returned) AS rows_returned, bool_or(columns_basis = 'star-expanded') AS starred,
-         list_distinct(flatten(list(list_intersect(columns_accessed, $personal)))) AS columns
-  FROM audit
+         list_distinct(flatten(list(list_intersect(columns_accessed, {personal})))) AS columns
+  FROM {audit}
   WHERE class = 'READ' AND repeat_of IS NULL AND success IS DISTINCT FROM false
-    AND attribution_grade <> 'pooler' AND list_has_any(columns_accessed, $personal) AND {period}
+    AND attribution_grade <> 'pooler' AND list_has_any(columns_accessed, {personal}) AND {period}
   -- One statement may have a row per relation; where the log doesn't tell statements apart, each is one.
   GROUP BY origin, coalesce(session_id, seq::VARCHAR), coalesce(statement_id, -1 - seq::BIGINT),
            substatement_id

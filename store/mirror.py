@@ -1,12 +1,12 @@
 """A local store, copied to a bucket commit by commit.
 
 A store directory and a bucket enter; whatever of the signed log isn't in the bucket yet leaves, in an
-order in which the bucket is a store at every moment: segments and objects, then manifests, then the
-head that covers them. It can be stopped anywhere and run again. It copies only what was checked, and
+order in which the bucket is a store at every moment: segments and objects, then manifests, then the log's keys
+and the head that covers them. It can be stopped anywhere and run again. It copies only what was checked, and
 refuses when the bucket holds another log, or a longer one. It takes nothing away.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,10 @@ from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.bucket import SMALL_BYTES, Bucket
 from scalple.store.chain import Chain, placed, read_bytes, read_object, referenced_objects
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
-from scalple.store.keys import read_public_keys
+from scalple.store.keys import public_keys_text
 from scalple.store.layout import OriginLayout, origin_layout
 from scalple.store.manifest import sha256_hex
+from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, Capabilities, is_beside, probe, quick_probe
 from scalple.store.reader import StoreReader
 
@@ -86,27 +87,28 @@ class Mirror:
         """
         here = origin_layout(reader.directory, origin)
         chain, note = reader.chain(origin), reader.signed_head(origin).encode()
-        there = self._head(here)
+        there = self._head(here, chain.keys)
         self._check_beginning(here, chain, there)
         if there is None:
-            self._create(f"{origin}/public-key", here.public_key.read_bytes())
+            self._list_keys(origin, chain)
         files, copied = self._copy_files(here, chain)
         # A run that was stopped may have left manifests beyond the head: the same bytes, or refused.
         for n in range(there.size if there else 0, chain.tree.size):
             self._create(
                 f"{origin}/manifests/{here.manifest(n).name}", self._manifest(here, chain, n)
             )
+        self._list_keys(origin, chain)  # before the head that a new one signs
         self._sign(here, note)
         before = there.size if there else 0
         return Mirrored(origin, before, chain.tree.size, files, copied)
 
-    def _head(self, here: OriginLayout) -> Checkpoint | None:
+    def _head(self, here: OriginLayout, keys: Sequence[VerifierKey]) -> Checkpoint | None:
         key = f"{here.origin}/checkpoint"
         data = self._bucket.get(key, at_most=SMALL_BYTES)
         if data is None:
             return None
         with placed(self._bucket.place(key)):
-            return open_checkpoint(data, read_public_keys(here.public_key)[0])
+            return open_checkpoint(data, keys)[0]
 
     def _check_beginning(self, here: OriginLayout, chain: Chain, there: Checkpoint | None) -> None:
         if there is None:
@@ -156,6 +158,18 @@ class Mirror:
         if read_bytes(here.manifest(n)) != data:
             raise VerificationError("changed while it was copied", place=str(here.manifest(n)))
         return data
+
+    def _list_keys(self, origin: str, chain: Chain) -> None:
+        """The log's keys; the mirror's may be the first of them."""
+        key, keys = f"{origin}/public-key", public_keys_text(chain.keys)
+        before = self._bucket.get(key, at_most=SMALL_BYTES)
+        if before is None:
+            self._create(key, keys)
+        elif not keys.startswith(before):
+            place = self._bucket.place(key)
+            raise VerificationError("the mirror has another public key", place=place)
+        elif before != keys:
+            self._replace(key, keys, before)
 
     def _sign(self, here: OriginLayout, note: bytes) -> None:
         key = f"{here.origin}/checkpoint"

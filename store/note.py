@@ -8,6 +8,7 @@ know what the text says.
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -78,12 +79,33 @@ def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
     return f"{text}\n— {name} {signature}\n".encode()
 
 
-def open_note(note: bytes, key: VerifierKey) -> str:
-    """The text of a note that carries the key's signature; other keys' lines are ignored.
+def open_note(note: bytes, keys: Iterable[VerifierKey]) -> tuple[str, VerifierKey]:
+    """The text of a note that carries a signature of one of the keys, and that key.
+
+    Lines of other keys are ignored; a line of one of them that is wrong condemns the note. Of
+    several keys that signed, the last one given is named.
 
     Raises:
-        VerificationError: malformed, not signed by the key, or its signature is wrong.
+        VerificationError: malformed, signed by none of the keys, or a signature is wrong.
     """
+    text, lines = _parts(note)
+    wanted = {(key.name, key.key_id): key for key in keys}
+    signed = [
+        (wanted[name, signature[:4]], signature[4:])
+        for name, signature in map(_signature, lines)
+        if (name, signature[:4]) in wanted
+    ]
+    if not signed:
+        told = " or ".join(key.to_text() for key in wanted.values())
+        raise VerificationError(f"note isn't signed by key {told}")
+    for key, signature in signed:
+        key.check(signature, text.encode())
+    order = list(wanted.values())
+    return text, max((key for key, _ in signed), key=order.index)
+
+
+def _parts(note: bytes) -> tuple[str, list[str]]:
+    """The text and the lines of signatures."""
     try:
         whole = note.decode()
     except UnicodeDecodeError as error:
@@ -93,16 +115,10 @@ def open_note(note: bytes, key: VerifierKey) -> str:
     text, separator, signatures = whole.rpartition("\n\n")
     if not separator or not text or not signatures.endswith("\n"):
         raise VerificationError("note has no text, no signature or no final newline")
-    text += "\n"
     lines = signatures.removesuffix("\n").split("\n")
     if len(lines) > SIGNATURES_MAX:
         raise VerificationError(f"note has more than {SIGNATURES_MAX} signatures")
-    known = [s for name, s in map(_signature, lines) if (name, s[:4]) == (key.name, key.key_id)]
-    if not known:
-        raise VerificationError(f"note isn't signed by key {key.to_text()}")
-    for signature in known:
-        key.check(signature[4:], text.encode())
-    return text
+    return text + "\n", lines
 
 
 def _signature(line: str) -> tuple[str, bytes]:

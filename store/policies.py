@@ -10,9 +10,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from scalple.correlate.entitledrows import COPYING, MIXED
 from scalple.correlate.policies import AS_LOGGED, OF_ACCESS, OF_PEOPLE
 from scalple.ingest.records import TEXT, TIME
 from scalple.store.question import Period
+from scalple.store.rownames import RowNames
 
 _ROWS = 100_000
 _COUNTS = pa.schema(
@@ -27,6 +29,18 @@ _COUNTS = pa.schema(
         ("last", TIME),
     ]
 )
+_OF_STATEMENT = """
+       command, object_type, object_name,
+       -- Where records are written at the end, inner ones have the lower numbers: see entitledstatements.
+       CASE WHEN substatement_id <> 1 THEN true
+            WHEN list_contains(coalesce(findings, []), 'outer-missing') THEN NULL
+            ELSE rows_returned IS NOT NULL AND coalesce(max(substatement_id) FILTER (
+              NOT list_contains($copying, coalesce(command, ''))
+              AND NOT list_contains(coalesce(findings, []), 'forged-line'))
+              OVER (PARTITION BY coalesce(session_id, backend_pid::VARCHAR), statement_id), 1) > 1
+       END AS is_within,
+       query IS NULL OR regexp_matches(query, $mixed) AS is_mixed
+"""
 EMPTY = _COUNTS.empty_table()
 _COUNT = """
 SELECT strftime(log_time, '%Y-%m-%d') AS day, finding, session_user_id AS actor, db_role,
@@ -65,8 +79,16 @@ def events(con: duckdb.DuckDBPyConnection, origin: str) -> pa.Table:
     ).to_arrow_table()
 
 
-def batches(con: duckdb.DuckDBPyConnection, origin: str, period: Period) -> Iterator[pa.Table]:
-    """The rows of a period, with the columns that rules look at."""
+def batches(
+    con: duckdb.DuckDBPyConnection,
+    origin: str,
+    period: Period,
+    names: RowNames,
+    *,
+    for_rights: bool = False,
+) -> Iterator[pa.Table]:
+    """The rows of a period, with the columns that rules look at; `names` is registered; with
+    `for_rights` OF_STATEMENT too."""
     where = ["origin = $origin"]
     wanted: dict[str, Any] = {"origin": origin}
     if period.since is not None:
@@ -76,9 +98,15 @@ def batches(con: duckdb.DuckDBPyConnection, origin: str, period: Period) -> Iter
         where.append("log_time < $until")
         wanted["until"] = period.until
     columns = ", ".join(f'"{name}"' for name in (*AS_LOGGED, *OF_PEOPLE, *OF_ACCESS))
-    asked = con.sql(f"SELECT {columns} FROM audit WHERE {' AND '.join(where)}", params=wanted)
+    columns += ", names" if names.lineages else ""
+    if for_rights:
+        columns += f", {_OF_STATEMENT}"
+        wanted |= {"copying": list(COPYING), "mixed": MIXED}
+    asked = con.sql(
+        f"SELECT {columns} FROM {names.source} WHERE {' AND '.join(where)}", params=wanted
+    )
     for batch in asked.to_arrow_reader(_ROWS):
-        yield pa.Table.from_batches([batch])
+        yield names.called(pa.Table.from_batches([batch]))
 
 
 def counts(

@@ -6,6 +6,7 @@ excludes the subject: no more is claimed. With digests (`quick`) groups are coun
 that rows share; the answer is the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from scalple.store.question import Question, filters
+from scalple.store.question import AS_DECLARED, Meaning, Question, filters
 from scalple.store.quick import Quick
+from scalple.store.rownames import audit_as_asked, register_meanings
 from scalple.store.sqlfile import rows_of, sql_file
 
 _BY_STATEMENT = ("query_fingerprint", "access_shape", "columns_accessed", "affected_tables")
@@ -35,19 +37,6 @@ SAMPLE = ("log_id", "command", "query", "parameters")
 
 
 @dataclass(frozen=True, slots=True)
-class PossibleOf:
-    """Whose data a possible access may have shown.
-
-    Attributes:
-        personal: columns with personal data, or that hold identifiers.
-        subject_columns: those that hold identifiers.
-    """
-
-    personal: tuple[str, ...]
-    subject_columns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Groups:
     """Groups of possible accesses, most first.
 
@@ -62,11 +51,28 @@ class Groups:
     times: int
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Possible rows: those of `rows` that meet `where`, with the values of both."""
+
+    rows: str
+    where: list[str]
+    values: dict[str, Any]
+
+
+_BESIDE = ("of_tables", "of_personal", "of_subjects")
+"""What stands beside rows that were written under several names."""
+
+
 def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     """Audit rows that touched personal data of the subject's tables and don't exclude the subject."""
-    where, values = _possible_rows(question)
-    sql = f"SELECT * FROM audit WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
-    return rows_of(con, sql, values)
+    found = _possible_rows(con, question)
+    beside = f" EXCLUDE ({', '.join(_BESIDE)})" if question.carried else ""
+    sql = (
+        f"SELECT *{beside} FROM {found.rows} WHERE {' AND '.join(found.where)} "
+        "ORDER BY log_time, origin, seq"
+    )
+    return rows_of(con, sql, found.values)
 
 
 def possible_groups(
@@ -78,8 +84,7 @@ def possible_groups(
     """`possible` by template and actor: the `most` most frequent ones, or all."""
     if quick is not None and _is_quick(question):
         return _quick_groups(quick, question, most)
-    where, values = _possible_rows(question)
-    table = rows_of(con, groups_sql(where), values)
+    table = groups_of(con, _possible_rows(con, question))
     times = int(np.sum(np.asarray(table["times"])))
     return Groups(table.slice(0, most), table.num_rows, times)
 
@@ -92,8 +97,9 @@ def possible_times(
         con = quick.con
         rows, values = _quick_rows(quick, question)
     else:
-        where, values = _possible_rows(question)
-        rows = f"SELECT log_time FROM audit WHERE {' AND '.join(where)}"
+        found = _possible_rows(con, question)
+        rows = f"SELECT log_time FROM {found.rows} WHERE {' AND '.join(found.where)}"
+        values = found.values
     sql = (
         f"SELECT date_trunc('{unit}', log_time) AS time, count(*) AS times FROM ({rows}) "
         "GROUP BY 1 ORDER BY 1"
@@ -101,31 +107,49 @@ def possible_times(
     return rows_of(con, sql, values)
 
 
-def groups_sql(where: list[str]) -> str:
-    """The groups of rows of `audit` that fit."""
-    return sql_file("possible_groups.sql").format(
-        clause=" AND ".join(where),
+def groups_of(con: duckdb.DuckDBPyConnection, source: Source) -> pa.Table:
+    """The groups of possible rows."""
+    sql = sql_file("possible_groups.sql").format(
+        audit=source.rows,
+        clause=" AND ".join(source.where),
         group=", ".join(GROUP),
         # Of one row: arg_min itself would look for the first one that isn't NULL.
         sample=", ".join(f"arg_min_null({name}, (origin, seq)) AS {name}" for name in SAMPLE),
     )
+    return rows_of(con, sql, source.values)
+
+
+def source_of(con: duckdb.DuckDBPyConnection, meanings: Sequence[Meaning]) -> Source:
+    """All possible rows of what is asked; the first meaning is of AS_DECLARED."""
+    if len(meanings) > 1:
+        where = possible_sql(tables="of_tables", personal="of_personal", subjects="of_subjects")
+        return Source(audit_as_asked(con, meanings), [where], {})
+    return Source("audit", [possible_sql()], possible_values(meanings[0]))
 
 
 def possible_sql(
     named_columns: str = 'list_transform(subjects, lambda s: s."column")',
     brings_others: str = "brings_others(query)",
     rewritten: str = "rewritten_by(query)",
+    tables: str = "$tables",
+    personal: str = "$personal",
+    subjects: str = "$subject_columns",
 ) -> str:
     """possible.sql over rows of `audit`, or over what else has these facts."""
     return sql_file("possible.sql").format(
-        named_columns=named_columns, brings_others=brings_others, rewritten=rewritten
+        named_columns=named_columns,
+        brings_others=brings_others,
+        rewritten=rewritten,
+        tables=tables,
+        personal=personal,
+        subject_columns=subjects,
     )
 
 
-def possible_values(of: PossibleOf) -> dict[str, Any]:
+def possible_values(of: Meaning) -> dict[str, Any]:
     """The values of the parameters in possible.sql."""
     return {
-        "tables": sorted({column.rpartition(".")[0] for column in of.personal}),
+        "tables": of.tables,
         "personal": sorted(of.personal),
         "subject_columns": list(of.subject_columns),
     }
@@ -140,20 +164,27 @@ def direct_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
     return where, values
 
 
-def _possible_rows(question: Question) -> tuple[list[str], dict[str, Any]]:
+def _possible_rows(con: duckdb.DuckDBPyConnection, question: Question) -> Source:
     if not question.tokens:
-        return ["false"], {}
+        return Source("audit", ["false"], {})
     where, values = filters(question)
-    where += [possible_sql(), sql_file("not_direct.sql")]
     tokens = [token for _, token in question.tokens]
-    return where, values | _values(question) | {"tokens": tokens}
+    found = source_of(con, _meanings(question))
+    every = [*where, *found.where, sql_file("not_direct.sql")]
+    return Source(found.rows, every, values | found.values | {"tokens": tokens})
 
 
-def _values(question: Question) -> dict[str, Any]:
-    tables = {column.rpartition(".")[0] for column in question.subject_columns}
-    personal = {*question.personal_columns, *question.subject_columns}
+def _meanings(question: Question) -> list[Meaning]:
+    declared = Meaning(AS_DECLARED, question.personal_columns, question.subject_columns)
+    return [_of_subject(one) for one in (declared, *question.carried)]
+
+
+def _of_subject(one: Meaning) -> Meaning:
+    """The personal columns of the subject's tables alone."""
+    tables = {column.rpartition(".")[0] for column in one.subject_columns}
+    personal = {*one.personal, *one.subject_columns}
     mine = tuple(column for column in personal if column.rpartition(".")[0] in tables)
-    return possible_values(PossibleOf(mine, question.subject_columns))
+    return Meaning(one.names, mine, one.subject_columns)
 
 
 def _is_quick(question: Question) -> bool:
@@ -170,15 +201,29 @@ def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
     rows, of_rows = filters(Question(period=question.period))
     people, of_people = filters(Question(actor=question.actor))
     statements, of_statements = filters(Question(table=question.table))
-    statements.append(possible_sql("named_columns", "brings_others", "rewritten"))
+    meanings = _meanings(question)
+    asked = {"asked": "statements", "names": "", "same_names": ""}
+    of_meaning = {} if question.carried else possible_values(meanings[0])
+    made = ("named_columns", "brings_others", "rewritten")
+    if question.carried:
+        register_meanings(quick.con, meanings)
+        statements.append(possible_sql(*made, *_BESIDE))
+        asked = {
+            "asked": "statements, asked_names",
+            "names": "names, ",
+            "same_names": " AND s.names = f.names",
+        }
+    else:
+        statements.append(possible_sql(*made))
     sql = sql_file("possible_facts.sql").format(
         by_statement=", ".join(_BY_STATEMENT),
         by_person=", ".join(_BY_PERSON),
         statements=" AND ".join(statements),
         people=" AND ".join(people) or "true",
         rows=" AND ".join(rows) or "true",
+        **asked,
     )
-    return sql, of_rows | of_people | of_statements | _values(question)
+    return sql, of_rows | of_people | of_statements | of_meaning
 
 
 def _quick_groups(quick: Quick, question: Question, most: int | None) -> Groups:

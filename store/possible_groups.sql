@@ -1,5 +1,5 @@
 -- Possible accesses by what a reader tells apart: who, by which template, reading what.
--- Filled in: which rows are possible, what the rows of a group share, what is told of its first row.
+-- Filled in: rows, which of them are possible, what the rows of a group share, what is told of its first row.
 SELECT
     {group},
     {sample},
@@ -7,7 +7,7 @@ SELECT
     min(log_time) AS first,
     max(log_time) AS last,
     sum(rows_returned)::BIGINT AS rows
-FROM audit
+FROM {audit}
 WHERE {clause}
 GROUP BY ALL
 ORDER BY times DESC, first, min((origin, seq))

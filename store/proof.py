@@ -10,7 +10,7 @@ log holds no others. Beside an audit row stand its revisions and the evidence th
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -27,9 +27,12 @@ from scalple.store.manifest import Manifest
 from scalple.store.note import VerifierKey
 from scalple.store.reader import SegmentRef, StoreReader
 from scalple.store.rowid import RowId
-from scalple.store.rowtree import row_hashes, salts
+from scalple.store.rowtree import SALT_BYTES, row_hashes, salts
 
 VERSION = 1
+_KEYS = {"v", "proves", "rows", "manifests"}
+_ROW_KEYS = {"id", "origin", "kind", "seq", "manifest", "row", "salt", "path"}
+_MANIFEST_KEYS = {"origin", "n", "manifest", "tlog_proof"}
 _TLOG_PROOF = "c2sp.org/tlog-proof@v1"
 
 
@@ -111,8 +114,8 @@ class _Maker:
 
     def _of(self, ref: SegmentRef, ids: list[RowId]) -> list[dict[str, Any]]:
         segment = segments.from_parquet(ref.path.read_bytes())
-        hashes = row_hashes(segment.table, segment.salt_key)
-        if merkle.root(hashes).hex() != ref.record.rows_root:
+        tree = merkle.Tree(row_hashes(segment.table, segment.salt_key))
+        if tree.root(tree.size).hex() != ref.record.rows_root:
             raise VerificationError("rows differ from their root", place=str(ref.path))
         salt = salts(segment.salt_key, segment.table.num_rows)
         self._named[ref.origin, ref.n] = None
@@ -131,7 +134,7 @@ class _Maker:
                     "manifest": ref.n,
                     "row": _b64(data),
                     "salt": _b64(salt[at].tobytes()),
-                    "path": [_b64(step) for step in merkle.inclusion_proof(hashes, at)],
+                    "path": [_b64(step) for step in tree.inclusion_proof(at, tree.size)],
                     "cites": _cited(values),
                 }
             )
@@ -140,9 +143,12 @@ class _Maker:
     def manifests(self) -> list[dict[str, Any]]:
         """Each manifest that a row stands under, with its proof."""
         found = []
+        trees: dict[str, merkle.Tree] = {}
         for origin, n in sorted(self._named):
             chain = self._reader.chain(origin)
-            path = merkle.inclusion_proof(b"".join(chain.leaf_hashes), n)
+            tree = trees.get(origin) or merkle.Tree(b"".join(chain.leaf_hashes))
+            trees[origin] = tree
+            path = tree.inclusion_proof(n, tree.size)
             lines = [_TLOG_PROOF, f"index {n}", *map(_b64, path), "", ""]
             head = self._reader.signed_head(origin)
             found.append(
@@ -161,32 +167,55 @@ def _cited(values: Mapping[str, Any]) -> list[str]:
     return [*(values.get("attribution_evidence") or ()), *(values.get("evidence") or ())]
 
 
-def check(data: bytes, keys: Mapping[str, VerifierKey]) -> list[Proven]:
+def check(data: bytes, keys: Mapping[str, Sequence[VerifierKey]]) -> list[Proven]:
     """The rows that a proof proves, in its order.
 
     Args:
         data: the proof's bytes.
-        keys: origin -> its public key, known from elsewhere.
+        keys: origin -> its public keys, known from elsewhere; any of them may have signed.
 
     Raises:
         VerificationError: it proves nothing; says which step fails.
     """
     try:
         proof = strict_json(data)
-        if proof["v"] != VERSION:
+        if type(proof["v"]) is not int or proof["v"] != VERSION:
             raise VerificationError(f"proof of version {proof['v']}, {VERSION} is known here")
+        _check_form(proof, data)
         heads = {
             (one["origin"], one["n"]): _check_manifest(one, keys) for one in proof["manifests"]
         }
         found = [_check_row(row, heads) for row in proof["rows"]]
-        proven = {str(one.id) for one in found}
-        if missing := [one for one in proof["proves"] if one not in proven]:
+        asked = proof["proves"]
+        proven = [str(one.id) for one in found]
+        if missing := [one for one in asked if one not in proven]:
             raise VerificationError(f"no proof of {missing[0]}")
+        if set(proven[: len(asked)]) != set(asked) or len(set(asked)) < len(asked):
+            raise VerificationError("the rows asked for aren't the first ones, each once")
     except VerificationError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise VerificationError(f"not a proof: {type(error).__name__}: {error}") from error
     return found
+
+
+def to_bytes(made: dict[str, Any]) -> bytes:
+    """A proof as its file holds it; `check` takes it in no other spelling."""
+    return (json.dumps(made, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _check_form(proof: dict[str, Any], data: bytes) -> None:
+    """Nothing stands in a proof that isn't checked, and each thing is said in one way only."""
+    if to_bytes(proof) != data:
+        raise VerificationError("proof isn't written as `prove` writes it")
+    for known, parts in (
+        (_KEYS, [proof]),
+        (_ROW_KEYS, proof["rows"]),
+        (_MANIFEST_KEYS, proof["manifests"]),
+    ):
+        for part in parts:
+            if part.keys() != known:
+                raise VerificationError(f"proof: unknown or missing keys: {sorted(part)}")
 
 
 def strict_json(data: bytes) -> Any:
@@ -209,7 +238,7 @@ def strict_json(data: bytes) -> Any:
 
 
 def _check_manifest(
-    one: Mapping[str, Any], keys: Mapping[str, VerifierKey]
+    one: Mapping[str, Any], keys: Mapping[str, Sequence[VerifierKey]]
 ) -> tuple[Manifest, Checkpoint]:
     origin = one["origin"]
     if origin not in keys:
@@ -219,7 +248,7 @@ def _check_manifest(
     data = one["manifest"].encode()
     manifest = Manifest.from_bytes(data)
     index, path, note = _parse_tlog_proof(one["tlog_proof"])
-    head = open_checkpoint(note, keys[origin])
+    head, _ = open_checkpoint(note, keys[origin])
     if (manifest.origin, manifest.n) != (origin, one["n"]) or index != manifest.n:
         raise VerificationError(f"manifest {one['n']} of {origin} is another one")
     merkle.verify_inclusion(merkle.leaf_hash(data), index, head.size, path, head.root)
@@ -229,9 +258,10 @@ def _check_manifest(
 def _parse_tlog_proof(text: str) -> tuple[int, list[bytes], bytes]:
     lines, _, note = text.partition("\n\n")
     first, index, *path = lines.split("\n")
-    if first != _TLOG_PROOF or not index.startswith("index "):
+    number = int(index.removeprefix("index "))
+    if first != _TLOG_PROOF or index != f"index {number}":
         raise VerificationError("not a tlog-proof")
-    return int(index.removeprefix("index ")), [_from_b64(one) for one in path], note.encode()
+    return number, [_from_b64(one) for one in path], note.encode()
 
 
 def _check_row(
@@ -251,9 +281,11 @@ def _check_row(
     )
     if record is None:
         raise VerificationError(f"{found}: its manifest holds no such row")
-    data = _from_b64(row["row"])
+    data, salt = _from_b64(row["row"]), _from_b64(row["salt"])
+    if len(salt) != SALT_BYTES:
+        raise VerificationError(f"{found}: its salt hasn't {SALT_BYTES} bytes")
     merkle.verify_inclusion(
-        merkle.leaf_hash(_from_b64(row["salt"]) + data),
+        merkle.leaf_hash(salt + data),
         found.seq - record.first_seq,
         record.rows,
         [_from_b64(one) for one in row["path"]],
@@ -271,6 +303,9 @@ def _b64(data: bytes) -> str:
 
 def _from_b64(text: str) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise VerificationError("not base64") from error
+    if _b64(data) != text:
+        raise VerificationError("not canonical base64")
+    return data

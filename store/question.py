@@ -22,6 +22,30 @@ class Period:
     until: datetime | None = None
 
 
+AS_DECLARED = 0
+"""The number of rows whose tables and columns have had no other names (`rownames`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a question is about, in the names of some rows.
+
+    Attributes:
+        names: which rows: a number of `RowNames`.
+        personal: columns with personal data, or that hold identifiers.
+        subject_columns: those that hold identifiers.
+    """
+
+    names: int
+    personal: tuple[str, ...]
+    subject_columns: tuple[str, ...]
+
+    @property
+    def tables(self) -> list[str]:
+        """Those of the personal columns."""
+        return sorted({column.rpartition(".")[0] for column in self.personal})
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """Filters combine with AND; the identifiers of `subject` are one person's and combine with OR.
@@ -30,6 +54,7 @@ class Question:
         tokens: (identifier, token) of the subject; empty if the question isn't about a subject.
         subject_columns: columns that hold those identifiers.
         personal_columns: all columns declared as personal data.
+        carried: both, in the names of rows whose tables or columns were called otherwise before.
         actor: id or e-mail of whoever ran the statements.
         table: `table` or `schema.table`.
         role: the database role that they ran under.
@@ -39,6 +64,7 @@ class Question:
     tokens: tuple[tuple[str, int], ...] = ()
     subject_columns: tuple[str, ...] = ()
     personal_columns: tuple[str, ...] = ()
+    carried: tuple[Meaning, ...] = ()
     actor: str | None = None
     table: str | None = None
     role: str | None = None

@@ -18,6 +18,7 @@ from scalple.store.digest import MEASURES, NEEDED, token_half
 from scalple.store.digestnames import SUBJECTS
 from scalple.store.factrelations import Places, Rows, make_relations
 from scalple.store.reader import StoreReader
+from scalple.store.rownames import RowNames
 from scalple.store.views import audit_sql, connect_reader, path_list
 
 _COMMIT = 32
@@ -36,6 +37,9 @@ class Quick:
         self._commits = reader.audit_commits(as_of)
         digests = [path for one in self._commits for path in one.digest.values()]
         self.con = connect_reader(reader, as_of, digests=digests)
+        self.names = RowNames(self._commits)
+        """Under which names the rows were written."""
+        self.names.register(self.con)
         self._revised = bool(reader.segments("revisions", as_of))
         self._loaded = False
         self._found: dict[str, Places] = {}
@@ -153,7 +157,10 @@ class Quick:
     def load_facts(self) -> None:
         """Makes the relations of `factrelations`, if they aren't there yet."""
         if not self._loaded:
-            make_relations(self.con, self._commits, self._revised_places, self._read_anew())
+            names = None
+            if self.names.lineages:
+                names = [self.names.of(at) for at in range(len(self._commits))]
+            make_relations(self.con, self._commits, self._revised_places, self._read_anew(), names)
             self._loaded = True
 
     def _read_anew(self) -> Iterator[Rows]:

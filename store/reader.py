@@ -14,11 +14,9 @@ from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store import source
 from scalple.store.chain import Chain, read_bytes, read_object, read_settled, referenced_objects
 from scalple.store.checkpoint import open_checkpoint
-from scalple.store.digestnames import NAMES
-from scalple.store.keys import read_public_keys
+from scalple.store.digestnames import CALLED, NAMES
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
-from scalple.store.note import VerifierKey
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
@@ -55,6 +53,8 @@ class AuditCommit:
         rows: how many there are, without a hole.
         segments: the files that hold them, in order.
         digest: name -> file (see `digest`); empty where the commit has none.
+        names: the file that says under which names the rows were written (see `rownames`), if any
+            of their tables or columns had been called otherwise before.
     """
 
     origin: str
@@ -63,6 +63,7 @@ class AuditCommit:
     rows: int
     segments: tuple[Path, ...]
     digest: Mapping[str, Path]
+    names: Path | None = None
 
 
 class StoreReader:
@@ -148,7 +149,7 @@ class StoreReader:
         """
         layout = self._layouts[origin]
         data = read_bytes(layout.checkpoint)
-        head = open_checkpoint(data, _own_key(layout, read_public_keys(layout.public_key)))
+        head, _ = open_checkpoint(data, self._chains[origin].keys)
         if head != self._chains[origin].head:
             raise VerificationError("a commit came in between", place=origin, hint="ask again")
         return data.decode()
@@ -191,7 +192,9 @@ class StoreReader:
         for (origin, n), segments in parts.items():
             layout, objects = self._layouts[origin], self._chains[origin].manifests[n].objects
             digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
-            digests += [(path, objects[name], None) for name, path in digest.items()]
+            names = layout.object(objects[CALLED]) if CALLED in objects else None
+            files = {**digest, CALLED: names} if names else digest
+            digests += [(path, objects[name], None) for name, path in files.items()]
             found.append(
                 AuditCommit(
                     origin,
@@ -200,6 +203,7 @@ class StoreReader:
                     sum(segment.rows for segment in segments),
                     tuple(segment.path for segment in segments),
                     digest,
+                    names,
                 )
             )
         self._have(digests)
@@ -225,17 +229,10 @@ class StoreReader:
         return read_object((holders or layouts)[0], sha256)
 
     def _read(self, layout: OriginLayout) -> Chain:
-        keys = read_public_keys(layout.public_key)
         with source.steady(layout.store_dir):
-            chain, beyond = read_settled(layout, _own_key(layout, keys))
+            chain, beyond = read_settled(layout)
         if beyond:
             self.notes.append(
                 f"{layout.origin}: manifest {chain.tree.size} isn't signed yet and is left out"
             )
         return chain
-
-
-def _own_key(layout: OriginLayout, keys: list[VerifierKey]) -> VerifierKey:
-    if [key.name for key in keys] != [layout.origin]:
-        raise ConfigError(f"no key of origin {layout.origin!r}", place=str(layout.public_key))
-    return keys[0]

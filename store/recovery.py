@@ -8,6 +8,7 @@ What no crash of ours can have left is not touched: `verify` reports it.
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -15,15 +16,18 @@ from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store import durable, source
 from scalple.store.chain import (
     Chain,
+    check_head,
     manifest_count,
     placed,
     read_bytes,
     read_chain,
     read_checkpoint,
+    read_named,
+    read_own_keys,
     referenced_objects,
 )
-from scalple.store.keys import write_public_key
-from scalple.store.layout import OriginLayout, segment_parts
+from scalple.store.keys import public_keys_text, read_public_keys, write_public_keys
+from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, segment_parts
 from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 
@@ -87,54 +91,77 @@ def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
         raise VerificationError("manifests without a checkpoint", place=str(layout.directory))
     for directory in (layout.segments, layout.manifests, layout.objects):
         durable.make_directory(directory)
-    key = VerifierKey.of(layout.origin, private)
-    if remote := source.source_of(layout.store_dir):
-        remote.create(layout.public_key, f"{key.to_text()}\n".encode())
-    write_public_key(layout.public_key, key)
+    write_own_keys(layout, [VerifierKey.of(layout.origin, private)])
     first = Chain(layout.origin).head.sign(private)
     source.create(layout.store_dir, layout.checkpoint, first)
+
+
+def write_own_keys(layout: OriginLayout, keys: Sequence[VerifierKey]) -> None:
+    """The log's own list of its keys, where it stands first.
+
+    Raises:
+        ConfigError: it says something else.
+        StoreError, CommitError: it can't be written.
+    """
+    remote, path = source.source_of(layout.store_dir), layout.public_key
+    if remote and not path.exists():
+        remote.create(path, public_keys_text(keys))
+    elif remote and len(read_public_keys(path)) < len(keys):
+        remote.replace(path, public_keys_text(keys))
+    write_public_keys(path, keys)
 
 
 def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tuple[str, ...]]:
     """The checked chain, after finishing or clearing what a crash interrupted.
 
     Raises:
+        ConfigError: the log goes on under another key.
         VerificationError: the origin isn't what its head says, in a way no crash explains.
     """
-    key = VerifierKey.of(layout.origin, private)
-    signed = read_checkpoint(layout, key)
+    own = read_own_keys(layout)
+    signed, signer = read_checkpoint(layout, own)
     count = manifest_count(layout)
     if not signed.size <= count <= signed.size + 1:
         raise VerificationError(
             f"head is signed for {signed.size} manifests, found {count}",
             place=str(layout.checkpoint),
         )
-    chain = read_chain(layout, count)
-    if chain.root_at(signed.size) != signed.root:
-        raise VerificationError(
-            f"root differs: expected {signed.root.hex()}, found {chain.root_at(signed.size).hex()}",
-            place=str(layout.checkpoint),
-        )
+    chain = read_chain(layout, count, own[0])
+    check_head(layout, chain, signed, signer)
+    _check_key(layout, chain, private)
     notes = []
     if count > signed.size:
-        _finish(layout, chain, private, key)
+        _finish(layout, chain, private)
         notes.append(f"{layout.origin}: signed manifest {count - 1}, left unsigned by a crash")
+    write_own_keys(layout, chain.keys)
     notes += _clear(layout, chain)
     return chain, tuple(notes)
 
 
-def _finish(
-    layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey, key: VerifierKey
-) -> None:
+def _check_key(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> None:
+    key = VerifierKey.of(layout.origin, private)
+    expected = chain.key_at(chain.tree.size)
+    if key == expected:
+        return
+    former = ", but one that it had before" if key in chain.keys else ""
+    setting = "access_key_file" if layout.origin == ACCESS_ORIGIN else "signing_key_file"
+    raise ConfigError(
+        f"the signing key {key.key_id.hex()} isn't the one that this log goes on with "
+        f"({expected.key_id.hex()}){former}",
+        place=str(layout.public_key),
+        hint=f"name the right file in [keys] {setting}; `rotate-key` changes to a new one",
+    )
+
+
+def _finish(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> None:
     manifest = chain.manifests[-1]
     with placed(f"{layout.manifest(manifest.n)}, unsigned"):
-        manifest.check_signature(key)
+        manifest.check_signature(chain.key_at(manifest.n))
         for segment in manifest.segments:
-            wanted = (layout.segments / segment.file, segment.sha256, segment.bytes)
-            source.fetch(layout.store_dir, [wanted])
-            data = read_bytes(layout.segments / segment.file)
+            data = read_named(layout, layout.segments / segment.file, segment.sha256)
             if sha256_hex(data) != segment.sha256:
                 raise VerificationError(f"segment {segment.file} differs from its hash")
+    write_own_keys(layout, chain.keys)
     source.replace(layout.store_dir, layout.checkpoint, chain.head.sign(private))
 
 

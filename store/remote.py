@@ -7,45 +7,31 @@ the bucket first: the manifest's conditional create is the commit. A head that t
 is remembered in the directory, so that a bucket that was put back is noticed.
 """
 
-import hashlib
+import contextlib
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from scalple.ingest.errors import RaceError, StoreError, VerificationError
-from scalple.store import cache, layout
+from scalple.store import cache, layout, remotehead
 from scalple.store.bucket import SMALL_BYTES, Bucket, Version
+from scalple.store.bucketsettings import BucketSettings
 from scalple.store.cache import Cache
-from scalple.store.chain import placed
-from scalple.store.checkpoint import Checkpoint, open_checkpoint
+from scalple.store.checkpoint import open_checkpoint
 from scalple.store.layout import OriginLayout, origin_layout
 from scalple.store.manifest import MANIFEST_BYTES_MAX, sha256_hex
-from scalple.store.merkle import CompactRange, leaf_hash
-from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, is_beside, probe, quick_probe
+from scalple.store.remotehead import RemoteHead, root_here
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles
 
 MANIFESTS_AT_ONCE = 8
 FILES_AT_ONCE = 4
-SETTLE_TRIES = 10
-SETTLE_SECONDS = 0.3
 _ORIGIN = re.compile(r"_access|[a-z0-9][a-z0-9._-]{0,62}")
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """An origin as the bucket shows it."""
-
-    public_key: bytes
-    checkpoint: bytes
-    head: Checkpoint
-    manifests: tuple[int, ...]
 
 
 class RemoteStore:
@@ -75,7 +61,9 @@ class RemoteStore:
         self._cache = cached
         self._whole = whole
         self._may_write = may_write
-        self._heads: dict[Path, bytes] = {}
+        self._is_steady = False
+        self._seen: dict[Path, bytes] = {}
+        """Heads and lists of keys as the bucket had them: only these are replaced."""
         self._verified = verified or VerifiedFiles(cached.store.with_name("verified.json"))
 
     @property
@@ -118,7 +106,7 @@ class RemoteStore:
 
     def _refresh(self, origin: str, *, whole: bool) -> None:
         with self._cache.locked(alone=True):
-            state = self._settled(origin, whole)
+            state = remotehead.settled(self.bucket, origin, whole)
             here = origin_layout(self.directory, origin)
             if state is None:
                 if here.checkpoint.exists():
@@ -127,51 +115,25 @@ class RemoteStore:
             self._check_remembered(here, state)
             self._bring(here, state, whole)
 
-    def steady(self) -> AbstractContextManager[None]:
-        """While it lasts, no other process here brings newer heads."""
-        return self._cache.locked(alone=False)
+    @contextmanager
+    def steady(self) -> Iterator[None]:
+        """While it lasts, no other process here brings newer heads, and nothing is added here."""
+        with self._cache.locked(alone=False):
+            self._is_steady = True
+            try:
+                yield
+            finally:
+                self._is_steady = False
 
-    def _settled(self, origin: str, whole: bool) -> _State | None:
-        """The origin once head and manifests agree, or as it stays; None before it was made."""
-        for tried in range(SETTLE_TRIES):
-            state = self._look(origin)
-            if state is None or not whole or len(state.manifests) <= state.head.size:
-                return state
-            if tried + 1 < SETTLE_TRIES:
-                time.sleep(SETTLE_SECONDS)
-        return state
-
-    def _look(self, origin: str) -> _State | None:
-        place = self.bucket.place(f"{origin}/checkpoint")
-        checkpoint = self.bucket.get(f"{origin}/checkpoint", at_most=SMALL_BYTES)
-        public_key = self.bucket.get(f"{origin}/public-key", at_most=SMALL_BYTES)
-        if checkpoint is None or public_key is None:
-            # The first writer makes the key, then the head.
-            if checkpoint is not None or next(self.bucket.names(f"{origin}/manifests/"), None):
-                raise VerificationError("checkpoint or public key is missing", place=place)
-            return None
-        with placed(place):
-            key = VerifierKey.from_text(public_key.decode(errors="replace").removesuffix("\n"))
-            head = open_checkpoint(checkpoint, key)
-        names = self.bucket.names(f"{origin}/manifests/")
-        numbers = (layout.manifest_number(name.rpartition("/")[2]) for name, _ in names)
-        found = tuple(sorted(n for n in numbers if n is not None))
-        if found[: head.size] != tuple(range(head.size)):
-            raise VerificationError(
-                f"head is signed for {head.size} manifests, and some of them aren't there",
-                place=place,
-            )
-        return _State(public_key, checkpoint, head, found)
-
-    def _check_remembered(self, here: OriginLayout, state: _State) -> None:
+    def _check_remembered(self, here: OriginLayout, state: RemoteHead) -> None:
         """The bucket's key and log continue those that this machine has seen."""
         if not here.checkpoint.exists() or not here.public_key.exists():
             return
-        if here.public_key.read_bytes() != state.public_key:
+        # A log that changed its key has one line more.
+        if not state.public_key.startswith(here.public_key.read_bytes()):
             raise self._gone("the public key is another one", here.public_key)
-        key = VerifierKey.from_text(state.public_key.decode().removesuffix("\n"))
         try:
-            seen = open_checkpoint(here.checkpoint.read_bytes(), key)
+            seen, _ = open_checkpoint(here.checkpoint.read_bytes(), state.keys)
         except VerificationError:
             self.notes.append(f"{here.origin}: the head in the cache was damaged, and is forgotten")
             here.checkpoint.unlink()
@@ -181,14 +143,15 @@ class RemoteStore:
                 f"{state.head.size} manifests, and there were {seen.size}", here.checkpoint
             )
         self._download_manifests(here, state, whole=False)
-        if _root(here, seen.size) != seen.root:
+        if root_here(here, seen.size) != seen.root:
             raise self._gone(f"another root at size {seen.size}", here.checkpoint)
 
-    def _bring(self, here: OriginLayout, state: _State, whole: bool) -> None:
+    def _bring(self, here: OriginLayout, state: RemoteHead, whole: bool) -> None:
         for path in (here.segments, here.manifests, here.objects):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._download_manifests(here, state, whole)
-        self._heads[here.checkpoint] = state.checkpoint
+        self._seen[here.checkpoint] = state.checkpoint
+        self._seen[here.public_key] = state.public_key
         cache.write(here.public_key, state.public_key)
         cache.write(here.checkpoint, state.checkpoint)
         beyond = len(state.manifests) - state.head.size
@@ -198,14 +161,14 @@ class RemoteStore:
                 "or a mirror is under way, or an older checkpoint was put back"
             )
 
-    def _download_manifests(self, here: OriginLayout, state: _State, whole: bool) -> None:
+    def _download_manifests(self, here: OriginLayout, state: RemoteHead, whole: bool) -> None:
         """Those that aren't here; all of them if these don't make the root that is signed."""
         wanted = [n for n in state.manifests if whole or n < state.head.size]
         for path in here.manifests.glob("*"):
             if layout.manifest_number(path.name) not in wanted:
                 path.unlink(missing_ok=True)
         self._download(here, [n for n in wanted if not here.manifest(n).exists()])
-        if _root(here, state.head.size) != state.head.root:
+        if root_here(here, state.head.size) != state.head.root:
             self._download(here, wanted)
 
     def _download(self, here: OriginLayout, numbers: list[int]) -> None:
@@ -246,18 +209,46 @@ class RemoteStore:
         self._cache.add(path, self.read(path, sha256))
         self._verified.check(path, sha256, size)
 
+    def load(self, path: Path, sha256: str) -> bytes:
+        """The bytes of a file, from here if they have this hash, and else as the bucket has them: who
+        asks checks them. No other process can take the file away in between.
+
+        Raises:
+            VerificationError: it is missing in the bucket.
+            StoreError: as `fetch`.
+        """
+        with contextlib.suppress(OSError):
+            if self._cache.hold(path) and sha256_hex(data := path.read_bytes()) == sha256:
+                return data
+        data = self._there(path)
+        if sha256_hex(data) == sha256 and not self._is_steady:
+            self._cache.add(path, data)
+        return data
+
     def read(self, path: Path, sha256: str) -> bytes:
         """The bytes of a file as the bucket has them; raises as `fetch`."""
-        key = self._key(path)
-        data = self.bucket.get(key)
-        if data is None:
-            raise VerificationError("missing", place=self.bucket.place(key))
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise VerificationError(
-                f"SHA-256 differs: expected {sha256}, found {found}", place=self.bucket.place(key)
-            )
+        data = self._there(path)
+        if (found := sha256_hex(data)) != sha256:
+            place = self.bucket.place(self._key(path))
+            raise VerificationError("SHA-256 differs", place=place, expected=sha256, found=found)
         return data
+
+    def _there(self, path: Path) -> bytes:
+        data = self.bucket.get(self._key(path))
+        if data is None:
+            raise VerificationError("missing", place=self.bucket.place(self._key(path)))
+        return data
+
+    def opener(self, share: int) -> "RemoteOpener":
+        """How one of so many processes opens it to read."""
+        bucket = self.bucket
+        return RemoteOpener(
+            bucket.url,
+            bucket.settings,
+            bucket.pauses,
+            self.directory.parent,
+            self._cache.share(share),
+        )
 
     def prepare_writing(self, origin: str) -> None:
         """Probe the bucket: wholly before the origin's first commit, shortly before later ones.
@@ -309,11 +300,11 @@ class RemoteStore:
                 place=place,
                 hint="was this origin begun with another signing key?",
             ) from error
-        if path.name == "checkpoint":
-            self._heads[path] = data
+        if path.name in ("checkpoint", "public-key"):
+            self._seen[path] = data
 
     def replace(self, path: Path, data: bytes) -> None:
-        """Replace the signed head in the bucket.
+        """Replace the signed head, or the list of keys, in the bucket.
 
         Raises:
             StoreError: another writer has signed a newer one; what was committed stays, and is under
@@ -321,20 +312,20 @@ class RemoteStore:
             CommitError: the old one or the new one may be there.
         """
         try:
-            self.bucket.replace(self._key(path), data, self._heads[path])
+            self.bucket.replace(self._key(path), data, self._seen[path])
         except FileExistsError as error:
             raise StoreError(
                 "another writer has signed a newer head; what this one has committed stays",
                 place=self.bucket.place(self._key(path)),
                 hint="one writer per origin; run again",
             ) from error
-        self._heads[path] = data
+        self._seen[path] = data
 
-    def names(self) -> Iterator[Path]:
-        """Every file of the store in the bucket, as a path below the directory."""
-        for key, _ in self.bucket.names():
+    def names(self) -> Iterator[tuple[Path, int]]:
+        """Every file of the store in the bucket, as a path below the directory, and its length."""
+        for key, length in self.bucket.names():
             if not is_beside(key):
-                yield self._path(key)
+                yield self._path(key), length
 
     @property
     def keeps_versions(self) -> bool | None:
@@ -383,19 +374,27 @@ class RemoteStore:
         )
 
 
-def cache_directory(base: Path, bucket: Bucket) -> Path:
-    """Where a bucket's store is kept here: other servers' buckets of the same name elsewhere."""
-    endpoint = bucket.client.meta.endpoint_url
-    told = sha256_hex(f"{endpoint}\n{bucket.url}".encode())[:16]
-    return base / f"{bucket.name}-{told}"
+@dataclass(frozen=True, slots=True)
+class RemoteOpener:
+    """Opens a store in a bucket in another process, in the directory where it is here already: heads
+    and manifests are there, and what else is fetched is for all of them.
 
+    Attributes:
+        url: of the store.
+        settings: how its bucket is reached.
+        pauses: between one try and the next.
+        directory: of the cache.
+        bytes_max: how much this process may add to it.
+    """
 
-def _root(here: OriginLayout, size: int) -> bytes | None:
-    """The root of the manifests that are here; None when some of them aren't."""
-    tree = CompactRange()
-    for n in range(size):
-        try:
-            tree = tree.append(leaf_hash(here.manifest(n).read_bytes()))
-        except OSError:
-            return None
-    return tree.root()
+    url: str
+    settings: BucketSettings
+    pauses: tuple[float, ...]
+    directory: Path
+    bytes_max: int
+
+    def __call__(self) -> RemoteStore:
+        """Opens it; nothing is sent yet. Don't close it: the directory isn't this process's."""
+        cached = Cache(self.directory, self.bytes_max, keeps=False)
+        bucket = Bucket(self.url, self.settings, self.pauses)
+        return RemoteStore(bucket, cached, verified=VerifiedFiles(None))

@@ -5,7 +5,7 @@ knows the Source, by which the reader gets files before it opens them and the wr
 For any other directory it does nothing. What a Source does is `remote`'s.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -39,14 +39,18 @@ class Source(Protocol):
     def fetch(self, wanted: Iterable[Wanted]) -> None:
         """Put files into the directory; on return they have these bytes, or VerificationError."""
 
+    def load(self, path: Path, sha256: str) -> bytes:
+        """The bytes of a file, from here if they have this hash, and else as they are there: who asks
+        checks them. Raises VerificationError when it is missing."""
+
     def create(self, path: Path, data: bytes) -> None:
         """Create a file there; raises FileExistsError when others have created it."""
 
     def replace(self, path: Path, data: bytes) -> None:
         """Replace a file there."""
 
-    def names(self) -> Iterator[Path]:
-        """Every file there, as a path below the directory."""
+    def names(self) -> Iterator[tuple[Path, int]]:
+        """Every file there, as a path below the directory, and its length."""
 
     def read(self, path: Path, sha256: str) -> bytes:
         """The bytes that a file has there; raises VerificationError unless they have this hash."""
@@ -58,8 +62,15 @@ class Source(Protocol):
     def history(self) -> Iterator[tuple[Path, list[bytes], bool]]:
         """Files that were replaced or deleted: all their contents, and whether one is there now."""
 
+    def opener(self, share: int) -> "Opener":
+        """How another process opens it to read, as one of so many: for `mount` there."""
+
     def close(self) -> None:
         """It isn't needed any more."""
+
+
+Opener = Callable[[], Source]
+"""Goes from one process to another."""
 
 
 _standing_for: dict[Path, Source] = {}

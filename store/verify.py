@@ -1,62 +1,80 @@
 """Reads everything again, from bytes, and believes nothing that isn't signed.
 
-A store directory enters, and what the verifier knows from elsewhere: a public key, a checkpoint
-seen earlier. A report leaves, or a VerificationError that names the place. Steps, per origin:
+A store directory enters, and what the verifier knows from elsewhere: public keys, a checkpoint seen
+earlier. A report leaves, with every fault. Steps, per origin:
 
- 1. the key: given from outside, or the store's own (then the report says so);
+ 1. the keys: given from outside, or the store's own (then the report says so);
  2. the checkpoint: one signature, canonical, this origin;
  3. every manifest: canonical, signed, chained to the one before, rows dense, positions joined;
- 4. the root over the manifests is the checkpoint's;
- 5. a checkpoint seen earlier, and every anchor, is a beginning of this log;
+ 4. the root over the manifests is the checkpoint's, and the key that signed it the one that the
+    log says;
+ 5. a checkpoint seen earlier, and every anchor, is a beginning of this log; of a store in a bucket
+    that keeps versions, every older head too;
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
- 9. nothing else lies in the store.
+ 9. nothing else lies in the store, and nothing is missing.
 
-It remembers nothing and mends nothing. What only an outside anchor can show (that the newest
-commits were cut off together with their checkpoint) it can't show without one: step 5.
+Of steps 6 to 8 `files_only` does the hashes, and `since` those of the commits behind a checkpoint that
+step 5 has shown to be this log's. It remembers nothing and mends nothing. What only an outside anchor
+can show (that the newest commits were cut off together with their checkpoint) it can't show without
+one: step 5.
 """
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import anchors, history, inventory, merkle, recovery, segments, source
+from scalple.store import inventory, recovery
 from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
     placed,
-    read_bytes,
-    read_object,
+    read_own_keys,
     read_settled,
-    referenced_objects,
 )
-from scalple.store.checkpoint import open_checkpoint
-from scalple.store.digest import Checker
-from scalple.store.digestnames import NAMES
+from scalple.store.commitcheck import digests_of, tasks_of
+from scalple.store.commitpool import Work, check_all
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
-from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.note import VerifierKey
-from scalple.store.rowtree import row_hashes
+from scalple.store.source import source_of
+from scalple.store.verifyanchors import OriginState, begin_at, continues, held_against, look_back
+from scalple.store.verifyreport import Fault, Head, VerifyReport
+from scalple.store.witness import WitnessKey
 
 
-@dataclass(slots=True)
-class VerifyReport:
-    """What was found intact."""
+def _nothing(_count: int) -> None:
+    return
 
-    origins: list[str] = field(default_factory=list)
-    manifests: int = 0
-    segments: int = 0
-    rows: int = 0
-    bytes: int = 0
-    """Of all segments."""
-    notes: list[str] = field(default_factory=list)
-    """What the reader of the report must know to judge it."""
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much is read, and how.
+
+    Attributes:
+        since: files of signed checkpoints, or the size of one: commits that they cover are not read
+            again.
+        files_only: hash files, decode no rows.
+        workers: how many at once.
+        first_only: one fault is enough.
+        anchors: checkpoints that were published elsewhere.
+        witnesses: keys of which one must have cosigned each of these; none for no matter.
+        start: told how many bytes of segments will be read.
+        advance: told how many more have been.
+    """
+
+    since: tuple[str, ...] = ()
+    files_only: bool = False
+    workers: int = 1
+    first_only: bool = False
+    anchors: tuple[Anchor, ...] = ()
+    witnesses: tuple[WitnessKey, ...] = ()
+    start: Callable[[int], None] = _nothing
+    advance: Callable[[int], None] = _nothing
 
 
 def verify(
@@ -64,35 +82,71 @@ def verify(
     origin: str | None = None,
     public_key: Path | None = None,
     checkpoint: Path | None = None,
-    anchored: Sequence[Anchor] = (),
+    options: Options | None = None,
 ) -> VerifyReport:
-    """Checks one origin, or the whole store.
+    """As `examine`, for who wants nothing but an intact store.
+
+    Raises:
+        VerificationError: something isn't intact; the first fault.
+        ConfigError: as `examine`.
+    """
+    chosen = replace(options or Options(), first_only=True)
+    report = examine(store_dir, origin, public_key, checkpoint, chosen)
+    report.raise_first()
+    return report
+
+
+def examine(
+    store_dir: Path,
+    origin: str | None = None,
+    public_key: Path | None = None,
+    checkpoint: Path | None = None,
+    options: Options | None = None,
+) -> VerifyReport:
+    """Checks one origin, or the whole store, and reports every fault.
+
+    An origin whose head or chain is broken has that one fault: what its manifests say can't be
+    believed then, so nothing is compared with them.
 
     Args:
         store_dir: the store.
         origin: only this one; files outside of it are then not looked at.
         public_key: a file of verifier keys known from elsewhere, one a line.
         checkpoint: a signed checkpoint of an origin, seen earlier and kept elsewhere.
-        anchored: checkpoints that were published elsewhere.
+        options: how much is read.
 
     Raises:
         ConfigError: there is no store, no such origin, or a given file can't be read.
-        VerificationError: something isn't intact.
+        VerificationError: a file that was given isn't what it should be.
     """
+    options = options or Options()
     layouts = _layouts(store_dir, origin)
-    outside = {key.name: key for key in read_public_keys(public_key)} if public_key else {}
-    if public_key and not outside.keys() & {layout.origin for layout in layouts}:
+    given = read_public_keys(public_key) if public_key else []
+    if public_key and not {key.name for key in given} & {layout.origin for layout in layouts}:
         raise VerificationError("the public key is of no origin here", place=str(public_key))
-    report = VerifyReport()
-    heads = {x.origin: _verify_origin(x, outside.get(x.origin), report) for x in layouts}
+    report = VerifyReport("files" if options.files_only else "rows")
+    origins = [OriginState(x, [key for key in given if key.name == x.origin]) for x in layouts]
+    for one in origins:
+        try:
+            _read(one)
+        except VerificationError as error:
+            one.faults.append(Fault.of(error, str(one.layout.directory)))
     if checkpoint is not None:
-        report.notes.append(_verify_earlier(checkpoint, heads))
-    if remote := source.source_of(store_dir):
-        report.notes += history.check(remote, heads)
-    if anchored:
-        report.notes += anchors.compare(anchored, heads, whole=origin is None)
+        report.notes += continues(checkpoint, origins)
+    for text in options.since:
+        begin_at(text, origins)
+    if remote := source_of(store_dir):
+        report.notes += look_back(remote, origins)
+    notes, taken = held_against(options.anchors, options.witnesses, origins, whole=origin is None)
+    report.notes += notes
+    report.faults += taken
+    if not (options.first_only and (taken or any(one.faults for one in origins))):
+        _check_commits(origins, options, report)
+    for one in origins:
+        _sum_up(one, report)
     if origin is None:
-        inventory.check_store(store_dir, {layout.directory for layout in layouts})
+        beside = inventory.check_store(store_dir, {layout.directory for layout in layouts})
+        report.faults += [Fault.of(error, str(store_dir)) for error in beside]
     return report
 
 
@@ -108,122 +162,118 @@ def _layouts(store_dir: Path, origin: str | None) -> list[OriginLayout]:
     return layouts
 
 
-def _verify_origin(
-    layout: OriginLayout, outside: VerifierKey | None, report: VerifyReport
-) -> tuple[VerifierKey, Chain]:
-    busy = recovery.is_locked(layout)
-    key = _key(layout, outside)
-    if outside is None:
-        report.notes.append(f"{layout.origin}: self-signed: no outside key")
-    chain, beyond = read_settled(layout, key)
-    busy = busy or recovery.is_locked(layout)
-    if beyond and not busy:
+def _read(one: OriginState) -> None:
+    """Steps 1 to 4."""
+    layout = one.layout
+    one.busy = recovery.is_locked(layout)
+    _check_keys(layout, one.outside)
+    if not one.outside:
+        one.notes.append(f"{layout.origin}: self-signed: no outside key")
+    chain, beyond = read_settled(layout)
+    one.busy = one.busy or recovery.is_locked(layout)
+    if beyond and not one.busy:
         raise VerificationError(
             "manifest isn't covered by the signed head",
             place=str(layout.manifest(chain.tree.size)),
             hint="after a crash: the next opening for writing checks and signs it",
         )
+    own = read_own_keys(layout)
+    if own[: len(chain.keys)] != chain.keys or (len(own) > len(chain.keys) and not one.busy):
+        raise VerificationError(
+            "public key differs from what the log says",
+            place=str(layout.public_key),
+            expected=_lines(chain.keys),
+            found=_lines(own),
+        )
     for manifest in chain.manifests:
         with placed(layout.manifest(manifest.n)):
-            manifest.check_signature(key)
-    for sha256 in sorted(referenced_objects(chain)):
-        read_object(layout, sha256)
-    checker = Checker()
-    for manifest in chain.manifests:
-        audit = []
-        for record in manifest.segments:
-            table = _verify_segment(layout, record)
-            if record.kind == "audit":
-                audit.append(table)
-            report.segments += 1
-            report.rows += record.rows
-            report.bytes += record.bytes
-        with placed(layout.manifest(manifest.n)):
-            _verify_digest(layout, manifest, audit, checker)
-    report.notes += inventory.check_origin(layout, chain, busy=busy)
-    report.origins.append(layout.origin)
-    report.manifests += chain.tree.size
-    return key, chain
+            manifest.check_signature(chain.key_at(manifest.n))
+    one.notes += _clocks(chain)
+    one.chain = chain
 
 
-def _key(layout: OriginLayout, outside: VerifierKey | None) -> VerifierKey:
-    """The key to believe; the store's own key files must all say the same."""
+def _check_keys(layout: OriginLayout, outside: Sequence[VerifierKey]) -> None:
+    """The store's own key files must say the same, and hold every key that is known from elsewhere:
+    the log says how each of them follows from the one before."""
     own = layout.public_key
-    beside = public_key_beside(layout.store_dir, layout.origin)
-    files = [own, beside] if os.access(beside, os.R_OK) else [own]
     if not own.exists():
         raise VerificationError("public key is missing", place=str(own))
-    expected = [outside] if outside else read_public_keys(own)
-    if len(expected) != 1:
-        raise VerificationError("one public key is expected", place=str(own))
-    for path in files:
-        if read_public_keys(path) != expected:
+    keys = read_own_keys(layout)
+    for key in outside:
+        if key not in keys:
             raise VerificationError(
-                f"public key differs: expected {expected[0].to_text()}", place=str(path)
+                "public key differs", place=str(own), expected=key.to_text(), found=_lines(keys)
             )
-    return expected[0]
+    beside = public_key_beside(layout.store_dir, layout.origin)
+    if os.access(beside, os.R_OK) and read_public_keys(beside) != keys:
+        raise VerificationError("public key differs", place=str(beside), expected=_lines(keys))
 
 
-def _verify_digest(
-    layout: OriginLayout, manifest: Manifest, audit: list[pa.Table], checker: Checker
-) -> None:
-    """Commits of earlier versions have none; a part of one, or one of no rows, is nobody's doing."""
-    named = {name: manifest.objects[name] for name in NAMES if name in manifest.objects}
-    if not named:
-        return
-    if len(named) < len(NAMES) or not audit:
-        raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
-    objects = {name: read_object(layout, sha256) for name, sha256 in named.items()}
-    checker.check(manifest.n, objects, pa.concat_tables(audit))
+def _lines(keys: Sequence[VerifierKey]) -> str:
+    return ", ".join(key.to_text() for key in keys)
 
 
-def _verify_segment(layout: OriginLayout, record: SegmentRecord) -> pa.Table:
-    """The rows of a segment that is what its record says."""
-    path = layout.segments / record.file
-    source.fetch(layout.store_dir, [(path, record.sha256, record.bytes)])
-    data = read_bytes(path)
-    place = f"{path} (rows {record.first_seq} to {record.first_seq + record.rows - 1})"
-    if len(data) != record.bytes or sha256_hex(data) != record.sha256:
-        raise VerificationError(
-            f"bytes differ: expected {record.bytes} with SHA-256 {record.sha256}, "
-            f"found {len(data)} with {sha256_hex(data)}",
-            place=place,
-        )
-    with placed(place):
-        segment = segments.from_parquet(data)
-        segments.check_rows(segment.kind, segment.table, layout.origin, record.first_seq)
-        found = (segment.kind, segment.table.num_rows)
-        if found != (record.kind, record.rows):
-            raise VerificationError(f"expected {record.rows} rows of {record.kind}, found {found}")
-        root = merkle.root(row_hashes(segment.table, segment.salt_key)).hex()
-        if root != record.rows_root:
-            raise VerificationError(f"row root: expected {record.rows_root}, found {root}")
-    return segment.table
+def _clocks(chain: Chain) -> Iterator[str]:
+    """Times that go back are no fault, as clocks are set; who reads them should know.
 
-
-def _verify_earlier(path: Path, heads: dict[str, tuple[VerifierKey, Chain]]) -> str:
-    data = _given(path)
-    name = data.split(b"\n", 1)[0].decode(errors="replace")
-    with placed(path):
-        if name not in heads:
-            raise VerificationError(f"checkpoint of another origin: {name!r}")
-        key, chain = heads[name]
-        earlier = open_checkpoint(data, key)
-        if earlier.size > chain.tree.size:
+    Raises:
+        VerificationError: one is no time.
+    """
+    before = None
+    for manifest in chain.manifests:
+        try:
+            now = datetime.fromisoformat(manifest.committed_at)
+            back = now < (before or now.astimezone(UTC))
+        except (ValueError, TypeError) as error:
             raise VerificationError(
-                f"log was cut: expected {earlier.size} manifests or more, found {chain.tree.size}"
+                "time of the commit isn't RFC 3339 with an offset",
+                place=f"{chain.origin} manifest {manifest.n}",
+                found=manifest.committed_at,
+            ) from error
+        if back:
+            yield (
+                f"{chain.origin}: manifest {manifest.n} was committed at {manifest.committed_at} by "
+                f"the writer's clock, before manifest {manifest.n - 1}"
             )
-        found = chain.root_at(earlier.size)
-        if found != earlier.root:
-            raise VerificationError(
-                f"log was rewritten: expected root {earlier.root.hex()} at size {earlier.size}, "
-                f"found {found.hex()}"
-            )
-    return f"{name}: continues the checkpoint of size {earlier.size}"
+        before = now
 
 
-def _given(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"can't read: {error.strerror}", place=str(path)) from error
+def _check_commits(origins: Sequence[OriginState], options: Options, report: VerifyReport) -> None:
+    """Steps 6 to 8, of all origins together."""
+    readable = [(one, one.chain) for one in origins if one.chain is not None]
+    work = [
+        Work(one.layout, digests_of(chain.manifests), tasks_of(chain.manifests, one.since))
+        for one, chain in readable
+    ]
+    options.start(sum(task.size for one in work for task in one.tasks))
+    found = check_all(
+        work,
+        files_only=options.files_only,
+        workers=options.workers,
+        advance=options.advance,
+        first_only=options.first_only,
+    )
+    for (one, chain), commits in zip(readable, found, strict=True):
+        absent = inventory.missing(one.layout, chain.manifests[: one.since])
+        one.faults += [Fault.of(error, str(one.layout.directory)) for error in absent]
+        for commit in commits:
+            one.faults += commit.faults
+            report.segments += commit.segments
+            report.rows += commit.rows
+            report.bytes += commit.bytes
+
+
+def _sum_up(one: OriginState, report: VerifyReport) -> None:
+    """Step 9, and the report."""
+    chain = one.chain
+    if chain is not None:
+        notes, faults = inventory.check_origin(one.layout, chain, busy=one.busy)
+        one.notes += notes
+        one.faults += [Fault.of(error, str(one.layout.directory)) for error in faults]
+        report.manifests += chain.tree.size
+        head = chain.head
+        key = chain.key_at(head.size).to_text()
+        report.heads.append(Head(head.origin, head.size, head.root.hex(), key, one.since))
+    report.origins.append(one.layout.origin)
+    report.notes += one.notes
+    report.faults += one.faults

@@ -26,8 +26,9 @@ from scalple.store import durable, recovery, segments, source
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
 from scalple.store.digest import Numbering
-from scalple.store.keys import public_key_beside, write_public_key
-from scalple.store.layout import OriginLayout, keys_directory, origin_layout
+from scalple.store.keyhistory import SIGNING_KEY, Rotation
+from scalple.store.keys import public_key_beside, write_public_keys
+from scalple.store.layout import PREPARED_MAX, OriginLayout, keys_directory, origin_layout
 from scalple.store.manifest import (
     MANIFEST_BYTES_MAX,
     Manifest,
@@ -38,9 +39,6 @@ from scalple.store.manifest import (
 )
 from scalple.store.note import VerifierKey
 from scalple.store.sealing import Sealer
-
-PREPARED_MAX = 4
-"""How many batches may be prepared and not yet committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +110,9 @@ class StoreWriter:
                 remote.refresh(origin)
             if create and not layout.checkpoint.exists():
                 recovery.create(layout, signing_key)
-            key = VerifierKey.of(origin, signing_key)
-            write_public_key(layout.public_key, key)
-            if keys_directory(store_dir).is_dir():
-                write_public_key(public_key_beside(store_dir, origin), key)
             chain, notes = recovery.recover(layout, signing_key)
+            if keys_directory(store_dir).is_dir():
+                write_public_keys(public_key_beside(store_dir, origin), chain.keys)
         except BaseException:
             os.close(lock)
             raise
@@ -207,6 +203,43 @@ class StoreWriter:
             VerificationError: a position doesn't begin where the last one ended.
             CommitError: the state is unknown; open the store again.
         """
+        if SIGNING_KEY in objects:
+            raise StoreError(f"an object can't be called {SIGNING_KEY}")
+        return self._commit(batch, positions, objects, None)
+
+    def rotate(self, new: Ed25519PrivateKey) -> Manifest:
+        """Goes on under a new signing key; the old one signs the manifest that says so.
+
+        No batch may wait for its commit.
+
+        Raises:
+            StoreError: it is the key in force, or one of before.
+            CommitError: the state is unknown; open the store again, with the new key.
+        """
+        old = VerifierKey.of(self._layout.origin, self._private)
+        key = VerifierKey.of(self._layout.origin, new)
+        if {key.key_id, key.public} & {x for k in self._chain.keys for x in (k.key_id, k.public)}:
+            raise StoreError(
+                f"key {key.key_id.hex()} is or was this log's already",
+                place=str(self._layout.directory),
+                hint="make a new one with `keygen signing`",
+            )
+        rotation = Rotation(self._chain.tree.size, old, key)
+        objects = {SIGNING_KEY: rotation.to_bytes()}
+        manifest = self._commit({}, [], objects, rotation, new)
+        if keys_directory(self._layout.store_dir).is_dir():
+            beside = public_key_beside(self._layout.store_dir, self._layout.origin)
+            write_public_keys(beside, self._chain.keys)
+        return manifest
+
+    def _commit(
+        self,
+        batch: Mapping[str, pa.Table] | Prepared,
+        positions: Sequence[Position],
+        objects: Mapping[str, bytes],
+        rotation: Rotation | None,
+        new: Ed25519PrivateKey | None = None,
+    ) -> Manifest:
         prepared = batch if isinstance(batch, Prepared) else self.prepare(batch)
         self._check_usable()
         if prepared.n != self._chain.tree.size:
@@ -215,12 +248,15 @@ class StoreWriter:
         with self._unusable_after_error():
             manifest = self._manifest(prepared, advanced, {**objects, **prepared.digest})
             data = manifest.to_bytes()
-            self._chain.append(manifest, data, advanced)
+            self._chain.append(manifest, data, advanced, rotation)
             try:
                 # The commit point.
                 source.create(self._layout.store_dir, self._layout.manifest(manifest.n), data)
             except FileExistsError as error:
                 raise CommitError(f"manifest {manifest.n} was written by another") from error
+            if new is not None:
+                self._private = new
+                recovery.write_own_keys(self._layout, self._chain.keys)
             head = self._chain.head.sign(self._private)
             source.replace(self._layout.store_dir, self._layout.checkpoint, head)
         return manifest

@@ -15,6 +15,7 @@ from scalple.correlate.rules import Actors, Claims, Pooler, Rules
 from scalple.correlate.sqlcomments import CommentReader, is_prepared
 from scalple.ingest.sqltokens import read_comments
 from tests.attribute_logs import attribute_files
+from tests.examples import examples
 from tests.stack import Stack, StackOptions
 
 DIRECT = Pooler(kind="none")
@@ -289,7 +290,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(STEPS)
 def test_settings_hold_as_a_plain_walk_through_the_sessions_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, str]]

@@ -303,6 +303,16 @@ def test_a_store_that_may_not_be_read_is_refused(verb: str, locked: str, intact:
 
 
 @pytest.mark.parametrize("verb", ["query", "verify"])
+def test_a_pipe_in_a_store_keeps_nobody_waiting(verb: str, store: Path) -> None:
+    checkpoint = store / "sample" / "checkpoint"
+    checkpoint.unlink()
+    os.mkfifo(checkpoint)
+    said = call(verb, store)
+    assert said.code == DAMAGED, said
+    assert "not a regular file" in said.err + said.out
+
+
+@pytest.mark.parametrize("verb", ["query", "verify"])
 def test_declarations_that_were_changed_are_not_used(verb: str, store: Path) -> None:
     (rules,) = (
         path for path in store.glob("*/objects/*") if path.read_bytes().startswith(b'{"actors"')
@@ -363,6 +373,12 @@ def test_a_store_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> No
         ('[sources]\ntimezone = "Mars/Olympus"\n', ("Mars/Olympus", "IANA")),
         ('[keys]\nsubject_key_file = "subject.key"\n', ("subject.key", "key file")),
         ('[keys]\nsigning_key_file = "signing.key"\n', ("signing.key", "key file")),
+        pytest.param(
+            f"origin = {'[' * 100_000}{']' * 100_000}\n",
+            ("config.toml", "not valid TOML", "nested too deeply"),
+            id="nested",
+        ),
+        pytest.param(f"[sidecar]\nheartbeat_s = {'9' * 6000}\n", ("not valid TOML",), id="digits"),
     ],
 )
 def test_a_wrong_configuration_is_refused_and_leaves_nothing(
@@ -387,6 +403,13 @@ def test_a_schema_that_is_not_there_is_refused(tmp_path: Path) -> None:
     said = reprocess_sample(tmp_path / "s", "--schema", tmp_path / "no.sql")
     assert_refused(said, INPUT, "no.sql", "--schema")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_schema_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    deep = written(tmp_path / "deep.json", '{"v":' + "[" * 100_000 + "]" * 100_000 + "}")
+    said = reprocess_sample(tmp_path / "s", "--schema", deep)
+    assert_refused(said, INPUT, "deep.json", "no snapshot of a schema")
+    assert list(tmp_path.iterdir()) == [deep]
 
 
 # -- questions -----------------------------------------------------------------------------------

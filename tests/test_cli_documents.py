@@ -1,6 +1,7 @@
 """What the documents promise to programs is what the code does."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args
 
@@ -9,7 +10,9 @@ from scalple.cli.main import VERBS
 from scalple.cli.section import Section
 from scalple.correlate.record import AUDIT
 from scalple.ingest.identity import parse_events
+from scalple.store.verifyreport import Fault
 from tests.commandline import scalple
+from tests.store.sample import make_store
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -60,6 +63,14 @@ def test_the_document_lists_every_key_of_what_reports_say(tmp_path: Path) -> Non
     assert said.json()["rights"][0]["use"] == "used"
     assert keys_of("RIGHT") == set(said.json()["rights"][0])
     assert keys_of("ROLE") == set(said.json()["roles"][0])
+
+
+def test_the_document_lists_every_key_of_what_verify_says(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 1)
+    found = scalple("verify", "--store", store, "--format", "json").json()
+    assert keys_of("REPORT") == set(found)
+    assert keys_of("HEAD") == set(found["heads"][0])
+    assert keys_of("FAULT") == {one.name for one in fields(Fault)}
 
 
 def test_the_examples_of_identity_events_validate() -> None:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.attribute_logs import Attributed, attribute_files, read_evidence
+from tests.examples import examples
 
 DATA = Path(__file__).parent / "data"
 VERSIONS = ("1.18", "1.24", "1.26")
@@ -117,7 +118,7 @@ def _events(version: str) -> object:
     return recording(version).events()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(20))
 @given(st.sampled_from(VERSIONS), st.sampled_from(range(len(NAMES))), st.data())
 def test_no_line_or_event_names_anybody_wrongly_by_being_lost(
     version: str, file: int, data: st.DataObject

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from scalple.correlate.rules import Clocks, Pooler, Rules
 from tests.attribute_logs import Attributed, attribute_files
 from tests.commandline import scalple
+from tests.examples import examples
 from tests.simulation import DAMAGES, HAPPENINGS, Setting, World
 
 CASTS = {
@@ -97,7 +98,7 @@ def test_nobody_is_named_wrongly(
     assert {row["session_user_id"] for row in forged} <= {None}
 
 
-@settings(max_examples=12, deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=examples(6), deadline=None, phases=WITHOUT_SHRINKING)
 @given(SETTINGS, st.integers(0, 2**32), st.sampled_from([700, 3000, 20_000]))
 def test_the_size_of_batches_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, block_bytes: int

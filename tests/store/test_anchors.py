@@ -56,7 +56,11 @@ def test_a_cut_store_whose_own_checkpoint_was_put_back(tmp_path: Path, place: Pa
     make_store(store, 1)
     anchored(store, place)
     assert scalple("verify", "--store", tmp_path / "earlier").code == 0  # nothing shows inside
-    refused(tmp_path / "earlier", place, "log was cut: anchored with 3 manifests, found 2")
+    refused(
+        tmp_path / "earlier",
+        place,
+        "log was cut: expected 3 manifests or more, as anchored, found 2",
+    )
     said = scalple("anchor", "--store", tmp_path / "earlier", "--to", place)
     assert (said.code, len(list(place.rglob("*-*")))) == (7, 1)
 
@@ -159,11 +163,15 @@ def test_another_text_under_the_name_of_an_anchor(tmp_path: Path, place: Path) -
 def test_one_flipped_bit_never_passes(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", 1)
     layout = origin_layout(store, "db1")
-    heads = {"db1": (read_public_keys(layout.public_key)[0], read_chain(layout, 1))}
+    chains = {"db1": read_chain(layout, 1, read_public_keys(layout.public_key)[0])}
     note = layout.checkpoint.read_bytes()
-    assert anchors.compare(anchors.in_text(note, "whole"), heads, whole=True)
+    notes, faults = anchors.compare(anchors.in_text(note, "whole"), chains, whole=True)
+    assert (len(notes), faults) == (1, {"db1": []})
     for at in range(len(note) * 8):
         flipped = bytearray(note)
         flipped[at // 8] ^= 1 << at % 8
-        with pytest.raises((InputError, VerificationError)):
-            anchors.compare(anchors.in_text(bytes(flipped), "flipped"), heads, whole=True)
+        try:
+            found = anchors.in_text(bytes(flipped), "flipped")
+        except InputError:
+            continue
+        assert any(anchors.compare(found, chains, whole=True)[1].values())

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from scalple.ingest.errors import CommitError, ConfigError, StoreError, VerificationError
-from scalple.store import segments, writer
-from scalple.store.layout import existing_origins, origin_layout
+from scalple.store import segments
+from scalple.store.layout import PREPARED_MAX, existing_origins, origin_layout
 from scalple.store.manifest import MANIFEST_BYTES_MAX, Manifest, sha256_hex
 from scalple.store.reader import StoreReader
 from scalple.store.verified import VerifiedFiles
@@ -85,15 +85,15 @@ def test_preparing_ahead_of_commits(tmp_path: Path) -> None:
             opened.commit(second, [], {})
         opened.commit(first, [], {})
         opened.commit(second, [], {})
-        for at in range(writer.PREPARED_MAX):
+        for at in range(PREPARED_MAX):
             opened.prepare({"audit": statements(4 + at, 1)})
         with pytest.raises(StoreError, match="wait for their commit"):
-            opened.prepare({"audit": statements(4 + writer.PREPARED_MAX, 1)})
+            opened.prepare({"audit": statements(4 + PREPARED_MAX, 1)})
 
     notes = verify(tmp_path / "store").notes
-    assert sum("not committed" in note for note in notes) == writer.PREPARED_MAX
+    assert sum("not committed" in note for note in notes) == PREPARED_MAX
     with open_writer(tmp_path / "store") as opened:
-        assert len(opened.notes) == writer.PREPARED_MAX
+        assert len(opened.notes) == PREPARED_MAX
         assert opened.next_seq["audit"] == 4
     assert verify(tmp_path / "store").notes == ["db1: self-signed: no outside key"]
 

@@ -61,5 +61,5 @@ def test_a_store_refuses_another_signing_key(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", 1)
     (tmp_path / "store.keys" / "signing.key").unlink()
 
-    with pytest.raises(ConfigError, match="isn't the one"):
+    with pytest.raises(ConfigError, match="isn't the one that this log goes on with"):
         open_writer(store)

@@ -29,7 +29,7 @@ def test_a_note_of_the_reference_implementation_opens() -> None:
     key = VerifierKey.from_text(GO_KEY)
 
     assert key.to_text() == GO_KEY
-    assert note.open_note(GO_NOTE.encode(), key) == GO_NOTE.partition("\n\n")[0] + "\n"
+    assert note.open_note(GO_NOTE.encode(), [key])[0] == GO_NOTE.partition("\n\n")[0] + "\n"
 
 
 @given(size=st.integers(0, 1 << 62), root=st.binary(min_size=32, max_size=32))
@@ -37,7 +37,7 @@ def test_checkpoint_text_and_note_are_inverses(size: int, root: bytes) -> None:
     checkpoint = Checkpoint("db1", size, root)
 
     assert Checkpoint.from_text(checkpoint.to_text()) == checkpoint
-    assert open_checkpoint(checkpoint.sign(PRIVATE), KEY) == checkpoint
+    assert open_checkpoint(checkpoint.sign(PRIVATE), [KEY]) == (checkpoint, KEY)
 
 
 def test_every_changed_byte_of_a_checkpoint_is_refused() -> None:
@@ -47,7 +47,7 @@ def test_every_changed_byte_of_a_checkpoint_is_refused() -> None:
             changed = bytearray(signed)
             changed[at] ^= bit
             with pytest.raises(VerificationError):
-                open_checkpoint(bytes(changed), KEY)
+                open_checkpoint(bytes(changed), [KEY])
 
 
 def test_every_changed_byte_of_a_public_key_is_refused() -> None:
@@ -92,22 +92,22 @@ ROOT = Checkpoint("db1", 1, b"r" * 32).to_text().split("\n")[2]
 )
 def test_what_is_not_canonical_is_refused(data: bytes) -> None:
     with pytest.raises(VerificationError):
-        open_checkpoint(data, KEY)
+        open_checkpoint(data, [KEY])
 
 
 def test_another_key_is_refused_and_unknown_signatures_are_ignored() -> None:
     mine, theirs = signed("text\n"), note.sign("text\n", "witness", OTHER)
     both = mine + theirs.split(b"\n\n")[1]
 
-    assert note.open_note(both, KEY) == "text\n"
+    assert note.open_note(both, [KEY]) == ("text\n", KEY)
     with pytest.raises(VerificationError, match="isn't signed by key"):
-        note.open_note(theirs, KEY)
+        note.open_note(theirs, [KEY])
     with pytest.raises(VerificationError, match="isn't signed by key"):
-        note.open_note(mine, VerifierKey.of("db1", OTHER))
+        note.open_note(mine, [VerifierKey.of("db1", OTHER)])
 
 
 def test_a_wrong_signature_of_the_known_key_condemns_the_note() -> None:
     good, bad = signed("text\n"), signed("other\n")
 
     with pytest.raises(VerificationError, match="isn't by key"):
-        note.open_note(good + bad.split(b"\n\n")[1], KEY)
+        note.open_note(good + bad.split(b"\n\n")[1], [KEY])

@@ -18,13 +18,14 @@ from scalple.ingest.errors import (
     StoreError,
     VerificationError,
 )
-from scalple.store import anchorbucket, anchors, chain, keys, remote, source
+from scalple.store import anchorbucket, anchors, chain, keys, remote, remotehead, source
 from scalple.store.bucket import Bucket
 from scalple.store.mirror import Mirror
 from scalple.store.note import VerifierKey
 from scalple.store.probe import probe
 from scalple.store.reader import StoreReader
-from scalple.store.verify import VerifyReport, verify
+from scalple.store.verify import Options, verify
+from scalple.store.verifyreport import VerifyReport
 from scalple.store.views import connect
 from scalple.store.writer import StoreWriter
 from tests.s3server import Place, faults, ignores_conditions, serving
@@ -50,7 +51,7 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody waits long for other writers, and no store stays mounted."""
-    for module in (remote, chain):
+    for module in (remotehead, chain):
         monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
         monkeypatch.setattr(module, "SETTLE_TRIES", 2)
     yield
@@ -438,7 +439,7 @@ def test_anchors_in_a_bucket_are_read_even_if_they_were_hidden(
     assert locked.bucket.get(anchors.name(head)) is None
     other = tmp_path / "other"
     commit(other, commits=3)
-    found = anchorbucket.found(locked.bucket)
-    assert verify(store, anchored=found).manifests == 2
+    found = Options(anchors=tuple(anchorbucket.found(locked.bucket)))
+    assert verify(store, options=found).manifests == 2
     with pytest.raises(VerificationError, match="log was rewritten"):
-        verify(other, anchored=found)
+        verify(other, options=found)

@@ -1,4 +1,4 @@
-"""Every way to change a store that we could think of, one named test each, and a byte sweep.
+"""Ways to change a store that need a story, one named test each; `test_attacks` has the matrix.
 
 The only cell that stays undetected is cutting off the newest commits together with putting back
 the checkpoint of that time: `test_cut_tail…` shows that an earlier checkpoint detects it.
@@ -6,7 +6,6 @@ the checkpoint of that time: `test_cut_tail…` shows that an earlier checkpoint
 
 import shutil
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -46,70 +45,6 @@ def refused(store: Path, message: str) -> None:
     with pytest.raises(VerificationError, match=message) as caught:
         verify(store)
     assert caught.value.place
-
-
-def test_one_flipped_bit_in_every_file(store: Path) -> None:
-    public = [path for path in files(store.with_name("store.keys")) if path.suffix == ".pub"]
-    assert len(public) == 2
-    small = {"checkpoint", "public-key"}
-    for path in [*files(store / "db1"), *public]:
-        data = path.read_bytes()
-        every = path.name in small or path.suffix == ".pub"
-        step = 1 if every else max(1, len(data) // 12)
-        for at in {*range(0, len(data), step), len(data) - 1}:
-            changed = bytearray(data)
-            changed[at] ^= 1 << at % 8
-            path.write_bytes(changed)
-            with pytest.raises(VerificationError):
-                verify(store)
-        path.write_bytes(data)
-    verify(store)
-
-
-def test_one_byte_more_or_less_in_every_file(store: Path) -> None:
-    for path in files(store / "db1"):
-        data = path.read_bytes()
-        for changed in (data + b"\n", data + b"\0", data[:-1], b""):
-            path.write_bytes(changed)
-            with pytest.raises(VerificationError):
-                verify(store)
-        path.write_bytes(data)
-
-
-def test_every_removed_file(store: Path) -> None:
-    for path in files(store / "db1"):
-        data = path.read_bytes()
-        path.unlink()
-        with pytest.raises(VerificationError):
-            verify(store)
-        path.write_bytes(data)
-    verify(store)
-
-
-def test_every_two_files_swapped(store: Path) -> None:
-    for directory in ("segments", "manifests"):
-        paths = files(store / "db1" / directory)
-        for one, other in pairwise(paths):
-            first, second = one.read_bytes(), other.read_bytes()
-            one.write_bytes(second)
-            other.write_bytes(first)
-            with pytest.raises(VerificationError):
-                verify(store)
-            one.write_bytes(first)
-            other.write_bytes(second)
-
-
-def test_files_of_another_origin_with_the_same_key(store: Path) -> None:
-    for path in files(store / "db1"):
-        data = path.read_bytes()
-        twin = store / "db2" / path.relative_to(store / "db1")
-        donors = [twin] if twin.exists() else files(store / "db2" / path.parent.name)[:1]
-        for donor in donors:
-            if donor.read_bytes() != data:
-                path.write_bytes(donor.read_bytes())
-                with pytest.raises(VerificationError):
-                    verify(store)
-                path.write_bytes(data)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +117,7 @@ def test_duplicated_manifest(store: Path) -> None:
     layout = origin_layout(store, "db1")
     shutil.copy(layout.manifest(1), layout.manifest(2))
 
-    refused(store, "isn't covered by the signed head")
+    refused(store, "isn't covered by the signed head.*\n.*hint: after a crash")
 
 
 def test_older_checkpoint_with_later_manifests(store: Path) -> None:
@@ -286,6 +221,13 @@ Edit = Callable[[Manifest], Manifest]
         (lambda m: edit_segment(m, kind="evidence"), "segment's file breaks"),
         (lambda m: edit_segment(m, file="../../x"), "segment's file breaks"),
         (lambda m: m.model_copy(update={"objects": {"rules": "0" * 64}}), "can't read"),
+        (lambda m: edit_objects(m, "audit-rows", "rules"), "no digest"),
+        (lambda m: edit_objects(m, "audit-facts", "audit-subjects"), "columns are"),
+        (lambda m: edit_objects(m, "audit-subjects", "audit-facts"), "isn't what the rows say"),
+        (lambda m: edit_objects(m, "audit-rows", "audit-facts"), "since when"),
+        (lambda m: edit_objects(m, "signing-key", "rules"), "not an Ed25519 verifier key"),
+        (lambda m: m.model_copy(update={"committed_at": "yesterday"}), "isn't RFC 3339"),
+        (lambda m: m.model_copy(update={"committed_at": "2026-03-14T12:00"}), "isn't RFC 3339"),
         (lambda m: m, ""),
     ],
 )
@@ -304,6 +246,13 @@ def test_a_writer_with_the_key_that_lies(store: Path, edit: Edit, message: str) 
         verify(store)
     else:
         refused(store, message)
+
+
+def edit_objects(manifest: Manifest, name: str, other: str) -> Manifest:
+    """The manifest with one object in place of another."""
+    return manifest.model_copy(
+        update={"objects": manifest.objects | {name: manifest.objects[other]}}
+    )
 
 
 def leaf(manifest: Manifest) -> bytes:

@@ -48,7 +48,7 @@ class Witness:
         if origin not in self.logs:
             return 404, "text/plain", b""
         try:
-            new = open_checkpoint(note, self.logs[origin])
+            new, _ = open_checkpoint(note, [self.logs[origin]])
         except VerificationError:
             return 403, "text/plain", b""
         if old > new.size:

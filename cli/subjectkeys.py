@@ -1,0 +1,206 @@
+"""Which subject keys a store's tokens were made with, and which of them are at hand.
+
+Configuration and an open store enter. Leaves: the keys that a question needs, the newest first, or an
+error that says which one is missing and what can't be searched without it. A store names keys by ids
+that tell nothing of them (`keys.subject_key_id`); a commit's tokens are of the key that it names.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scalple.cli.declarations import SUBJECT_KEY
+from scalple.cli.places import Places
+from scalple.ingest.errors import ConfigError
+from scalple.store import keys
+from scalple.store.layout import keys_directory
+from scalple.store.reader import StoreReader
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A key that an origin names.
+
+    Attributes:
+        origin: the log.
+        id: of the key.
+        rows: statements whose subjects have tokens of it.
+        first: when the first of the commits was made.
+        last: when the last one was.
+    """
+
+    origin: str
+    id: str
+    rows: int
+    first: str
+    last: str
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "origin": self.origin,
+            "key": self.id,
+            "statements": self.rows,
+            "committed_first": self.first,
+            "committed_last": self.last,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What a question has.
+
+    Attributes:
+        keys: the newest first; none if a question can do without.
+        unsearched: what the question leaves out, because its key is lost.
+    """
+
+    keys: tuple[bytes, ...]
+    unsearched: tuple[Told, ...] = ()
+
+
+def told(reader: StoreReader) -> list[Told]:
+    """Every key that the store names, by origin, the newest first."""
+    found: dict[tuple[str, str], Told] = {}
+    names: dict[str, str] = {}
+    for origin in reader.origins:
+        for manifest in reader.chain(origin).manifests:
+            if SUBJECT_KEY not in manifest.objects:
+                continue
+            sha256 = manifest.objects[SUBJECT_KEY]
+            name = names.get(sha256) or reader.objects(sha256).decode()
+            names[sha256] = name
+            rows = sum(one.rows for one in manifest.segments if one.kind == "audit")
+            when = manifest.committed_at
+            before = found.pop((origin, name), Told(origin, name, 0, when, when))
+            found[origin, name] = Told(origin, name, before.rows + rows, before.first, when)
+    return list(reversed(found.values()))
+
+
+def _has_untold(reader: StoreReader) -> bool:
+    """Commits of earlier versions don't name their key."""
+    return any(
+        one.kind == "audit" and SUBJECT_KEY not in manifest.objects
+        for manifest in reader.manifests
+        for one in manifest.segments
+    )
+
+
+def for_question(
+    reader: StoreReader, directory: Path, where: Places, *, looks_up: bool, lost: Iterable[str]
+) -> AtHand:
+    """The keys for a question.
+
+    Args:
+        reader: the store that is asked.
+        directory: where it is.
+        where: names key files.
+        looks_up: the question names a subject, so that every key is needed.
+        lost: ids of keys that there are no more: what was made with them is left out.
+
+    Raises:
+        ConfigError: a key that is needed isn't here; none of those here is this store's; or one that
+            is said to be lost is here, or was never there.
+    """
+    hand = dict(_at_hand(directory, where))
+    named = told(reader)
+    missing = [one for one in named if one.rows and one.id not in hand]
+    unknown = set(lost) - {one.id for one in missing}
+    if unknown:
+        raise ConfigError(
+            f"key {min(unknown)} isn't missing here",
+            place="--lost-key",
+            hint="leave it out: nothing is unsearched without it",
+        )
+    if not hand:
+        if looks_up:
+            raise _no_key(directory, where)
+        return AtHand(())
+    known = tuple(dict.fromkeys(hand[one.id] for one in named if one.id in hand))
+    if known and _has_untold(reader):  # any of the keys may have made those
+        known = tuple(dict.fromkeys((*known, *hand.values())))
+    if named and not known:
+        raise ConfigError(
+            f"the subject key isn't the one that {named[0].origin} was made with: nobody would be "
+            "found",
+            hint="put the right key back, or name it in [keys] subject_key_file",
+        )
+    if looks_up:
+        for one in missing:
+            if one.id not in lost:
+                raise _incomplete(one)
+        return AtHand(known or tuple(hand.values()), tuple(missing))
+    return AtHand(known or tuple(hand.values()))
+
+
+def pseudonym_key(reader: StoreReader, directory: Path, where: Places) -> AtHand:
+    """As `for_question`, for one that names no subject and hides names: any key will do.
+
+    Raises:
+        ConfigError: none is here, or none of the store's.
+    """
+    found = for_question(reader, directory, where, looks_up=False, lost=())
+    if not found.keys:
+        raise _no_key(directory, where)
+    return found
+
+
+def check_goes_on(reader: StoreReader, secret: bytes) -> None:
+    """Returns when new rows may be made with the key: the logs name no other one last.
+
+    Raises:
+        ConfigError: they do. Tokens of two keys are never mixed unless the log says so.
+    """
+    ours = keys.subject_key_id(secret)
+    for origin in reader.origins:
+        ids = [one.id for one in told(reader) if one.origin == origin]
+        if ids and ids[0] != ours:
+            former = ", but one that it had before" if ours in ids else ""
+            raise ConfigError(
+                f"the subject key {ours[:8]} isn't the one that {origin} goes on with "
+                f"({ids[0][:8]}){former}",
+                hint="put the right key back, or name it in [keys] subject_key_file; to go on with "
+                "a new one: rotate-key subject",
+            )
+
+
+def _at_hand(directory: Path, where: Places) -> Iterator[tuple[str, bytes]]:
+    """Id -> key, of every file that may be read; the present key first."""
+    files = [_present(directory, where), *map(Path, where.former_subject_key_files)]
+    files += sorted(keys_directory(directory).glob("subject-*.key"))
+    for path in files:
+        if os.access(path, os.R_OK):
+            secret = keys.subject_key(directory, path).secret
+            yield keys.subject_key_id(secret), secret
+        elif str(path) in where.former_subject_key_files:
+            raise ConfigError(
+                "the key file isn't there, or you may not read it",
+                place=str(path),
+                hint="mend [keys] former_subject_key_files; --lost-key ID if it is lost",
+            )
+
+
+def _present(directory: Path, where: Places) -> Path:
+    configured = where.subject_key_file
+    return Path(configured) if configured else keys_directory(directory) / "subject.key"
+
+
+def _no_key(directory: Path, where: Places) -> ConfigError:
+    return ConfigError(
+        "the subject key isn't there, or you may not read it; without it nobody can be looked "
+        "up, and pseudonyms can't be made",
+        place=str(_present(directory, where)),
+        hint="give --config FILE with [keys] subject_key_file = …, or ask with "
+        "--disclosure controller where no subject is asked for",
+    )
+
+
+def _incomplete(one: Told) -> ConfigError:
+    return ConfigError(
+        f"subject key {one.id} isn't here: whom {one.rows:,} statements of {one.origin}, committed "
+        f"from {one.first[:19]} to {one.last[:19]}, name can't be looked up",
+        hint="name its file in [keys] former_subject_key_files; if it is lost, --lost-key ID "
+        "answers without them, and says so",
+    )
