@@ -8,8 +8,10 @@ JOBS ?= 2
 # Debian releases whose PgBouncers are proven as well, and where they are unpacked.
 LATER ?= trixie forky
 POOLERS ?= /tmp/scalple-poolers
+# Where radosgw is unpacked.
+S3_SERVER ?= /tmp/scalple-radosgw
 
-.PHONY: demo test lint types fmt bench prove drivers record clean
+.PHONY: demo test lint types fmt bench prove test-s3 drivers record clean
 
 demo: $(STAMP)  ## reprocess sample_logs into a local store and print the answer
 	@$(BIN)/scalple-ingest demo
@@ -42,7 +44,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
 	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py
 	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
 	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
@@ -53,6 +55,10 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	        $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py || exit 1; \
 	done
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
+
+test-s3: $(STAMP)  ## the same proofs of stores in S3 against a real server, radosgw from Debian, unpacked, not installed
+	sh tests/install_radosgw.sh $(S3_SERVER)
+	S3_SERVER=$(S3_SERVER) $(BIN)/python -m pytest -q -rs tests/store/test_remote.py tests/test_s3_server.py
 
 drivers: $(STAMP) servers  ## node-postgres and JDBC through the sidecar
 	sh tests/drivers/install.sh

@@ -22,6 +22,7 @@ from scalple.cli.places import Places
 from scalple.ingest.errors import ScalpleError, StoreError
 from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked
 from scalple.store.reader import StoreReader
+from scalple.store.source import shown, source_of
 
 PURPOSE_CHARACTERS_MAX = 1000
 
@@ -67,8 +68,9 @@ def logged(
     if elsewhere is None and not _writable(directory):
         raise StoreError(
             "questions are logged beside the data, and you may not write there",
-            place=str(directory),
-            hint="name a directory of yours, --access-log DIR; the operator may switch the log "
+            place=shown(directory),
+            hint="name a directory of yours, --access-log DIR, or, of a store in a bucket, [keys] "
+            "access_key_file; the operator may switch the log "
             'off: access = "off" in the configuration of reprocess',
         )
     key_file = where.access_key_file
@@ -122,6 +124,8 @@ def _user() -> str:
 
 
 def _writable(directory: Path) -> bool:
+    if remote := source_of(directory):
+        return remote.may_write
     log = directory / "_access"
     return os.access(log if log.is_dir() else directory, os.W_OK | os.X_OK)
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from scalple.cli import policysection
 from scalple.cli.policysection import PolicySection
+from scalple.cli.s3section import S3Section
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.correlate import keeping, maskingrules
@@ -155,6 +156,7 @@ class Config(Section):
     policy: tuple[PolicySection, ...] = ()
     sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
+    s3: S3Section = S3Section()
 
     def rules(self) -> Rules:
         """The declarations that shape rows, as the layers below know them.
@@ -317,6 +319,7 @@ def _absolute(config: Config, base: Path) -> Config:
         update={
             "store": whole(config.store),
             "sources": config.sources.model_copy(update=sources),
+            "s3": config.s3.model_copy(update={"cache_dir": whole(config.s3.cache_dir)}),
             "actors": config.actors.model_copy(update={"file": whole(config.actors.file)}),
             "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(

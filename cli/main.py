@@ -15,6 +15,7 @@ from types import FrameType
 import click
 
 from scalple.ingest.errors import ReaderGoneError, ScalpleError
+from scalple.store import source
 from scalple.store.allocator import keep_memory
 
 UNEXPECTED_SHOWN = 300
@@ -30,6 +31,9 @@ VERBS = (
     "minimisation",
     "entitlements",
     "verify",
+    "anchor",
+    "mirror",
+    "probe",
     "prove",
     "consistency",
     "check-proof",
@@ -92,7 +96,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except ScalpleError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(source.said(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
     except ReaderGoneError:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
@@ -112,6 +116,7 @@ def main() -> None:
         click.echo(f"error: unexpected {what}; please report (SCALPLE_DEBUG=1 says more)", err=True)
         sys.exit(1)
     finally:
+        source.unmount()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

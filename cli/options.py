@@ -12,6 +12,7 @@ import click
 
 from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
+from scalple.store.bucketsettings import is_url
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.question import Period
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 SHOWN_NAME = 100
 """So much of a name that is too long is repeated in its error."""
 
-store_option = click.option("--store", "store_dir", metavar="DIR", help="The store's directory.")
+store_option = click.option(
+    "--store", "store_dir", metavar="DIR", help="The store: a directory, or s3://bucket/prefix."
+)
 config_option = click.option(
     "--config", "config_path", metavar="FILE", type=click.Path(path_type=Path), help="TOML file."
 )
@@ -44,18 +47,27 @@ def configured(path: Path | None) -> "Config":
     return load(path) if path is not None else Config()
 
 
-def store_path(option: str | None, config: "Config | Places") -> Path:
-    """The store that an option or the configuration names.
+def store_path(option: str | None, config: "Config | Places", *, fresh: bool = False) -> Path:
+    """The store that an option or the configuration names; of one in a bucket, what stands for it.
+
+    `fresh`: of a store in a bucket nothing is believed that was kept here before.
 
     Raises:
-        ConfigError: neither does, or it isn't a local directory.
+        ConfigError: neither does, or it isn't a directory or bucket.
         StoreError: it may not be read.
+        VerificationError: a bucket isn't what this machine has seen of it.
     """
     name = option or config.store
     if not name:
         raise ConfigError("which store?", hint="give --store DIR, or store = … in --config FILE")
+    if is_url(name):
+        from scalple.cli.buckets import open_store  # what it needs isn't loaded for other stores
+
+        return open_store(name, config, fresh=fresh)
     if "://" in name:
-        raise ConfigError(f"{name}: only local stores can be used so far", hint="give a directory")
+        raise ConfigError(
+            f"{name}: no store can be there", hint="a directory, or s3://bucket/prefix"
+        )
     path = Path(name)
     if not _is_utf8(name):
         raise ConfigError("the name isn't valid UTF-8", place=repr(name), hint="rename it")

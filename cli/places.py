@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scalple.store.bucketsettings import BucketSettings
+
 if TYPE_CHECKING:
     from scalple.cli.config import Config
+
+CACHE_MB = 20_000
+"""So much of a store in a bucket is kept here unless [s3] says otherwise."""
+
+_AWS = BucketSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,9 @@ class Places:
     subject_key_file: str | None = None
     former_subject_key_files: tuple[str, ...] = ()
     access_key_file: str | None = None
+    s3: BucketSettings = _AWS
+    cache_dir: str | None = None
+    cache_mb: int = CACHE_MB
 
 
 def places(path: Path | None) -> Places:
@@ -37,7 +47,13 @@ def places(path: Path | None) -> Places:
 
 def places_of(config: "Config") -> Places:
     """What a configuration that is loaded names."""
-    keys = config.keys
+    keys, s3 = config.keys, config.s3
     return Places(
-        config.store, keys.subject_key_file, keys.former_subject_key_files, keys.access_key_file
+        config.store,
+        keys.subject_key_file,
+        keys.former_subject_key_files,
+        keys.access_key_file,
+        s3.settings(),
+        s3.cache_dir,
+        s3.cache_mb,
     )

@@ -30,6 +30,7 @@ from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
 from scalple.store.segments import from_parquet
+from scalple.store.source import shown as shown_store
 from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
@@ -116,7 +117,7 @@ def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
     if present and name not in present and not new_origin:
         raise StoreError(
             f"holds the origin {', '.join(present)}, not {name}",
-            place=str(directory),
+            place=shown_store(directory),
             hint=f"give --origin {present[0]}, another --store, or --new-origin to add {name}",
         )
     return name
@@ -303,7 +304,7 @@ def report(outcome: Outcome, directory: Path) -> None:
             )
     rows = ", ".join(f"{count:,} {kind}" for kind, count in outcome.rows.items() if count)
     click.echo(
-        f"{directory}: committed {rows or 'nothing new'}; {outcome.files_read} file(s), "
+        f"{shown_store(directory)}: committed {rows or 'nothing new'}; {outcome.files_read} file(s), "
         f"{outcome.bytes_read / 1e6:,.1f} MB in {outcome.seconds:,.1f} s",
         err=True,
     )
@@ -322,7 +323,7 @@ def report(outcome: Outcome, directory: Path) -> None:
         question = '"SELECT source_file, source_offset, reason FROM unparsed"'
         _warn(
             f"{unparsed:,} piece(s) of the logs are no well-formed record and kept as bytes: {why}",
-            f"scalple-ingest sql --store {directory} {question}",
+            f"scalple-ingest sql --store {shown_store(directory)} {question}",
         )
 
 
@@ -333,5 +334,5 @@ def _propose(proposals: list[Proposal], directory: Path) -> None:
     _warn(
         f"{len(proposals):,} column(s) that aren't declared seem to hold personal data; their values "
         f'are masked; declare them, or say "none" of those that hold none:\n{shown}',
-        f"{rest}scalple-ingest detect --store {directory} shows all, also those of the schema",
+        f"{rest}scalple-ingest detect --store {shown_store(directory)} shows all, also those of the schema",
     )

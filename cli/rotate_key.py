@@ -16,6 +16,7 @@ from scalple.store import keys
 from scalple.store.layout import ACCESS_ORIGIN, keys_directory
 from scalple.store.note import VerifierKey
 from scalple.store.reader import StoreReader
+from scalple.store.source import source_of
 from scalple.store.writer import StoreWriter
 
 
@@ -108,6 +109,9 @@ def _subject(directory: Path, config: Config, new_key: Path) -> None:
         click.echo(f"{origin}: manifest {manifest.n} states the new key", err=True)
     click.echo(new_id)
     present = config.keys.subject_key_file
+    if present is None and source_of(directory):  # nothing lies beside a bucket
+        click.echo(f'now name it: [keys] subject_key_file = "{new_key.absolute()}"', err=True)
+        return
     old = Path(present) if present else keys_directory(directory) / "subject.key"
     _tell(old, new_key, "subject_key_file", present)
 

@@ -2,14 +2,14 @@
 
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import render
+from scalple.cli import anchoring, render
 from scalple.cli.options import (
     command,
     config_option,
@@ -17,10 +17,11 @@ from scalple.cli.options import (
     store_option,
     store_path,
 )
-from scalple.cli.places import places
+from scalple.cli.places import Places, places
 from scalple.ingest.errors import VerificationError
+from scalple.store.source import said
 from scalple.store.verify import Options, examine
-from scalple.store.verifyreport import VerifyReport
+from scalple.store.verifyreport import Fault, VerifyReport
 
 _FILE = click.Path(path_type=Path)
 
@@ -32,6 +33,14 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--public-key", type=_FILE, metavar="FILE", help="The log's public keys, from outside."
 )
+@click.option(
+    "--anchors",
+    "anchored",
+    multiple=True,
+    metavar="PLACE…",
+    help="Checkpoints that `anchor` published: a directory, a file, or s3://bucket/prefix.",
+)
+@anchoring.witness_option
 @click.option(
     "--since-checkpoint",
     "since",
@@ -58,6 +67,8 @@ def verify(
     origin: str | None,
     checkpoint: Path | None,
     public_key: Path | None,
+    anchored: tuple[str, ...],
+    witness_key: Path | None,
     since: tuple[str, ...],
     files_only: bool,
     workers: int | None,
@@ -67,30 +78,55 @@ def verify(
     """Read everything again and check it; exit code 0 only if all of it is intact.
 
     Without --public-key the store is checked against its own key, which shows damage but not
-    that nobody rewrote and signed it anew. Without --checkpoint nothing shows that the newest
-    commits weren't cut off.
+    that nobody rewrote and signed it anew. Without --anchors or --checkpoint nothing shows that the
+    newest commits weren't cut off; with --witness-key anchors count only if a witness cosigned them.
 
     \b
     Example:
-      scalple-ingest verify --store ./store --public-key db1.pub --checkpoint last-month.checkpoint
+      scalple-ingest verify --store ./store --public-key db1.pub --anchors /mnt/auditors/anchors
     """
-    directory = store_path(store_dir, places(config_path))
+    where = places(config_path)
     with _progress() as progress:
         task = progress.add_task("verifying", total=None)
         options = Options(
             since=since,
             files_only=files_only,
             workers=workers or len(os.sched_getaffinity(0)),
+            anchors=anchoring.read(anchored, where),
+            witnesses=tuple(anchoring.witness_keys(witness_key)),
             start=lambda total: progress.update(task, total=total),
             advance=lambda count: progress.update(task, advance=count),
         )
-        report = examine(directory, origin, public_key, checkpoint, options)
+        report = _told(_examined(store_dir, where, origin, public_key, checkpoint, options))
     if form == "json":
         render.write_json({"intact": not report.faults, **asdict(report)}, sys.stdout)
     elif not report.faults:
         write_report(report)
     if report.faults:
         raise _failed(report)
+
+
+def _examined(
+    store_dir: str | None,
+    where: Places,
+    origin: str | None,
+    public_key: Path | None,
+    checkpoint: Path | None,
+    options: Options,
+) -> VerifyReport:
+    """A bucket in which a head isn't signed, or manifests are missing, has that one fault."""
+    try:
+        directory = store_path(store_dir, where, fresh=True)
+    except VerificationError as error:
+        level = "files" if options.files_only else "rows"
+        return VerifyReport(level, faults=[Fault.of(error, str(store_dir or where.store))])
+    return examine(directory, origin, public_key, checkpoint, options)
+
+
+def _told(report: VerifyReport) -> VerifyReport:
+    """With the places of a bucket, in place of those here that stand for them."""
+    faults = [Fault(*(text and said(text) for text in astuple(one))) for one in report.faults]
+    return replace(report, notes=[said(note) for note in report.notes], faults=faults)
 
 
 def write_report(report: VerifyReport) -> None:

@@ -44,6 +44,10 @@ class StoreError(ScalpleError):
     exit_code = 5
 
 
+class RaceError(StoreError):
+    """Another writer was faster; its commit stands, and this one's batch isn't in the store."""
+
+
 class CommitError(StoreError):
     """The state of a commit is unknown: stop, and recover by opening the store again."""
 

@@ -6,6 +6,7 @@ durable before the call returns, so that an answer can wait for it. It doesn't a
 and doesn't know who the user is: the caller says.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import ACCESS
-from scalple.ingest.errors import StoreError
+from scalple.ingest.errors import RaceError, StoreError
 from scalple.store import keys
 from scalple.store.layout import ACCESS_ORIGIN, origin_layout
 from scalple.store.reader import StoreReader
@@ -25,6 +27,9 @@ from scalple.store.writer import StoreWriter
 
 LOCK_SECONDS = 30.0
 """How long a question waits for others that are being logged; each takes milliseconds."""
+
+RACES_MAX = 5
+"""How often another reader of the same bucket may be faster."""
 
 ANSWERED = "answered"
 FAILED = "failed"
@@ -78,22 +83,31 @@ class AccessLog:
             key = keys.signing_key(
                 self.directory, self.key_file, name="access", may_create=not exists
             )
-            with StoreWriter.open(
-                self.directory,
-                ACCESS_ORIGIN,
-                key.private,
-                create=True,
-                lock_seconds=LOCK_SECONDS,
-            ) as writer:
-                row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
-                writer.commit({"access": row}, [], {})
-                return (*key.warnings, *writer.notes)
+            for _ in range(RACES_MAX):
+                with contextlib.suppress(RaceError):  # others ask the same bucket from elsewhere
+                    return (*key.warnings, *self._commit(key.private, asked, reader, outcome, rows))
+            return (*key.warnings, *self._commit(key.private, asked, reader, outcome, rows))
         except OSError as error:
             raise StoreError(
                 f"questions are logged, and the log can't be written: {error.strerror}",
                 place=str(error.filename or self.directory),
                 hint="name a directory that you may write: --access-log DIR",
             ) from error
+
+    def _commit(
+        self,
+        private: Ed25519PrivateKey,
+        asked: Asked,
+        reader: StoreReader,
+        outcome: str,
+        rows: int | None,
+    ) -> tuple[str, ...]:
+        with StoreWriter.open(
+            self.directory, ACCESS_ORIGIN, private, create=True, lock_seconds=LOCK_SECONDS
+        ) as writer:
+            row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
+            writer.commit({"access": row}, [], {})
+            return writer.notes
 
 
 def _row(seq: int, asked: Asked, reader: StoreReader, outcome: str, rows: int | None) -> pa.Table:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
+from scalple.store import source
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.keyhistory import SIGNING_KEY, Rotation, all_keys, key_at
 from scalple.store.keys import read_public_keys
@@ -165,12 +166,22 @@ def read_object(layout: OriginLayout, sha256: str) -> bytes:
         VerificationError: missing, or other bytes.
     """
     path = layout.object(sha256)
-    data = read_bytes(path)
+    data = read_named(layout, path, sha256)
     if sha256_hex(data) != sha256:
         raise VerificationError(
             "object differs", place=str(path), expected=sha256, found=sha256_hex(data)
         )
     return data
+
+
+def read_named(layout: OriginLayout, path: Path, sha256: str) -> bytes:
+    """The bytes of a file that a manifest names, wherever the store is; who asks checks them.
+
+    Raises:
+        VerificationError: it is missing, or can't be read.
+    """
+    remote = source.source_of(layout.store_dir)
+    return remote.load(path, sha256) if remote else read_bytes(path)
 
 
 @contextmanager

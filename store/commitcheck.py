@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from scalple.ingest.errors import VerificationError
 from scalple.store import merkle, segments
-from scalple.store.chain import placed, read_bytes, read_object
+from scalple.store.chain import placed, read_named, read_object
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
@@ -118,8 +118,7 @@ class CommitChecker:
 
     def _segment(self, record: SegmentRecord, place: str) -> pa.Table | None:
         """The rows of a segment that is what its record says; None if files are all that counts."""
-        path = self._layout.segments / record.file
-        data = read_bytes(path)
+        data = read_named(self._layout, self._layout.segments / record.file, record.sha256)
         told = (len(data), sha256_hex(data))
         if told != (record.bytes, record.sha256):
             raise VerificationError(

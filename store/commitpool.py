@@ -10,8 +10,10 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 from scalple.ingest.errors import StoreError
+from scalple.store import source
 from scalple.store.allocator import keep_memory
 from scalple.store.commitcheck import CommitChecker, Found, Task
 from scalple.store.layout import OriginLayout
@@ -79,7 +81,8 @@ def _checked(
             todo = [threads.submit(_Checkers(work, files_only=True).check, one) for one in chunks]
             yield from _results(chunks, todo)
     elif workers > 1:
-        with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, (list(work),)) as pool:
+        given = (list(work), _openers(work, workers))
+        with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, given) as pool:
             try:
                 yield from _results(chunks, [pool.submit(_check, one) for one in chunks])
             except BrokenProcessPool as error:
@@ -134,9 +137,18 @@ class _Checkers:
 _checkers: _Checkers | None = None
 
 
-def _prepare(work: Sequence[Work]) -> None:
+def _openers(work: Sequence[Work], workers: int) -> dict[Path, source.Opener]:
+    """How each process gets the files of stores that lie elsewhere; it fetches those of its commits."""
+    directories = {one.layout.store_dir for one in work}
+    remotes = {directory: source.source_of(directory) for directory in directories}
+    return {directory: one.opener(workers) for directory, one in remotes.items() if one}
+
+
+def _prepare(work: Sequence[Work], openers: Mapping[Path, source.Opener]) -> None:
     """In each process, once."""
     global _checkers
+    for directory, opener in openers.items():
+        source.mount(directory, opener())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that was called
     keep_memory()
     _checkers = _Checkers(work, files_only=False)

@@ -4,14 +4,18 @@ A checked chain and the origin's directory enter; notes leave on what a crash or
 explains, and a fault for anything else. Contents of named files are not looked at here.
 """
 
+import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
 from scalple.store.chain import Chain, referenced_objects
 from scalple.store.layout import PREPARED_MAX, OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import Manifest, sha256_hex
+from scalple.store.source import Source, source_of
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def check_origin(
@@ -31,6 +35,8 @@ def check_origin(
     known |= {layout.manifest(n) for n in range(size)}
     known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
     known |= {layout.segments / record.file for record in records}
+    if remote := source_of(layout.store_dir):
+        return _orphans(layout, remote, known, committed, size)
     notes, faults = [], []
     for path, wrong in _entries(layout):
         if wrong is not None:
@@ -44,17 +50,22 @@ def check_origin(
     return notes, faults
 
 
-def missing(layout: OriginLayout, manifests: Iterable[Manifest]) -> list[VerificationError]:
+def missing(layout: OriginLayout, manifests: Sequence[Manifest]) -> list[VerificationError]:
     """Which files of these manifests aren't there, or not as long as they should be; none is read."""
+    remote = source_of(layout.store_dir)
+    there = dict(remote.names()) if remote and manifests else None
     faults = []
     for manifest in manifests:
         wanted: list[tuple[Path, int | None]] = [
             (layout.segments / one.file, one.bytes) for one in manifest.segments
         ]
-        wanted += [(layout.object(sha256), None) for sha256 in manifest.objects.values()]
+        named = [*manifest.objects.values(), manifest.positions_object]
+        wanted += [(layout.object(sha256), None) for sha256 in named if sha256]
         for path, length in wanted:
             try:
-                found = path.stat().st_size
+                found = path.stat().st_size if there is None else there[path]
+            except KeyError:
+                faults.append(VerificationError("missing", place=str(path)))
             except OSError as error:
                 faults.append(VerificationError(f"can't read: {error.strerror}", place=str(path)))
             else:
@@ -69,11 +80,19 @@ def missing(layout: OriginLayout, manifests: Iterable[Manifest]) -> list[Verific
 
 def check_store(store_dir: Path, directories: set[Path]) -> list[VerificationError]:
     """What lies in the store's directory beside the origins' directories."""
-    return [
-        VerificationError("not part of the store", place=str(path))
-        for path in sorted(store_dir.iterdir())
-        if path not in directories or not stat.S_ISDIR(path.lstat().st_mode)
-    ]
+    if remote := source_of(store_dir):
+        strange = [
+            path
+            for path, _ in remote.names()
+            if store_dir / path.relative_to(store_dir).parts[0] not in directories
+        ]
+    else:
+        strange = [
+            path
+            for path in sorted(store_dir.iterdir())
+            if path not in directories or not stat.S_ISDIR(path.lstat().st_mode)
+        ]
+    return [VerificationError("not part of the store", place=str(path)) for path in strange]
 
 
 def _entries(layout: OriginLayout) -> Iterator[tuple[Path, str | None]]:
@@ -111,6 +130,39 @@ def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[
         return sha256_hex(path.read_bytes()) == sha256
     except OSError:
         return False
+
+
+def _orphans(
+    layout: OriginLayout, remote: Source, known: set[Path], committed: set[str], size: int
+) -> tuple[list[str], list[VerificationError]]:
+    """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it; and
+    what was committed since the head was read. A file that isn't what its name says is a fault.
+    """
+    found = newer = 0
+    faults = []
+    for path, _ in remote.names():
+        if path in known or not path.is_relative_to(layout.directory):
+            continue
+        if path.parent == layout.manifests and (manifest_number(path.name) or 0) >= size:
+            newer += 1
+            continue
+        parts = segment_parts(path.name)
+        is_object = path.parent == layout.objects and _SHA256.fullmatch(path.name)
+        is_segment = path.parent == layout.segments and parts and parts[2] not in committed
+        if not (is_object or is_segment):
+            faults.append(VerificationError("no manifest names this file", place=str(path)))
+            continue
+        try:
+            remote.read(path, path.name if is_object or parts is None else parts[2])
+            found += 1
+        except VerificationError as error:
+            faults.append(error)
+    notes = []
+    if newer:
+        notes.append(f"{layout.origin}: {newer} manifest(s) came while this was read, not checked")
+    if found:
+        notes.append(f"{layout.origin}: {found} file(s) of commits that never came, or not yet")
+    return notes, faults
 
 
 def _in_flight(layout: OriginLayout, path: Path, size: int) -> bool:

@@ -24,6 +24,7 @@ from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import durable
 from scalple.store.layout import keys_directory
 from scalple.store.note import VerifierKey
+from scalple.store.source import source_of
 
 SUBJECT_KEY_BYTES = 32
 
@@ -106,13 +107,18 @@ def public_key_beside(store_dir: Path, origin: str) -> Path:
     return keys_directory(store_dir) / f"{origin}.pub"
 
 
+def public_keys_text(keys: Sequence[VerifierKey]) -> bytes:
+    """Verifier keys as a file has them, one a line."""
+    return "".join(f"{key.to_text()}\n" for key in keys).encode()
+
+
 def write_public_keys(path: Path, keys: Sequence[VerifierKey]) -> None:
     """Puts verifier keys into a file, in order; a file that has fewer of them gets the new ones.
 
     Raises:
         ConfigError: it says something else.
     """
-    data = "".join(f"{key.to_text()}\n" for key in keys).encode()
+    data = public_keys_text(keys)
     try:
         durable.create(path, data)
     except FileExistsError:
@@ -134,15 +140,26 @@ def read_public_keys(path: Path) -> list[VerifierKey]:
         ConfigError: the file can't be read.
         VerificationError: it isn't exactly lines of verifier keys.
     """
+    data = _read(path)
     try:
-        text = _read(path).decode()
-        if not text.endswith("\n"):
-            raise VerificationError("public key file has no final newline")
-        return [VerifierKey.from_text(line) for line in text.removesuffix("\n").split("\n")]
-    except UnicodeDecodeError as error:
-        raise VerificationError("public key file isn't UTF-8", place=str(path)) from error
+        return keys_in(data)
     except VerificationError as error:
         raise VerificationError(error.what, place=str(path)) from error
+
+
+def keys_in(data: bytes) -> list[VerifierKey]:
+    """The inverse of `public_keys_text`.
+
+    Raises:
+        VerificationError: it isn't exactly lines of verifier keys.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise VerificationError("public key file isn't UTF-8") from error
+    if not text.endswith("\n"):
+        raise VerificationError("public key file has no final newline")
+    return [VerifierKey.from_text(line) for line in text.removesuffix("\n").split("\n")]
 
 
 def keys_by_origin(path: Path) -> dict[str, list[VerifierKey]]:
@@ -158,6 +175,13 @@ def _find(
 ) -> tuple[Path, tuple[str, ...]]:
     if configured is not None:
         return configured, _too_open(configured)
+    if remote := source_of(store_dir):
+        raise ConfigError(
+            f"a store in a bucket has no {name} beside it",
+            place=remote.url,
+            hint="name its keys in the configuration: [keys] signing_key_file, subject_key_file, "
+            "access_key_file",
+        )
     path = keys_directory(store_dir) / name
     if path.exists():
         return path, _too_open(path)

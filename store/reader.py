@@ -4,18 +4,20 @@ A store directory enters; paths of segments leave, each hashed against its manif
 handed out. It answers nothing itself, and reads only what a signed head covers.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Self
 
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
-from scalple.store.chain import Chain, read_bytes, read_object, read_settled
+from scalple.store import source
+from scalple.store.chain import Chain, read_bytes, read_object, read_settled, referenced_objects
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.digestnames import CALLED, NAMES
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest, SegmentRecord
+from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
 
@@ -121,6 +123,11 @@ class StoreReader:
         return cls.open(store_dir, ACCESS_ORIGIN) if is_there else None
 
     @property
+    def directory(self) -> Path:
+        """The store."""
+        return next(iter(self._layouts.values())).store_dir
+
+    @property
     def origins(self) -> list[str]:
         """The origins that were opened."""
         return list(self._layouts)
@@ -157,15 +164,23 @@ class StoreReader:
         Raises:
             VerificationError: a file is missing or isn't what its manifest says.
         """
-        found = []
-        for origin, manifest in self._commits(until):
-            for record in manifest.segments:
-                if record.kind == kind:
-                    path = self._layouts[origin].segments / record.file
-                    self._verified.check(path, record.sha256, record.bytes)
-                    found.append(SegmentRef(origin, manifest.n, record, path))
-        self._verified.save()
+        found = [
+            SegmentRef(origin, manifest.n, record, self._layouts[origin].segments / record.file)
+            for origin, manifest in self._commits(until)
+            for record in manifest.segments
+            if record.kind == kind
+        ]
+        self._have((one.path, one.record.sha256, one.record.bytes) for one in found)
         return found
+
+    def _have(self, wanted: Iterable[Wanted]) -> None:
+        """Files that are here and have these bytes."""
+        if remote := source.source_of(self.directory):
+            remote.fetch(wanted)
+            return
+        for path, sha256, size in wanted:
+            self._verified.check(path, sha256, size)
+        self._verified.save()
 
     def audit_commits(self, until: datetime | None = None) -> list[AuditCommit]:
         """The commits that hold audit rows, by origin and seq; `until` and errors as in `segments`."""
@@ -173,12 +188,13 @@ class StoreReader:
         for segment in self.segments("audit", until):
             parts.setdefault((segment.origin, segment.n), []).append(segment)
         found = []
+        digests: list[Wanted] = []
         for (origin, n), segments in parts.items():
             layout, objects = self._layouts[origin], self._chains[origin].manifests[n].objects
             digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
             names = layout.object(objects[CALLED]) if CALLED in objects else None
-            for name, path in [*digest.items(), *([(CALLED, names)] if names else [])]:
-                self._verified.check(path, objects[name])
+            files = {**digest, CALLED: names} if names else digest
+            digests += [(path, objects[name], None) for name, path in files.items()]
             found.append(
                 AuditCommit(
                     origin,
@@ -190,7 +206,7 @@ class StoreReader:
                     names,
                 )
             )
-        self._verified.save()
+        self._have(digests)
         return found
 
     def _commits(self, until: datetime | None) -> Iterator[tuple[str, Manifest]]:
@@ -206,11 +222,15 @@ class StoreReader:
         Raises:
             VerificationError: no opened origin has it, or its bytes aren't what its name says.
         """
-        holders = [x for x in self._layouts.values() if x.object(sha256).exists()]
-        return read_object((holders or list(self._layouts.values()))[0], sha256)
+        layouts = list(self._layouts.values())
+        holders = [x for x in layouts if x.object(sha256).exists()]
+        if not holders and source.source_of(self.directory):  # they come when they are asked for
+            holders = [x for x in layouts if sha256 in referenced_objects(self._chains[x.origin])]
+        return read_object((holders or layouts)[0], sha256)
 
     def _read(self, layout: OriginLayout) -> Chain:
-        chain, beyond = read_settled(layout)
+        with source.steady(layout.store_dir):
+            chain, beyond = read_settled(layout)
         if beyond:
             self.notes.append(
                 f"{layout.origin}: manifest {chain.tree.size} isn't signed yet and is left out"

@@ -8,11 +8,12 @@ What no crash of ours can have left is not touched: `verify` reports it.
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
-from scalple.store import durable
+from scalple.store import durable, source
 from scalple.store.chain import (
     Chain,
     check_head,
@@ -21,10 +22,11 @@ from scalple.store.chain import (
     read_bytes,
     read_chain,
     read_checkpoint,
+    read_named,
     read_own_keys,
     referenced_objects,
 )
-from scalple.store.keys import write_public_keys
+from scalple.store.keys import public_keys_text, read_public_keys, write_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, segment_parts
 from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
@@ -89,8 +91,24 @@ def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
         raise VerificationError("manifests without a checkpoint", place=str(layout.directory))
     for directory in (layout.segments, layout.manifests, layout.objects):
         durable.make_directory(directory)
-    write_public_keys(layout.public_key, [VerifierKey.of(layout.origin, private)])
-    durable.create(layout.checkpoint, Chain(layout.origin).head.sign(private))
+    write_own_keys(layout, [VerifierKey.of(layout.origin, private)])
+    first = Chain(layout.origin).head.sign(private)
+    source.create(layout.store_dir, layout.checkpoint, first)
+
+
+def write_own_keys(layout: OriginLayout, keys: Sequence[VerifierKey]) -> None:
+    """The log's own list of its keys, where it stands first.
+
+    Raises:
+        ConfigError: it says something else.
+        StoreError, CommitError: it can't be written.
+    """
+    remote, path = source.source_of(layout.store_dir), layout.public_key
+    if remote and not path.exists():
+        remote.create(path, public_keys_text(keys))
+    elif remote and len(read_public_keys(path)) < len(keys):
+        remote.replace(path, public_keys_text(keys))
+    write_public_keys(path, keys)
 
 
 def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tuple[str, ...]]:
@@ -115,7 +133,7 @@ def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tu
     if count > signed.size:
         _finish(layout, chain, private)
         notes.append(f"{layout.origin}: signed manifest {count - 1}, left unsigned by a crash")
-    write_public_keys(layout.public_key, chain.keys)
+    write_own_keys(layout, chain.keys)
     notes += _clear(layout, chain)
     return chain, tuple(notes)
 
@@ -140,11 +158,11 @@ def _finish(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> N
     with placed(f"{layout.manifest(manifest.n)}, unsigned"):
         manifest.check_signature(chain.key_at(manifest.n))
         for segment in manifest.segments:
-            data = read_bytes(layout.segments / segment.file)
+            data = read_named(layout, layout.segments / segment.file, segment.sha256)
             if sha256_hex(data) != segment.sha256:
                 raise VerificationError(f"segment {segment.file} differs from its hash")
-    write_public_keys(layout.public_key, chain.keys)
-    durable.replace(layout.checkpoint, chain.head.sign(private))
+    write_own_keys(layout, chain.keys)
+    source.replace(layout.store_dir, layout.checkpoint, chain.head.sign(private))
 
 
 def _clear(layout: OriginLayout, chain: Chain) -> list[str]:

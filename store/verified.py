@@ -71,6 +71,7 @@ class VerifiedFiles:
             self._cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             temporary.write_text(json.dumps(newest))
             temporary.replace(self._cache_file)
+            self._changed = False
 
 
 def _identity(status: os.stat_result) -> str:

@@ -8,7 +8,8 @@ earlier. A report leaves, with every fault. Steps, per origin:
  3. every manifest: canonical, signed, chained to the one before, rows dense, positions joined;
  4. the root over the manifests is the checkpoint's, and the key that signed it the one that the
     log says;
- 5. a checkpoint seen earlier is a beginning of this log;
+ 5. a checkpoint seen earlier, and every anchor, is a beginning of this log; of a store in a bucket
+    that keeps versions, every older head too;
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
@@ -28,6 +29,7 @@ from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import inventory, recovery
+from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
     placed,
@@ -39,8 +41,10 @@ from scalple.store.commitpool import Work, check_all
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.note import VerifierKey
-from scalple.store.verifyanchors import OriginState, begin_at, continues
+from scalple.store.source import source_of
+from scalple.store.verifyanchors import OriginState, begin_at, continues, held_against, look_back
 from scalple.store.verifyreport import Fault, Head, VerifyReport
+from scalple.store.witness import WitnessKey
 
 
 def _nothing(_count: int) -> None:
@@ -57,6 +61,8 @@ class Options:
         files_only: hash files, decode no rows.
         workers: how many at once.
         first_only: one fault is enough.
+        anchors: checkpoints that were published elsewhere.
+        witnesses: keys of which one must have cosigned each of these; none for no matter.
         start: told how many bytes of segments will be read.
         advance: told how many more have been.
     """
@@ -65,6 +71,8 @@ class Options:
     files_only: bool = False
     workers: int = 1
     first_only: bool = False
+    anchors: tuple[Anchor, ...] = ()
+    witnesses: tuple[WitnessKey, ...] = ()
     start: Callable[[int], None] = _nothing
     advance: Callable[[int], None] = _nothing
 
@@ -127,7 +135,12 @@ def examine(
         report.notes += continues(checkpoint, origins)
     for text in options.since:
         begin_at(text, origins)
-    if not (options.first_only and any(one.faults for one in origins)):
+    if remote := source_of(store_dir):
+        report.notes += look_back(remote, origins)
+    notes, taken = held_against(options.anchors, options.witnesses, origins, whole=origin is None)
+    report.notes += notes
+    report.faults += taken
+    if not (options.first_only and (taken or any(one.faults for one in origins))):
         _check_commits(origins, options, report)
     for one in origins:
         _sum_up(one, report)

@@ -1,6 +1,6 @@
 """Checkpoints known from elsewhere, held against the logs that `verify` has read.
 
-Files or sizes enter, beside what is known of each origin. Leaves: notes of what a checkpoint shows, or
+Files, sizes or anchors enter, beside what is known of each origin. Leaves: notes of what a checkpoint shows, or
 a fault with the origin whose log was cut or rewritten. Signatures of heads and manifests were checked
 before.
 """
@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store import anchors, history, witness
+from scalple.store.anchors import Anchor
 from scalple.store.chain import Chain, check_signer, placed
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.layout import OriginLayout
 from scalple.store.note import VerifierKey
+from scalple.store.source import Source
 from scalple.store.verifyreport import Fault
+from scalple.store.witness import WitnessKey
 
 
 @dataclass(slots=True)
@@ -65,6 +69,43 @@ def begin_at(text: str, origins: Sequence[OriginState]) -> None:
         f"{one.layout.origin}: only files of manifests from {size} on were read; the rest is covered "
         f"by the checkpoint of size {size}, {how}"
     )
+
+
+def held_against(
+    anchored: Sequence[Anchor],
+    witnesses: Sequence[WitnessKey],
+    origins: Sequence[OriginState],
+    *,
+    whole: bool,
+) -> tuple[list[str], list[Fault]]:
+    """Step 5, of anchors: notes, and faults of origins that aren't here. With witnesses each anchor
+    must be cosigned by one of them; `whole`: these are all origins of the store."""
+    by_name = {one.layout.origin: one for one in origins}
+    believed: list[Anchor] = []
+    elsewhere: list[Fault] = []
+    for anchor in anchored:
+        if not witnesses or witness.cosigned(anchor.note, witnesses):
+            believed.append(anchor)
+            continue
+        what = f"anchor of {anchor.origin} isn't cosigned by a witness that was given"
+        one = by_name.get(anchor.origin)
+        (one.faults if one else elsewhere).append(Fault(anchor.place, what))
+    chains = {one.layout.origin: one.chain for one in origins}
+    notes, faults = anchors.compare(believed, chains, whole=whole) if believed else ([], {})
+    for name, some in faults.items():
+        found = [Fault.of(error, name) for error in some]
+        (by_name[name].faults if name in by_name else elsewhere).extend(found)
+    return notes, elsewhere
+
+
+def look_back(remote: Source, origins: Sequence[OriginState]) -> list[str]:
+    """What older versions in a bucket show of origins whose chain is intact."""
+    chains = {one.layout.origin: one.chain for one in origins if one.chain is not None}
+    notes, faults = history.check(remote, chains)
+    for one in origins:
+        place = str(one.layout.directory)
+        one.faults += [Fault.of(error, place) for error in faults.get(one.layout.origin, ())]
+    return notes
 
 
 def _named(data: bytes, origins: Sequence[OriginState]) -> OriginState:

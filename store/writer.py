@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import CommitError, StoreError
-from scalple.store import durable, recovery, segments
+from scalple.store import durable, recovery, segments, source
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
 from scalple.store.digest import Numbering
@@ -99,10 +99,15 @@ class StoreWriter:
             VerificationError: the origin isn't what its head says.
         """
         layout = origin_layout(store_dir, origin)
+        remote = source.source_of(store_dir)
+        if remote:
+            remote.prepare_writing(origin)
         if create:
             durable.make_directory(layout.directory)
         lock = recovery.lock(layout, lock_seconds)
         try:
+            if remote:
+                remote.refresh(origin)
             if create and not layout.checkpoint.exists():
                 recovery.create(layout, signing_key)
             chain, notes = recovery.recover(layout, signing_key)
@@ -245,13 +250,15 @@ class StoreWriter:
             data = manifest.to_bytes()
             self._chain.append(manifest, data, advanced, rotation)
             try:
-                durable.create(self._layout.manifest(manifest.n), data)  # the commit point
+                # The commit point.
+                source.create(self._layout.store_dir, self._layout.manifest(manifest.n), data)
             except FileExistsError as error:
                 raise CommitError(f"manifest {manifest.n} was written by another") from error
             if new is not None:
                 self._private = new
-                write_public_keys(self._layout.public_key, self._chain.keys)
-            durable.replace(self._layout.checkpoint, self._chain.head.sign(self._private))
+                recovery.write_own_keys(self._layout, self._chain.keys)
+            head = self._chain.head.sign(self._private)
+            source.replace(self._layout.store_dir, self._layout.checkpoint, head)
         return manifest
 
     def _manifest(
@@ -295,7 +302,7 @@ class StoreWriter:
             return
         sha256 = sha256_hex(data)
         path = self._layout.segment(self._next_n, kind, sha256)
-        durable.create(path, data)
+        source.create(self._layout.store_dir, path, data)
         if sha256_hex(read_bytes(path)) != sha256:
             raise CommitError("segment reads back otherwise than written", place=str(path))
         yield SegmentRecord(
@@ -312,7 +319,7 @@ class StoreWriter:
         sha256 = sha256_hex(data)
         path = self._layout.object(sha256)
         if not path.exists():
-            durable.create(path, data)
+            source.create(self._layout.store_dir, path, data)
         return sha256
 
     def _check_usable(self) -> None:

@@ -15,7 +15,7 @@ SOURCES = [path for layer in LAYERS for path in sorted((ROOT / layer).glob("*.py
 OUTSIDE_WORLD = {
     "asyncio fcntl glob http io multiprocessing os pathlib platform select selectors shutil",
     "signal socket socketserver ssl subprocess sys tempfile threading time urllib",
-    "boto3 click requests watchdog",
+    "boto3 botocore click requests watchdog",
 }
 FORBIDDEN_IN_CORRELATE = {name for line in OUTSIDE_WORLD for name in line.split()}
 PURE = {"urllib.parse.unquote"}
@@ -25,7 +25,8 @@ OWNERS = {
     "click": "cli",
     "rich": "cli",
     "tomllib": "cli/config.py",
-    "boto3": "store/objects.py",
+    "boto3": "store/bucket.py",
+    "botocore": "store/bucket.py",
     "watchdog": "ingest/tailer.py",
     "jwt": "ingest/bearer.py",
     "prometheus_client": "ingest/sidecarstatus.py",

@@ -1,0 +1,200 @@
+"""A local store, copied to a bucket commit by commit.
+
+A store directory and a bucket enter; whatever of the signed log isn't in the bucket yet leaves, in an
+order in which the bucket is a store at every moment: segments and objects, then manifests, then the log's keys
+and the head that covers them. It can be stopped anywhere and run again. It copies only what was checked, and
+refuses when the bucket holds another log, or a longer one. It takes nothing away.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from scalple.ingest.errors import ConfigError, VerificationError
+from scalple.store.bucket import SMALL_BYTES, Bucket
+from scalple.store.chain import Chain, placed, read_bytes, read_object, referenced_objects
+from scalple.store.checkpoint import Checkpoint, open_checkpoint
+from scalple.store.keys import public_keys_text
+from scalple.store.layout import OriginLayout, origin_layout
+from scalple.store.manifest import sha256_hex
+from scalple.store.note import VerifierKey
+from scalple.store.probe import MIRROR, Capabilities, is_beside, probe, quick_probe
+from scalple.store.reader import StoreReader
+
+COPIES_AT_ONCE = 4
+UNSAFE = (
+    "this bucket doesn't keep a created object from being overwritten: mirror from one machine only, "
+    "and don't use it as the store itself"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """What one run did for one origin."""
+
+    origin: str
+    before: int
+    """Manifests that the mirror's head covered."""
+    after: int
+    files: int
+    """Segments and objects that were copied."""
+    bytes: int
+
+
+class Mirror:
+    """Copies to one prefix.
+
+    Args:
+        bucket: where to.
+        note: is told what the operator should know.
+    """
+
+    def __init__(self, bucket: Bucket, note: Callable[[str], None]) -> None:
+        self._bucket = bucket
+        self._note = note
+        self._safe = True
+
+    def prepare(self) -> Capabilities:
+        """Find out what the bucket can do; wholly when nothing is there yet.
+
+        Raises:
+            ConfigError: objects are to be retained, and it has no Object Lock; or something else is
+                there.
+        """
+        is_new = not [name for name in self._bucket.folders() if not is_beside(f"{name}/")]
+        is_mirror = self._bucket.get(MIRROR, at_most=SMALL_BYTES) is not None
+        if not is_new and not is_mirror:
+            raise ConfigError(
+                "holds something that `mirror` hasn't made",
+                place=self._bucket.url,
+                hint="give a prefix of its own",
+            )
+        found = probe(self._bucket) if is_new else quick_probe(self._bucket)
+        self._safe = found.creates_once
+        if not self._safe:
+            self._note(UNSAFE)
+        if not is_mirror:
+            self._create(MIRROR, b"written by scalple-ingest mirror\n")
+        return found
+
+    def copy(self, reader: StoreReader, origin: str) -> Mirrored:
+        """Bring one origin of the mirror to the head that the reader has checked.
+
+        Raises:
+            VerificationError: the bucket's log isn't a beginning of this one.
+            StoreError, CommitError: the bucket can't be written; run again.
+        """
+        here = origin_layout(reader.directory, origin)
+        chain, note = reader.chain(origin), reader.signed_head(origin).encode()
+        there = self._head(here, chain.keys)
+        self._check_beginning(here, chain, there)
+        if there is None:
+            self._list_keys(origin, chain)
+        files, copied = self._copy_files(here, chain)
+        # A run that was stopped may have left manifests beyond the head: the same bytes, or refused.
+        for n in range(there.size if there else 0, chain.tree.size):
+            self._create(
+                f"{origin}/manifests/{here.manifest(n).name}", self._manifest(here, chain, n)
+            )
+        self._list_keys(origin, chain)  # before the head that a new one signs
+        self._sign(here, note)
+        before = there.size if there else 0
+        return Mirrored(origin, before, chain.tree.size, files, copied)
+
+    def _head(self, here: OriginLayout, keys: Sequence[VerifierKey]) -> Checkpoint | None:
+        key = f"{here.origin}/checkpoint"
+        data = self._bucket.get(key, at_most=SMALL_BYTES)
+        if data is None:
+            return None
+        with placed(self._bucket.place(key)):
+            return open_checkpoint(data, keys)[0]
+
+    def _check_beginning(self, here: OriginLayout, chain: Chain, there: Checkpoint | None) -> None:
+        if there is None:
+            return
+        place = self._bucket.place(f"{here.origin}/checkpoint")
+        if there.size > chain.tree.size:
+            raise VerificationError(
+                f"the mirror has {there.size} manifests, this store only {chain.tree.size}: "
+                "it was cut, or is another one",
+                place=place,
+            )
+        if chain.root_at(there.size) != there.root:
+            raise VerificationError(
+                f"the mirror holds another log: root {there.root.hex()} at size {there.size}",
+                place=place,
+            )
+
+    def _copy_files(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
+        present = dict(self._bucket.names(f"{here.origin}/segments/"))
+        present |= dict(self._bucket.names(f"{here.origin}/objects/"))
+        records = [record for manifest in chain.manifests for record in manifest.segments]
+        for record in records:
+            key = self._key(here, here.segments / record.file)
+            if present.get(key, record.bytes) != record.bytes:
+                raise VerificationError(
+                    f"the mirror has {present[key]} bytes there, expected {record.bytes}",
+                    place=self._bucket.place(key),
+                )
+        wanted = [(here.segments / record.file, record.sha256) for record in records]
+        wanted += [(here.object(sha256), sha256) for sha256 in sorted(referenced_objects(chain))]
+        missing = [one for one in wanted if present.get(self._key(here, one[0])) is None]
+
+        def copy(file: tuple[Path, str]) -> int:
+            path, sha256 = file
+            data = read_object(here, sha256) if path.parent == here.objects else read_bytes(path)
+            if sha256_hex(data) != sha256:
+                raise VerificationError(f"SHA-256 differs: expected {sha256}", place=str(path))
+            self._create(self._key(here, path), data)
+            return len(data)
+
+        with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
+            return len(missing), sum(pool.map(copy, missing))
+
+    def _manifest(self, here: OriginLayout, chain: Chain, n: int) -> bytes:
+        """As it was checked, even if another is there by now."""
+        data = chain.manifests[n].to_bytes()
+        if read_bytes(here.manifest(n)) != data:
+            raise VerificationError("changed while it was copied", place=str(here.manifest(n)))
+        return data
+
+    def _list_keys(self, origin: str, chain: Chain) -> None:
+        """The log's keys; the mirror's may be the first of them."""
+        key, keys = f"{origin}/public-key", public_keys_text(chain.keys)
+        before = self._bucket.get(key, at_most=SMALL_BYTES)
+        if before is None:
+            self._create(key, keys)
+        elif not keys.startswith(before):
+            place = self._bucket.place(key)
+            raise VerificationError("the mirror has another public key", place=place)
+        elif before != keys:
+            self._replace(key, keys, before)
+
+    def _sign(self, here: OriginLayout, note: bytes) -> None:
+        key = f"{here.origin}/checkpoint"
+        before = self._bucket.get(key, at_most=SMALL_BYTES)
+        if before is None:
+            self._create(key, note)
+        elif before != note:
+            self._replace(key, note, before)
+
+    def _create(self, key: str, data: bytes) -> None:
+        try:
+            self._bucket.create(key, data, conditional=self._safe)
+        except FileExistsError as error:
+            raise VerificationError(
+                "the mirror has other bytes there", place=self._bucket.place(key)
+            ) from error
+
+    def _replace(self, key: str, data: bytes, before: bytes) -> None:
+        try:
+            self._bucket.replace(key, data, before)
+        except FileExistsError as error:
+            raise VerificationError(
+                "another mirror is being written there", place=self._bucket.place(key)
+            ) from error
+
+    @staticmethod
+    def _key(here: OriginLayout, path: Path) -> str:
+        return path.relative_to(here.store_dir).as_posix()
