@@ -10,7 +10,7 @@ from scalple.cli.saving import save
 from scalple.ingest.errors import InputError, VerificationError
 from scalple.store import consistency as proofs
 from scalple.store.chain import check_signer, placed
-from scalple.store.checkpoint import open_checkpoint
+from scalple.store.checkpoint import open_checkpoint, origin_of
 from scalple.store.layout import ACCESS_ORIGIN
 from scalple.store.reader import StoreReader
 
@@ -41,7 +41,8 @@ def consistency(
     """
     directory = store_path(store_dir, places(config_path))
     data = read(older)
-    name = data.split(b"\n", 1)[0].decode(errors="replace")
+    with placed(older):
+        name = origin_of(data)
     reader = StoreReader.open(directory, ACCESS_ORIGIN if name == ACCESS_ORIGIN else None)
     if name not in reader.origins:
         with placed(older):

@@ -64,6 +64,8 @@ def _signing(directory: Path, config: Config, new_key: Path, kind: str) -> None:
         key = VerifierKey.of(origin, new.private)
         chain = reader.chain(origin)
         if chain.key_at(chain.tree.size) == key:
+            # Opening mends what an interrupted run has left undone beside the log.
+            StoreWriter.open(directory, origin, new.private, create=False).close()
             click.echo(f"{origin} goes on under this key already", err=True)
         else:
             _rotate(directory, origin, old.private, new.private)

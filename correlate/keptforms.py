@@ -53,12 +53,21 @@ class KeptForms:
         every = {**self.known, **{k: self.known.get(k, v) for k, v in self.used.items()}}
         order = [*(k for k in self.known if k not in self.used), *self.used]
         kept = {k: _plain(*every[k]) for k in order[-most:]}
-        return json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode()
+        return _digest(text) + text
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "KeptForms":
-        """The inverse. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
-        return cls({str(key): _kept(value) for key, value in json.loads(data).items()})
+        """The inverse. Raises ValueError, KeyError, TypeError or AttributeError for anything else,
+        also for a file of which some byte was changed: a wrong number would mask another value."""
+        digest, text = data[:65], data[65:]
+        if _digest(text) != digest:
+            raise ValueError("other bytes than were kept")
+        return cls({str(key): _kept(value) for key, value in json.loads(text).items()})
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).hexdigest().encode() + b"\n"
 
 
 def _key(skeleton: str) -> str:

@@ -9,6 +9,7 @@ Parses and renders, strictly; signing and signatures are `note`'s. Reads and wri
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,6 +56,18 @@ class Checkpoint:
     def sign(self, private: Ed25519PrivateKey) -> bytes:
         """The checkpoint as a signed note; the key's name is the origin."""
         return note.sign(self.to_text(), self.origin, private)
+
+
+def origin_of(data: bytes) -> str:
+    """Whose checkpoint this says to be.
+
+    Raises:
+        VerificationError: it is none. What it holds instead isn't told: it may be a key.
+    """
+    name = data.split(b"\n", 1)[0].decode(errors="replace")
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9._-]{0,62}", name):
+        raise VerificationError("not a checkpoint: its first line is no origin's name")
+    return name
 
 
 def open_checkpoint(

@@ -52,7 +52,8 @@ class VerifierKey:
         typed = _from_base64(encoded, "public key")
         key = cls(name, typed[1:])
         if len(typed) != 33 or typed[:1] != ED25519 or key_id != key.key_id.hex() or not name:
-            raise VerificationError(f"not an Ed25519 verifier key: {text!r}")
+            # What the text was isn't told: a secret may have been given in its place.
+            raise VerificationError("not an Ed25519 verifier key (name+id+base64)")
         return key
 
     @classmethod
@@ -126,7 +127,7 @@ def _signature(line: str) -> tuple[str, bytes]:
     name, _, encoded = rest.partition(" ")
     signature = _from_base64(encoded, "signature")
     if dash != "—" or not name or "+" in name or len(signature) < 5:
-        raise VerificationError(f"malformed signature line: {line!r}")
+        raise VerificationError("malformed signature line")
     return name, signature
 
 
@@ -138,7 +139,7 @@ def _from_base64(text: str, what: str) -> bytes:
     try:
         data = base64.b64decode(text.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError) as error:
-        raise VerificationError(f"{what} isn't base64: {text!r}") from error
+        raise VerificationError(f"{what} isn't base64") from error
     if _base64(data) != text:
-        raise VerificationError(f"{what} isn't canonical base64: {text!r}")
+        raise VerificationError(f"{what} isn't canonical base64")
     return data

@@ -30,9 +30,18 @@ from scalple.store.rowid import RowId
 from scalple.store.rowtree import SALT_BYTES, row_hashes, salts
 
 VERSION = 1
-_KEYS = {"v", "proves", "rows", "manifests"}
-_ROW_KEYS = {"id", "origin", "kind", "seq", "manifest", "row", "salt", "path"}
-_MANIFEST_KEYS = {"origin", "n", "manifest", "tlog_proof"}
+_FORM = {"v": int, "proves": list, "rows": list, "manifests": list}
+_ROW_FORM = {
+    "id": str,
+    "origin": str,
+    "kind": str,
+    "seq": int,
+    "manifest": int,
+    "row": str,
+    "salt": str,
+    "path": list,
+}
+_MANIFEST_FORM = {"origin": str, "n": int, "manifest": str, "tlog_proof": str}
 _TLOG_PROOF = "c2sp.org/tlog-proof@v1"
 
 
@@ -209,13 +218,19 @@ def _check_form(proof: dict[str, Any], data: bytes) -> None:
     if to_bytes(proof) != data:
         raise VerificationError("proof isn't written as `prove` writes it")
     for known, parts in (
-        (_KEYS, [proof]),
-        (_ROW_KEYS, proof["rows"]),
-        (_MANIFEST_KEYS, proof["manifests"]),
+        (_FORM, [proof]),
+        (_ROW_FORM, proof["rows"]),
+        (_MANIFEST_FORM, proof["manifests"]),
     ):
         for part in parts:
-            if part.keys() != known:
-                raise VerificationError(f"proof: unknown or missing keys: {sorted(part)}")
+            if list(part) != list(known):
+                raise VerificationError(f"proof: unknown, missing or moved keys: {list(part)}")
+            if wrong := [name for name, kind in known.items() if type(part[name]) is not kind]:
+                raise VerificationError(f"proof: {wrong[0]} is of another type")
+    rows = [row["id"] for row in proof["rows"]]
+    manifests = [(one["origin"], one["n"]) for one in proof["manifests"]]
+    if not rows or len(set(rows)) < len(rows) or len(set(manifests)) < len(manifests):
+        raise VerificationError("proof: no row, or a row or manifest twice")
 
 
 def strict_json(data: bytes) -> Any:

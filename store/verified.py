@@ -21,7 +21,10 @@ RACY_NS = 2_000_000_000
 
 def default_cache_file() -> Path:
     """Where the memory is kept for this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError:  # nobody's home: then nothing is remembered
+        base = os.devnull
     return Path(base) / "scalple" / "verified.json"
 
 

@@ -13,7 +13,7 @@ from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import anchors, history, witness
 from scalple.store.anchors import Anchor
 from scalple.store.chain import Chain, check_signer, placed
-from scalple.store.checkpoint import open_checkpoint
+from scalple.store.checkpoint import open_checkpoint, origin_of
 from scalple.store.layout import OriginLayout
 from scalple.store.note import VerifierKey
 from scalple.store.source import Source
@@ -109,7 +109,7 @@ def look_back(remote: Source, origins: Sequence[OriginState]) -> list[str]:
 
 
 def _named(data: bytes, origins: Sequence[OriginState]) -> OriginState:
-    name = data.split(b"\n", 1)[0].decode(errors="replace")
+    name = origin_of(data)
     for one in origins:
         if one.layout.origin == name:
             return one

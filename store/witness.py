@@ -58,7 +58,7 @@ class WitnessKey:
         key = cls(name, typed[1:])
         if len(typed) != 33 or typed[:1] != COSIGNATURE or key_id != key.key_id.hex() or not name:
             raise ConfigError(
-                f"not the key of a witness (Ed25519 cosignatures): {text!r}", place="--witness-key"
+                "not the key of a witness (Ed25519 cosignatures)", place="--witness-key"
             )
         return key
 

@@ -1,6 +1,5 @@
 """Forms of statements from one run to the next: what is kept says the same as parsing anew."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,18 @@ def test_a_damaged_file_counts_as_none(tmp_path: Path, data: bytes) -> None:
     again = FormCache(RULES, None, tmp_path)
     assert FormReader(RULES, SCHEMA, None, again.of).read(query) == expected
     again.save()
-    assert json.loads(path.read_bytes())
+    assert KeptForms.from_bytes(path.read_bytes()).known
+
+
+def test_a_kept_number_that_was_changed_counts_as_none(tmp_path: Path) -> None:
+    query = templates.split("select email from users where id = 5")[1]
+    first = FormCache(RULES, None, tmp_path)
+    expected = FormReader(RULES, SCHEMA, None, first.of).read(query)
+    first.save()
+    (path,) = tmp_path.glob("*.json")
+    path.write_bytes(path.read_bytes().replace(b"[0]", b"[9]"))
+    again = FormCache(RULES, None, tmp_path)
+    assert FormReader(RULES, SCHEMA, None, again.of).read(query) == expected
 
 
 def test_files_and_forms_are_bounded(tmp_path: Path) -> None:

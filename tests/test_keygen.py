@@ -229,3 +229,41 @@ def test_a_store_goes_on_when_its_subject_key_is_lost(tmp_path: Path) -> None:
     assert said.code == 0, said.err
     assert one.read(0.1).code == 0
     assert one.run("verify", "--store", one.store).code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("verify", "--public-key", "{}"),
+        ("verify", "--checkpoint", "{}"),
+        ("verify", "--since-checkpoint", "{}"),
+        ("consistency", "{}", "--output", "{}.proof"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_a_key_given_in_place_of_something_public_is_not_printed(
+    command: tuple[str, ...], changed: Store, tmp_path: Path
+) -> None:
+    for kind in ("subject", "signing", "access"):
+        key = made(tmp_path, kind, f"{kind}.key")
+        secret = key.read_text().strip()
+        verb, *rest = (one.format(key) for one in command)
+        said = scalple(verb, "--store", changed.store, *rest)
+        assert said.code != 0
+        assert all(line not in said.out + said.err for line in secret.splitlines() if len(line) > 8)
+
+
+def test_a_rotation_that_was_killed_at_its_very_end_is_finished_by_giving_it_again(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    assert scalple("reprocess", "--config", SAMPLE / "config.toml", "--store", store).code == 0
+    beside = tmp_path / "store.keys" / "sample.pub"
+    before = beside.read_bytes()
+    new = made(tmp_path, "signing", "new.key")
+    assert scalple("rotate-key", "signing", "--store", store, "--new-key", new).code == 0
+    beside.write_bytes(before)  # as a kill before this file leaves it
+    assert scalple("verify", "--store", store).code == 7
+    said = scalple("rotate-key", "signing", "--store", store, "--new-key", new)
+    assert said.code == 0, said.err
+    assert scalple("verify", "--store", store).code == 0

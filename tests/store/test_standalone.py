@@ -180,8 +180,18 @@ def test_what_was_asked_for_is_said_once_and_comes_first(store: Path, alone: Mod
             proof.check(other, keys)
         with pytest.raises(ValueError, match="missing"):
             alone.check(other.decode(), lines)
-    with pytest.raises(VerificationError, match="unknown or missing keys"):
-        proof.check(proof.to_bytes(whole | {"comment": "x"}), keys)
+    rows, manifests = whole["rows"], whole["manifests"]
+    for other in (
+        whole | {"comment": "x"},
+        dict(reversed(whole.items())),
+        whole | {"rows": [*rows, rows[0]]},
+        whole | {"manifests": [*manifests, manifests[0]]},
+        whole | {"rows": [], "proves": []},
+        whole | {"rows": [{**rows[0], "manifest": False}, *rows[1:]]},
+        whole | {"rows": [{**rows[0], "path": "".join(rows[0]["path"])}, *rows[1:]]},
+    ):
+        with pytest.raises(VerificationError, match="proof: "):
+            proof.check(proof.to_bytes(other), keys)
 
 
 # The inputs of certificate-transparency's own tests (test_merkle has their roots), and proofs of its
