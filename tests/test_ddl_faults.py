@@ -93,3 +93,35 @@ def test_a_savepoint_of_which_nothing_is_known_leaves_a_doubt() -> None:
     both = "SAVEPOINT s; SAVEPOINT t"
     told = (MADE, BEGIN, ADDED, (2, both), *swap(2), (2, both), (2, "ROLLBACK TO s"), COMMIT)
     assert ran(*told, *BOTH) == [MASKED, MASKED]
+
+
+# -- names that were perhaps given away -------------------------------------------------------------
+
+
+def test_what_takes_a_name_that_was_perhaps_given_away_is_nobodys_heir() -> None:
+    prepared = [
+        *(BEGIN, renames(2, "users", "u7"), (2, "PREPARE TRANSACTION 'x'")),
+        (3, "ROLLBACK PREPARED 'x'"),
+    ]
+    took = ran(MADE, *prepared, renames(4, "parts", "u7"), (50, asks("u7")), BOTH[0])
+    assert took == [MASKED, NAMED]
+    new = (4, "CREATE TABLE public.u7 (id bigint, tag text)", "public.u7")
+    assert ran(MADE, *prepared, new, (50, asks("u7")), BOTH[0]) == [MASKED, NAMED]
+    on = (renames(4, "u7", "u8"), renames(5, "parts", "u7"))
+    assert ran(MADE, *prepared, *on, (50, asks("u7")), (51, asks("u8"))) == [MASKED, NAMED]
+
+
+def test_what_takes_the_name_of_a_table_that_was_perhaps_dropped_is_nobodys_heir() -> None:
+    dropped = (BEGIN, (2, "DROP TABLE users", "public.users"), (2, "PREPARE TRANSACTION 'x'"))
+    for first in ((), (MADE,)):
+        schema = USERS if first else USERS + PARTS
+        taken = (*first, *dropped, renames(4, "parts", "users"), BOTH[0])
+        assert ran(*taken, schema=schema) == [MASKED]
+
+
+def test_a_dropped_name_is_remembered_over_any_number_of_others() -> None:
+    dropped = [(at, f"DROP TABLE s{at}", f"public.s{at}") for at in range(10, 270)]
+    users = (2, "DROP TABLE users", "public.users")
+    for cuts in ((), (100,)):
+        steps = (users, *dropped, renames(300, "parts", "users"), (400, asks("users")))
+        assert ran(*steps, schema=USERS + PARTS, cuts=cuts, again=True) == [MASKED]
