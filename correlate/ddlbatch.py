@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.correlate import auditedddl
+from scalple.correlate import auditedddl, savepoints
 from scalple.correlate.logbatch import (
     Bools,
     Ints,
@@ -30,7 +30,7 @@ from scalple.ingest.records import AMBIGUOUS, FORGED, TEXT, UNPROVEN
 NOTHING, DDL, BEGINS, COMMITS, PREPARES, ROLLS_BACK, ROLLS_BACK_TO, MARKS, DISCARDS, DOES = range(
     10
 )
-FAILS, LEAVES = 10, 11
+FAILS, LEAVES, RELEASES = 10, 11, 12
 
 _WORDS = {
     "BEGIN": BEGINS,
@@ -41,13 +41,13 @@ _WORDS = {
     "ROLLBACK": ROLLS_BACK,
     "ABORT": ROLLS_BACK,
     "SAVEPOINT": MARKS,
+    "RELEASE": RELEASES,
     "DISCARD ALL": DISCARDS,
     "DISCARD TEMP": DISCARDS,
     "DO": DOES,
 }
 TELLING = (BEGINS, COMMITS, ROLLS_BACK, ROLLS_BACK_TO, MARKS)
 """Where one of these is logged, a BEGIN would be as well."""
-_TO = r"(?i)^\s*(?:ROLLBACK|ABORT)\s+(?:(?:WORK|TRANSACTION)\s+)?TO\b"
 _CATCHES = re.compile(r"\bexception\b", re.IGNORECASE)
 _NOT_ITS_OWN = pa.array([AMBIGUOUS, FORGED], TEXT)
 _LEFT = "disconnection: session time"
@@ -75,8 +75,8 @@ class DdlBatch:
             self.audit_kind[raised[rows]] = NOTHING
         back = np.flatnonzero(self.audit_kind == ROLLS_BACK)
         if len(back):
-            texts = payload.column("statement").take(pa.array(back)).cast(TEXT)
-            partly = where_true(pc.match_substring_regex(pc.fill_null(texts, ""), _TO))
+            texts = payload.column("statement").take(pa.array(back)).cast(TEXT).to_pylist()
+            partly = np.array([savepoints.is_partial(text or "") for text in texts])
             self.audit_kind[back[partly]] = ROLLS_BACK_TO
 
     @property

@@ -82,8 +82,9 @@ class Transaction:
     has_company: bool = False
     """It has other statements."""
     items: list[Item] = field(default_factory=list)
-    marks: list[tuple[str, int]] = field(default_factory=list)
-    """Savepoints, and how many items there were."""
+    marks: list[tuple[str | None, int]] = field(default_factory=list)
+    """Savepoints since its first change (None: of an unknown name), and how many items there were.
+    """
     has_failed: bool = False
     is_done: bool = False
 
@@ -141,27 +142,57 @@ class DdlSession:
             self.steps.append(Step(position, What.ADD, item, sure))
         self._look(position)
 
-    def savepoint(self, name: str) -> None:
+    def savepoint(self, name: str | None) -> None:
         """A place to roll back to."""
         if self.transaction is not None:
             self.transaction.marks.append((name, len(self.transaction.items)))
 
-    def rolled_back_to(self, position: int, name: str) -> None:
+    def released(self, name: str | None) -> None:
+        """A savepoint is no more, nor are those that were set after it."""
+        if (transaction := self.transaction) is None:
+            return
+        at, is_sure = self._mark(transaction, name)
+        if is_sure:
+            del transaction.marks[max(at, 0) :]
+        else:
+            transaction.marks.append((None, 0))  # which ones are left can't be told
+
+    def rolled_back_to(self, position: int, name: str | None) -> None:
         """What was done since a savepoint is taken back."""
         transaction = self.transaction
         if transaction is None or transaction.is_done:
             return
         transaction.has_failed = False
-        found = [at for at, mark in enumerate(transaction.marks) if mark[0] == name]
-        if not found:
-            for item in transaction.items:
-                item.is_doubtful = True
+        at, is_sure = self._mark(transaction, name)
+        if not is_sure:
+            transaction.marks.append((None, 0))
+            self._doubt(position, transaction)
             return
-        keep = transaction.marks[found[-1]][1]
-        del transaction.marks[found[-1] + 1 :]
+        keep = transaction.marks[at][1] if at >= 0 else 0
+        del transaction.marks[at + 1 :]
         for item in transaction.items[keep:]:
             self._withdraw(position, item)
         del transaction.items[keep:]
+        self._look(position)
+
+    @staticmethod
+    def _mark(transaction: Transaction, name: str | None) -> tuple[int, bool]:
+        """(place of the savepoint that a name means, -1 for one from before the first change; whether
+        that is sure).
+
+        Where the transaction's BEGIN was logged, its savepoints are as well.
+        """
+        names = [one for one, _ in transaction.marks]
+        at = max((at for at, one in enumerate(names) if one == name), default=-1)
+        is_sure = name is not None and None not in names[at + 1 :]
+        return at, is_sure and (at >= 0 or transaction.is_block)
+
+    def _doubt(self, position: int, transaction: Transaction) -> None:
+        """Whether what it did up to here lasts won't be told any more."""
+        for item in transaction.items:
+            item.is_doubtful = True
+            if not transaction.is_block and not item.is_temporary:
+                self.steps.append(Step(position, What.DOUBT, item))
         self._look(position)
 
     def failed(self) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 _MOST = 32
 """So many names of one kind are kept of one relation: the first and the newest ones."""
 _GONE = 256
+_ALL = ""
+"""Beside names: there were more of them than are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,13 @@ class Names:
     of: dict[str, Lineage] = field(default_factory=dict)
     gone: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of what was dropped, the newest last -> the names of what bore it when it was dropped."""
+    doubted: dict[str, None] = field(default_factory=dict)
+    """Names that something only perhaps got, or that were given up unseen: whatever takes one of these
+    is nothing's heir for certain."""
 
     def copy(self) -> "Names":
         """One that can be changed without changing this one."""
-        return Names(dict(self.of), dict(self.gone))
+        return Names(dict(self.of), dict(self.gone), dict(self.doubted))
 
     def get(self, present: str) -> Lineage:
         """The lineage of what bears the name."""
@@ -65,23 +70,40 @@ class Names:
 
         Of a name that was given up, it isn't known whether it stood for that for long.
         """
+        is_doubted = self._is_doubted(name)
         if name in self.of:
-            self.dropped(name)
+            self._dropped(name, is_doubted)
         left = (own for other in self.owners(name) for own in self.of[other].owned)
-        heir = _few(self.gone.pop(name, ()), (name,))
-        perhaps = _few(tuple(left), (name, *heir))
+        gone = self.gone.pop(name, ())
+        heir = () if is_doubted else _few(gone, (name,))
+        perhaps = _few((*(gone if is_doubted else ()), *left), (name, *heir))
         made_like = tuple(dict.fromkeys(like))
         self.of[name] = Lineage((name,), heir, perhaps, is_made=True, like=made_like)
 
     def dropped(self, name: str) -> None:
         """What bears the name, if anything does, is no more."""
-        owned = self.get(name).owned
+        self._dropped(name, is_doubted=False)
+
+    def _dropped(self, name: str, is_doubted: bool) -> None:
+        """Where it isn't known whether it bore the name, its other ones aren't gone."""
+        one = self.get(name)
+        owned = (*one.owned, *(one.perhaps if is_doubted else ()))
         self.of.pop(name, None)
-        for one in dict.fromkeys((*owned, name)):
-            self.gone.pop(one, None)
-            self.gone[one] = owned if one == name else (one,)
-        while len(self.gone) > _GONE:
-            self.gone.pop(next(iter(self.gone)))
+        for old in dict.fromkeys((*(() if is_doubted else owned), name)):
+            self.gone.pop(old, None)
+            self.gone[old] = owned if old == name else (old,)
+        _bound(self.gone, ())
+
+    def perhaps_dropped(self, name: str) -> None:
+        """What bears the name is no more, or still there."""
+        self._doubt(name)
+
+    def _doubt(self, name: str) -> None:
+        self.doubted[name] = None
+        _bound(self.doubted, None)
+
+    def _is_doubted(self, name: str) -> bool:
+        return name in self.doubted or _ALL in self.doubted
 
     def inherits(self, name: str, source: str) -> None:
         """What is in it was the source's until now."""
@@ -110,14 +132,18 @@ class Names:
             the present names of those about which something else is known now.
         """
         mine = replace(self.get(old), left=old)
-        if not is_certain and is_taken:
-            self.of[new] = self._either(self.get(new), mine, has_left=bool(self.owners(new)))
-            return {old, new}
-        if is_certain:
+        is_doubted = self._is_doubted(new)
+        if not is_certain:
+            self._doubt(new)
+            if is_taken or new in self.of:
+                has_left = is_doubted or self._may_have_left(new)
+                self.of[new] = self._either(self.get(new), mine, has_left=has_left)
+                return {old, new}
+        else:
             self.of.pop(old, None)
             if new in self.of:  # that it was dropped went unseen
-                self.dropped(new)
-        self.of[new] = self._called(mine, new, resembles, is_certain)
+                self._dropped(new, is_doubted)
+        self.of[new] = self._called(mine, new, resembles, is_certain, is_doubted)
         touched = {old, new}
         for one in self._circle(new) if is_certain else ():
             touched.add(one)
@@ -135,15 +161,32 @@ class Names:
             return Lineage((), perhaps=_few((*there.owned, *every)))
         return replace(there, perhaps=_few(every, there.owned))
 
+    def _may_have_left(self, name: str) -> bool:
+        """Whether what a name stood for is perhaps called otherwise now."""
+        every = self.of.items()
+        return any(now != name and name in (*one.owned, *one.perhaps) for now, one in every)
+
     def _called(
-        self, mine: Lineage, new: str, resembles: Callable[[str], bool], is_certain: bool
+        self,
+        mine: Lineage,
+        new: str,
+        resembles: Callable[[str], bool],
+        is_certain: bool,
+        is_doubted: bool,
     ) -> Lineage:
         """Something under one more name."""
         if new in mine.owned:
             return mine
         others = self.owners(new)
         if not others and new not in self.gone:
+            if _ALL in self.gone or is_doubted:  # perhaps something bore it first
+                bore = _few((*mine.bore, new))
+                return replace(mine, perhaps=_few((*mine.perhaps, new)), bore=bore)
             return replace(mine, names=_few((*mine.names, new)))
+        if is_doubted:
+            borne = [name for now in others for name in self.of[now].owned]
+            every = (*mine.perhaps, new, *self.gone.get(new, ()), *borne)
+            return replace(mine, perhaps=_few(every, mine.owned))
         before = [now for now, one in self.of.items() if one.left == new and now != new]
         living = {now: self.of[now].owned for now in (*others, *before)}
         gone = self.gone.get(new, ())
@@ -199,6 +242,13 @@ class Names:
     def telling(self) -> dict[str, Lineage]:
         """Those that aren't what their names alone would say."""
         return {now: one for now, one in self.of.items() if one.tells(now)}
+
+
+def _bound(names: dict[str, Any], nothing: object) -> None:
+    """The oldest names are forgotten; that there were any is not."""
+    while len(names) > _GONE:
+        names.pop(next(name for name in names if name != _ALL))
+        names[_ALL] = nothing
 
 
 def _few(names: tuple[str, ...], without: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -270,12 +320,13 @@ class Lineages:
     def kept(self, columns: Mapping[str, Iterable[str]]) -> "Lineages":
         """As far as these relations and columns are the same ones."""
         relations = {now: one for now, one in self.relations.of.items() if now in columns}
-        found = Lineages(Names(relations, dict(self.relations.gone)))
+        of_all = self.relations
+        found = Lineages(Names(relations, dict(of_all.gone), dict(of_all.doubted)))
         for relation, names in self.columns.items():
             if relation in columns:
                 there = set(columns[relation])
                 of = {now: one for now, one in names.of.items() if now in there}
-                found.columns[relation] = Names(of, dict(names.gone))
+                found.columns[relation] = Names(of, dict(names.gone), dict(names.doubted))
         return found
 
     def to_plain(self, *, whole: bool) -> dict[str, Any]:
@@ -300,6 +351,8 @@ def _plain(names: Names, *, whole: bool) -> dict[str, Any]:
         found["of"] = {now: _lineage(one, whole=whole) for now, one in sorted(of.items())}
     if whole and names.gone:
         found["gone"] = [[name, *owned] for name, owned in names.gone.items()]
+    if whole and names.doubted:
+        found["doubted"] = list(names.doubted)
     return found
 
 
@@ -329,4 +382,4 @@ def _names(value: Mapping[str, Any]) -> Names:
         for now, one in value.get("of", {}).items()
     }
     gone = {str(name): tuple(map(str, owned)) for name, *owned in value.get("gone", ())}
-    return Names(of, gone)
+    return Names(of, gone, dict.fromkeys(map(str, value.get("doubted", ()))))

@@ -101,6 +101,8 @@ class _Applied:
                 self._catalog.forget(child)
             self._lost(relation)
             self._catalog.forget(relation)
+        elif parted(relation)[0] != TEMPORARY:
+            self._catalog.lineages.relations.perhaps_dropped(relation)
 
     def _obscure(self, change: Change) -> None:
         relation = self._relation(change)

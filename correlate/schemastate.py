@@ -178,7 +178,7 @@ def _session_of(value: dict[str, Any], entries: dict[tuple[str | None, int], Ent
             told["statement"],
             bool(told["has_company"]),
             [_item_of(one, entries) for one in told["items"]],
-            [(str(name), int(count)) for name, count in told["marks"]],
+            [(name and str(name), int(count)) for name, count in told["marks"]],
             bool(told["has_failed"]),
             bool(told["is_done"]),
         )

@@ -7,15 +7,14 @@ that the size of batches changes nothing. A change of which it isn't known wheth
 on the safe side (`schemachanges`).
 """
 
-import re
 from collections import OrderedDict
 
 import numpy as np
 import pyarrow as pa
 
-from scalple.correlate import ddlbatch, resolving, schemachanges
+from scalple.correlate import ddlbatch, resolving, savepoints, schemachanges
 from scalple.correlate.auditedddl import changes_of, is_temporary
-from scalple.correlate.catalog import Catalog, plain
+from scalple.correlate.catalog import Catalog
 from scalple.correlate.change import Change
 from scalple.correlate.ddlbatch import DdlBatch
 from scalple.correlate.ddlsession import DdlSession, Item, Step, Transaction, What
@@ -25,9 +24,6 @@ from scalple.correlate.seensessions import SESSIONS_MAX, Seen, SeenSessions
 from scalple.correlate.versions import Numbered, Versions
 
 _CATALOGS = 256
-_SAVEPOINT = re.compile(
-    r"""(?:\bTO\s+(?:SAVEPOINT\s+)?|\bSAVEPOINT\s+)("(?:[^"]|"")+"|[\w$]+)""", re.IGNORECASE
-)
 
 
 class SchemaWatch:
@@ -217,6 +213,7 @@ class SchemaWatch:
     def _act(
         self, batch: DdlBatch, name: str, session: DdlSession, position: int, kind: int
     ) -> None:
+        self.revision += 1
         if kind == ddlbatch.DDL:
             self._changed(batch, name, session, position)
         elif kind == ddlbatch.COMMITS:
@@ -229,13 +226,13 @@ class SchemaWatch:
             session.failed()
         elif kind == ddlbatch.DISCARDS:
             session.dropped_temporary(position)
-        elif kind in (ddlbatch.MARKS, ddlbatch.ROLLS_BACK_TO):
-            found = _SAVEPOINT.search(batch.text(position) or "")
-            mark = plain(found[1]) if found else ""
-            if kind == ddlbatch.MARKS:
-                session.savepoint(mark)
-            else:
-                session.rolled_back_to(position, mark)
+        elif kind == ddlbatch.MARKS:
+            session.savepoint(savepoints.name(batch.text(position), savepoints.SETS))
+        elif kind == ddlbatch.RELEASES:
+            session.released(savepoints.name(batch.text(position), savepoints.RELEASES))
+        elif kind == ddlbatch.ROLLS_BACK_TO:
+            mark = savepoints.name(batch.text(position), savepoints.GOES_BACK)
+            session.rolled_back_to(position, mark)
 
     def _changed(self, batch: DdlBatch, name: str, session: DdlSession, position: int) -> None:
         command, object_type, object_name = (
