@@ -76,10 +76,10 @@ def _claims(value: dict[str, Any]) -> Claims:
 
 def recorded(reader: StoreReader, origin: str) -> Rules:
     """The newest rules of an origin."""
-    for manifest in reversed(reader.chain(origin).manifests):
-        if RULES in manifest.objects:
-            return rules_from_bytes(reader.objects(manifest.objects[RULES]))
-    return Rules()
+    manifest = reader.chain(origin).manifests.newest(RULES)
+    if manifest is None:
+        return Rules()
+    return rules_from_bytes(reader.objects(manifest.objects[RULES]))
 
 
 def records_questions(reader: StoreReader) -> bool:
@@ -88,11 +88,9 @@ def records_questions(reader: StoreReader) -> bool:
 
 
 def _is_unlogged(reader: StoreReader, origin: str) -> bool:
-    for manifest in reversed(reader.chain(origin).manifests):
-        if RULES in manifest.objects:
-            told = manifest.objects.get(ACCESS)
-            return told is not None and reader.objects(told) == b"off"
-    return False
+    manifest = reader.chain(origin).manifests.newest(RULES)
+    told = manifest.objects.get(ACCESS) if manifest else None
+    return told is not None and reader.objects(told) == b"off"
 
 
 def recorded_policies(reader: StoreReader, origin: str) -> Rules:
@@ -102,7 +100,7 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         VerificationError: an object holds no such thing.
     """
     rules = recorded(reader, origin)
-    newest = next((m for m in reversed(reader.chain(origin).manifests) if RULES in m.objects), None)
+    newest = reader.chain(origin).manifests.newest(RULES)
     if newest is None or POLICIES not in newest.objects:
         return rules
     try:
@@ -120,9 +118,8 @@ def check_subject_key(reader: StoreReader, secret: bytes) -> None:
     """Raises ConfigError if the store's tokens were made with another key."""
     ours = subject_key_id(secret)
     for origin in reader.origins:
-        manifests = reader.chain(origin).manifests
-        for told in {manifest.objects.get(SUBJECT_KEY) for manifest in manifests}:
-            if told is not None and reader.objects(told).decode() != ours:
+        for told in reader.chain(origin).manifests.hashes(SUBJECT_KEY):
+            if reader.objects(told).decode() != ours:
                 raise ConfigError(
                     f"the subject key isn't the one that {origin} was made with: nobody would be "
                     "found",
@@ -132,7 +129,5 @@ def check_subject_key(reader: StoreReader, secret: bytes) -> None:
 
 def newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
     """The newest object of that name of an origin."""
-    for manifest in reversed(reader.chain(origin).manifests):
-        if name in manifest.objects:
-            return reader.objects(manifest.objects[name])
-    return None
+    manifest = reader.chain(origin).manifests.newest(name)
+    return reader.objects(manifest.objects[name]) if manifest else None

@@ -28,7 +28,6 @@ from scalple.store import keys
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
-from scalple.store.segments import from_parquet
 from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
@@ -251,10 +250,7 @@ def _stored(
 ) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection]:
     """The evidence that earlier runs committed, the time of their newest statement, and the views."""
     reader = StoreReader.open(directory, origin)
-    parts = [
-        from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
-        for ref in reader.segments("evidence")
-    ]
+    parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
     views = connect_reader(reader)
     newest = newest_statement(views)
     return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views

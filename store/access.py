@@ -84,6 +84,7 @@ class AccessLog:
                 key.private,
                 create=True,
                 lock_seconds=LOCK_SECONDS,
+                resumes=True,
             ) as writer:
                 row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
                 writer.commit({"access": row}, [], {})

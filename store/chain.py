@@ -21,6 +21,7 @@ from scalple.store.manifest import (
     positions_from_bytes,
     sha256_hex,
 )
+from scalple.store.manifests import Continued, Manifests
 from scalple.store.merkle import CompactRange, leaf_hash
 from scalple.store.note import VerifierKey
 
@@ -35,8 +36,8 @@ class Chain:
     """What an origin's manifests say together; `append` is the only way to extend it."""
 
     origin: str
-    manifests: list[Manifest] = field(default_factory=list)
-    leaf_hashes: list[bytes] = field(default_factory=list)
+    manifests: Manifests = field(default_factory=Manifests)
+    leaf_hashes: Continued[bytes] = field(default_factory=Continued)
     tree: CompactRange = field(default_factory=CompactRange)
     last_sha256: str | None = None
     next_seq: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -88,14 +89,14 @@ class Chain:
         return tree.root()
 
 
-def read_chain(layout: OriginLayout, count: int) -> Chain:
-    """The chain of the manifests 0 … count-1.
+def read_chain(layout: OriginLayout, count: int, past: Chain | None = None) -> Chain:
+    """The chain of the manifests 0 … count-1; `past`: its beginning, which is continued.
 
     Raises:
         VerificationError: one is missing, isn't a manifest, or doesn't continue the chain.
     """
-    chain = Chain(layout.origin)
-    for n in range(count):
+    chain = past or Chain(layout.origin)
+    for n in range(chain.tree.size, count):
         path = layout.manifest(n)
         with placed(path):
             data = read_bytes(path)
@@ -177,23 +178,42 @@ def read_checkpoint(layout: OriginLayout, key: VerifierKey) -> Checkpoint:
     return checkpoint
 
 
+def count_beyond(layout: OriginLayout, size: int) -> int:
+    """How many manifests there are, if the first `size` are: looks at the next two names only."""
+    if size and not layout.manifest(size - 1).exists():
+        return size - 1
+    beyond = [layout.manifest(n).exists() for n in (size, size + 1)]
+    return size + 2 if beyond[1] else size + beyond[0]
+
+
 def read_settled(
-    layout: OriginLayout, key: VerifierKey, sleep: Callable[[float], None] = time.sleep
+    layout: OriginLayout,
+    key: VerifierKey,
+    sleep: Callable[[float], None] = time.sleep,
+    past: Chain | None = None,
 ) -> tuple[Chain, int]:
     """The chain up to the signed head, and how many manifests lie beyond it.
 
     A writer at work creates a manifest and then signs it: the head may be one behind for a
-    moment, so that is waited for. More than one behind is never the writer's doing.
+    moment, so that is waited for. More than one behind is never the writer's doing. With `past`,
+    the chain's beginning as an index tells it, only what follows is read, and only the names at
+    the end are looked at; the root shows that it is the beginning of this log.
 
     Raises:
         VerificationError: the head isn't that of the manifests.
     """
+
+    def counted() -> int:
+        if past is None:
+            return manifest_count(layout)
+        return count_beyond(layout, read_checkpoint(layout, key).size)
+
     for _ in range(SETTLE_TRIES):
-        count = manifest_count(layout)
+        count = counted()
         checkpoint = read_checkpoint(layout, key)
         if count == checkpoint.size or count > checkpoint.size + 1:
             break
-        if count < checkpoint.size and manifest_count(layout) < checkpoint.size:
+        if count < checkpoint.size and counted() < checkpoint.size:
             break
         sleep(SETTLE_SECONDS)
     if not checkpoint.size <= count <= checkpoint.size + 1:
@@ -201,7 +221,12 @@ def read_settled(
             f"head is signed for {checkpoint.size} manifests, found {count}",
             place=str(layout.checkpoint),
         )
-    chain = read_chain(layout, checkpoint.size)
+    if past is not None and past.tree.size > checkpoint.size:
+        raise VerificationError(
+            f"index has {past.tree.size} manifests, the signed head {checkpoint.size}",
+            place=str(layout.index_head),
+        )
+    chain = read_chain(layout, checkpoint.size, past)
     if chain.head != checkpoint:
         raise VerificationError(
             f"root differs: expected {checkpoint.root.hex()}, found {chain.head.root.hex()}",

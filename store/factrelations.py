@@ -101,7 +101,11 @@ def make_relations(
     if told:
         of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
         place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
-        where = f"WHERE {place} NOT IN (SELECT place FROM outdated)" if len(outdated) else ""
+        conditions = [f"{place} NOT IN (SELECT place FROM outdated)"] if len(outdated) else []
+        if any(one.is_cut for one in commits):
+            con.execute("SET VARIABLE rows_of = $1::BIGINT[]", [[commits[n].rows for n in told]])
+            conditions.append(f"file_row_number < {_looked_up('rows_of')}")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         parts.append(
             f'SELECT {digests.code("statement")} AS "statement", {digests.code("person")} AS person, '
             f"{', '.join(MEASURES)}, {place} AS place FROM {digests.rows} {where}"
@@ -168,7 +172,7 @@ def _numberings(con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) 
     for one in commits:
         path = _path(one.digest[ROWS])
         begun = since.get(path, "nothing")
-        if (one.origin, begun) not in known and begun != str(one.n):
+        if (one.origin, begun) not in known and begun != one.numbering:
             raise VerificationError(f"facts are numbered since {begun}, which has none", place=path)
         numberings.append(known.setdefault((one.origin, begun), len(known)))
     if numberings != sorted(numberings):

@@ -61,7 +61,8 @@ def _files(layout: OriginLayout) -> Iterator[Path]:
             raise VerificationError("no directory", place=str(directory))
     for directory in [layout.directory, *inner]:
         for path in sorted(directory.iterdir()):
-            if path in inner:
+            is_index = path == layout.index and stat.S_ISDIR(path.lstat().st_mode)
+            if path in inner or is_index:  # the index is `checkindex`'s
                 continue
             if not stat.S_ISREG(path.lstat().st_mode):
                 raise VerificationError("no regular file", place=str(path))

@@ -11,7 +11,8 @@ seen earlier. A report leaves, or a VerificationError that names the place. Step
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
- 9. nothing else lies in the store.
+ 9. nothing else lies in the store;
+10. the index, where there is one, is what the log makes.
 
 It remembers nothing and mends nothing. What only an outside anchor can show (that the newest
 commits were cut off together with their checkpoint) it can't show without one: step 5.
@@ -33,6 +34,7 @@ from scalple.store.chain import (
     read_settled,
     referenced_objects,
 )
+from scalple.store.checkindex import check_index
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.digest import Checker
 from scalple.store.digestnames import NAMES
@@ -133,6 +135,7 @@ def _verify_origin(
         with placed(layout.manifest(manifest.n)):
             _verify_digest(layout, manifest, audit, checker)
     report.notes += inventory.check_origin(layout, chain, busy=busy)
+    report.notes += check_index(layout, key, chain)
     report.origins.append(layout.origin)
     report.manifests += chain.tree.size
     return key, chain
