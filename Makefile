@@ -37,8 +37,9 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 $(BIN)/python -m pytest -q -s tests/test_simulation.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
+	INDEX_EXAMPLES=200 $(BIN)/python -m pytest -q tests/store/test_compaction.py
 	EVERY_LINE=1 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_resume.py tests/store/test_index_attacks.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py
 	STACK_STATEMENTS=200000 $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py
 	for release in $(LATER); do \

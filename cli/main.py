@@ -29,6 +29,7 @@ VERBS = (
     "policy",
     "minimisation",
     "entitlements",
+    "compact",
     "verify",
     "prove",
     "check-proof",

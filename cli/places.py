@@ -19,6 +19,7 @@ class Places:
     store: str | None = None
     subject_key_file: str | None = None
     access_key_file: str | None = None
+    signing_key_file: str | None = None
 
 
 def places(path: Path | None) -> Places:
@@ -36,4 +37,5 @@ def places(path: Path | None) -> Places:
 
 def places_of(config: "Config") -> Places:
     """What a configuration that is loaded names."""
-    return Places(config.store, config.keys.subject_key_file, config.keys.access_key_file)
+    of = config.keys
+    return Places(config.store, of.subject_key_file, of.access_key_file, of.signing_key_file)
