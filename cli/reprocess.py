@@ -29,7 +29,6 @@ from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
-from scalple.store.segments import from_parquet
 from scalple.store.source import shown as shown_store
 from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
@@ -262,10 +261,7 @@ def _stored(
     names that rows were written under."""
     reader = StoreReader.open(directory, origin)
     subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
-    parts = [
-        from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
-        for ref in reader.segments("evidence")
-    ]
+    parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
     views = connect_reader(reader)
     newest = newest_statement(views)
     names = RowNames(reader.audit_commits())

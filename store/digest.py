@@ -63,6 +63,7 @@ _MADE = {
 }
 SINCE = b"scalple.since"
 """The key of a Parquet file's metadata that says since which manifest facts are numbered."""
+_FACTS = pa.schema([("of", pa.string()), ("fact", pa.string())])
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
 
@@ -174,22 +175,39 @@ class Numbering:
         """The objects of commit `n`, which has these audit rows."""
         if self._since is None:
             self._since = n
+        return to_objects(self.tables(rows), str(self._since))
+
+    def tables(self, rows: pa.Table) -> dict[str, pa.Table]:
+        """The same as tables, whatever commits the rows are of."""
         facts = self._digester.facts(rows)
         statement, statements = _numbered(facts.statement, self._statements)
         person, people = _numbered(facts.person, self._people)
         measures = {name: rows.column(name) for name in MEASURES}
-        numbered = pa.table({"statement": statement, "person": person, **measures})
         added = {
             "of": [*["statement"] * len(statements), *["person"] * len(people)],
             "fact": [*statements, *people],
         }
-        schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
-        since = {SINCE: str(self._since)}
         return {
-            SUBJECTS: _to_bytes(subjects_index(rows), ("token_half", "seq"), looked_up=True),
-            ROWS: _to_bytes(numbered.replace_schema_metadata(since), ("log_time",)),
-            FACTS: _to_bytes(pa.table(added, schema)),
+            SUBJECTS: subjects_index(rows),
+            ROWS: pa.table({"statement": statement, "person": person, **measures}),
+            FACTS: pa.table(added, _FACTS),
         }
+
+
+def to_objects(tables: Mapping[str, pa.Table], since: str) -> dict[str, bytes]:
+    """The bytes of a digest, or of parts of one."""
+    numbered = {SINCE: since}
+    how: dict[str, dict[str, Any]] = {
+        SUBJECTS: {"sorted_by": ("token_half", "seq"), "looked_up": True},
+        ROWS: {"sorted_by": ("log_time",)},
+        FACTS: {},
+    }
+    return {
+        name: _to_bytes(
+            table.replace_schema_metadata(numbered) if name == ROWS else table, **how[name]
+        )
+        for name, table in tables.items()
+    }
 
 
 def _numbered(facts: pa.DictionaryArray, known: dict[str, int]) -> tuple[pa.Array, list[str]]:
@@ -316,12 +334,18 @@ def read_meaning(source: Path | pa.NativeFile) -> Meaning:
     Raises:
         VerificationError: it is none.
     """
-    table = _read(source)
-    if table.schema.types != [pa.string(), pa.string()]:
-        raise VerificationError(f"{FACTS}: columns are {table.schema.names}")
+    table = read_facts(source)
     pairs = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     statements = [fact for of, fact in pairs if of == "statement"]
     return Meaning(statements, [fact for of, fact in pairs if of == "person"])
+
+
+def read_facts(source: Path | pa.NativeFile) -> pa.Table:
+    """The columns `of` and `fact` of an object `audit-facts`; raises as `read_meaning` does."""
+    table = _read(source)
+    if table.schema.types != _FACTS.types:
+        raise VerificationError(f"{FACTS}: columns are {table.schema.names}")
+    return table.rename_columns(_FACTS.names).replace_schema_metadata()
 
 
 def _same(numbers: pa.Array, meaning: list[str], facts: pa.DictionaryArray) -> bool:

@@ -193,7 +193,7 @@ def test_the_store_is_intact_and_a_wrong_object_is_refused(both: Both) -> None:
     commits = [one for one in reader.audit_commits() if one.names is not None]
     assert commits
     other = next(one for one in commits if one.names is not None)
-    wrong = type(other)(other.origin, 0, 0, other.rows + 1, (), {}, other.names)
+    wrong = type(other)(other.origin, "0", 0, other.rows + 1, False, (), {}, other.names)
     with pytest.raises(VerificationError, match="isn't about the rows"):
         rownames.RowNames([wrong])
     broken = other.names.with_name("broken") if other.names else None
