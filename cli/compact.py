@@ -8,7 +8,7 @@ from scalple.cli.options import command, config_option, store_option, store_path
 from scalple.cli.places import Places, places
 from scalple.ingest.errors import ConfigError
 from scalple.store import keys
-from scalple.store.compaction import Compacted
+from scalple.store.compaction import Compacted, refuse_bucket
 from scalple.store.compaction import compact as compact_origin
 from scalple.store.layout import ACCESS_ORIGIN, existing_origins
 
@@ -30,6 +30,7 @@ def compact(store_dir: str | None, origin: str | None, config_path: Path | None)
     """
     where = places(config_path)
     directory = store_path(store_dir, where)
+    refuse_bucket(directory)
     for name in [origin] if origin is not None else _origins(directory):
         _tell(compact_origin(directory, name, _key(directory, name, where).private))
 
