@@ -20,8 +20,6 @@ from scalple.store.reader import StoreReader
 RULES = "rules"
 POLICIES = "policies"
 """Policies and people; missing where there were none."""
-SUBJECT_KEY = "subject-key"
-"""The id of the subject key that the tokens were made with."""
 ACCESS = "access"
 """`off` where questions asked of the store aren't logged."""
 SIGHTINGS = "sightings"

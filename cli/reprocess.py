@@ -25,6 +25,7 @@ from scalple.correlate.rules import Rules
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
+from scalple.store.keyedrows import SUBJECT_KEY
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
@@ -194,7 +195,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
 
         evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
-        objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
+        objects = todo.objects | {SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
         outcome = Pipeline(complete, writer, evidence, newest, views, advance, names).run()
     outcome.seconds = time.monotonic() - begun

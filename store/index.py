@@ -16,6 +16,7 @@ from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import note
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
+from scalple.store.keyedrows import KeyedRows
 from scalple.store.keyhistory import Rotation
 from scalple.store.manifest import Count, Sha256, canonical_json
 from scalple.store.merkle import CompactRange
@@ -88,6 +89,8 @@ class Run(_Strict):
     """Name of an object -> the newest of these manifests that names one."""
     hashes: dict[str, list[Sha256]]
     """Name of an object -> all hashes of objects so named; names with many are left out."""
+    keyed: list[KeyedRows]
+    """Of its audit rows, under which subject key they were committed."""
     files: list[IndexFile]
 
     @property

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from scalple.ingest.errors import VerificationError
 from scalple.store.chain import Chain, read_bytes, read_own_keys, read_settled
 from scalple.store.index import MANIFESTS, PARTS, Index, IndexFile, Run, open_index
+from scalple.store.keyedrows import KeyedRows, joined
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, positions_from_bytes
 from scalple.store.manifests import Manifests, Past, leaves_of
@@ -83,6 +84,10 @@ class Indexed(Past):
                 named = (self.manifest(n).objects for n in range(run.first, run.end))
                 found.update(objects[name] for objects in named if name in objects)
         return found
+
+    def keyed(self) -> list[KeyedRows]:
+        """Audit rows by subject key."""
+        return joined(one for run in self.index.runs for one in run.keyed)
 
     def parts(self, run: Run) -> pa.Table:
         """The segments that a run was made of: `kind`, `n`, `first_seq`, `rows`, `salt_key`."""

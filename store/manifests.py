@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeVar, overload
 
+from scalple.store.keyedrows import KeyedRows, counted, joined
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest
 from scalple.store.merkle import leaf_hash
@@ -46,6 +47,10 @@ class Past(ABC):
         """The hashes of all objects of that name."""
         every = (self.manifest(n).objects for n in range(self.size))
         return {named[name] for named in every if name in named}
+
+    def keyed(self) -> list[KeyedRows]:
+        """Their audit rows by subject key."""
+        return counted(self.manifest(n) for n in range(self.size))
 
 
 class PastFiles(Past):
@@ -109,6 +114,11 @@ class Manifests(Continued[Manifest]):
         """The hashes of all objects of that name."""
         found = {one.objects[name] for one in self.since if name in one.objects}
         return found | self.past.hashes(name) if self.past else found
+
+    def keyed(self) -> list[KeyedRows]:
+        """Their audit rows by subject key; the key that was named last comes last."""
+        before = self.past.keyed() if self.past else []
+        return joined([*before, *counted(self.since)])
 
 
 def leaves_of(past: Past | None) -> Continued[bytes]:

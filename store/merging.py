@@ -20,6 +20,7 @@ from scalple.store.digest import Numbering, to_objects
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS, SUBJECTS
 from scalple.store.index import MANIFESTS, PARTS, IndexFile, Run
 from scalple.store.indexed import GROUP_ROWS
+from scalple.store.keyedrows import KeyedRows, joined, of_manifest
 from scalple.store.manifest import Manifest, sha256_hex
 from scalple.store.mergednames import NamesPile
 
@@ -65,6 +66,7 @@ class RunMaker:
         self._hashes: dict[str, set[str]] = {}
         self._numbering: Numbering | None = None
         self._names = NamesPile()
+        self._keyed: list[KeyedRows] = []
         self._digests: dict[str, list[pa.Table]] = {name: [] for name in NAMES}
 
     def add_commit(
@@ -94,6 +96,7 @@ class RunMaker:
             dict.fromkeys(manifest.objects, manifest.n),
             {name: {sha256} for name, sha256 in manifest.objects.items()},
         )
+        self._keyed = joined([*self._keyed, *of_manifest(manifest)])
         self._end = manifest.n + 1
         self._names.add(sum(one.rows for one in records if one.kind == "audit"), names)
         for one in held:
@@ -105,6 +108,7 @@ class RunMaker:
         self._parts.append(parts.cast(_PARTS))
         hashes = {name: set(run.hashes.get(name, ())) for name in run.newest}
         self._say_objects(run.committed_by, run.newest, hashes)
+        self._keyed = joined([*self._keyed, *run.keyed])
         self._end = run.end
         self._names.add(run.ends["audit"] - run.begins["audit"], names)
 
@@ -135,6 +139,7 @@ class RunMaker:
             ends=self._ends,
             newest=self._newest,
             hashes={name: sorted(found) for name, found in self._hashes.items() if found},
+            keyed=self._keyed,
             files=self._files,
         )
 

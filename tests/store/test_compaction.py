@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.record import KINDS
-from scalple.store import compaction, coverage, merging, possible, query
+from scalple.store import compaction, coverage, keyedrows, merging, possible, query
 from scalple.store.question import Question
 from scalple.store.quick import Quick
 from scalple.store.reader import StoreReader
@@ -56,6 +56,7 @@ def answers(reader: StoreReader, as_of: datetime | None, question: Question) -> 
     for origin in reader.origins:
         chain = reader.chain(origin)
         found[origin] = (chain.head, chain.next_seq, list(chain.manifests), list(chain.leaf_hashes))
+        found[f"{origin} by key"] = chain.manifests.keyed()
     return found
 
 
@@ -128,3 +129,24 @@ def test_what_was_committed_later_is_left_out_of_a_run(tmp_path: Path) -> None:
     compacted(store, "db1", key)
     reader = opened(store)
     assert [answers(reader, at, ABOUT) for at in MOMENTS] == plain
+
+
+def test_rows_are_counted_by_subject_key_whatever_is_in_the_index(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    hours = (datetime(2026, 5, 1, hour, tzinfo=UTC) for hour in range(9))
+    key = signing_key(store)
+    found = []
+    with StoreWriter.open(store, "db1", key, create=True, clock=lambda: next(hours)) as writer:
+        for n, name in enumerate((None, b"a", b"b", b"a", None, b"c")):
+            rows = {"audit": table("audit", n, [{"log_time": NOON}])} if n != 5 else {}
+            writer.commit(rows, [], {"subject-key": name} if name else {})
+            if n in (2, 3):
+                compacted(store, "db1", key)
+            (chain,) = (opened(store).chain("db1"),)
+            found = [
+                (one.rows, one.first[11:13], one.last[11:13]) for one in chain.manifests.keyed()
+            ]
+            assert (chain.manifests.past is None) == (n < 2)
+            assert chain.manifests.keyed() == keyedrows.counted(list(chain.manifests))
+    assert found == [(1, "02", "02"), (2, "01", "03"), (2, "00", "04"), (0, "05", "05")]
+    assert opened(store)._indexed["db1"].index.runs[-1].end == 4
