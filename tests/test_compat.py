@@ -26,6 +26,8 @@ def store(kept: Path, tmp_path: Path) -> Path:
     shutil.copytree(kept / "store.keys", tmp_path / "store.keys")
     for key in (tmp_path / "store.keys").iterdir():
         key.chmod(0o600)  # git doesn't keep that
+    for origin in (tmp_path / "store").iterdir():
+        (origin / "objects").mkdir(exist_ok=True)  # nor an empty directory
     return tmp_path / "store"
 
 

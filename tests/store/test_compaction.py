@@ -142,7 +142,7 @@ def test_rows_are_counted_by_subject_key_whatever_is_in_the_index(tmp_path: Path
             writer.commit(rows, [], {"subject-key": name} if name else {})
             if n in (2, 3):
                 compacted(store, "db1", key)
-            (chain,) = (opened(store).chain("db1"),)
+            chain = opened(store).chain("db1")
             found = [
                 (one.rows, one.first[11:13], one.last[11:13]) for one in chain.manifests.keyed()
             ]
