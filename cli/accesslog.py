@@ -61,6 +61,7 @@ def logged(
     Raises:
         StoreError: it can't be logged.
     """
+    _tell(tuple(reader.notes))
     if not records_questions(reader):
         click.echo("note: questions asked of this store aren't logged (access = off)", err=True)
         yield Found()

@@ -20,8 +20,6 @@ from scalple.store.reader import StoreReader
 RULES = "rules"
 POLICIES = "policies"
 """Policies and people; missing where there were none."""
-SUBJECT_KEY = "subject-key"
-"""The id of the subject key that the tokens were made with."""
 ACCESS = "access"
 """`off` where questions asked of the store aren't logged."""
 SIGHTINGS = "sightings"
@@ -86,10 +84,10 @@ def _claims(value: dict[str, Any]) -> Claims:
 
 def recorded(reader: StoreReader, origin: str) -> Rules:
     """The newest rules of an origin."""
-    for manifest in reversed(reader.chain(origin).manifests):
-        if RULES in manifest.objects:
-            return rules_from_bytes(reader.objects(manifest.objects[RULES]))
-    return Rules()
+    manifest = reader.chain(origin).manifests.newest(RULES)
+    if manifest is None:
+        return Rules()
+    return rules_from_bytes(reader.objects(manifest.objects[RULES]))
 
 
 def records_questions(reader: StoreReader) -> bool:
@@ -98,11 +96,9 @@ def records_questions(reader: StoreReader) -> bool:
 
 
 def _is_unlogged(reader: StoreReader, origin: str) -> bool:
-    for manifest in reversed(reader.chain(origin).manifests):
-        if RULES in manifest.objects:
-            told = manifest.objects.get(ACCESS)
-            return told is not None and reader.objects(told) == b"off"
-    return False
+    manifest = reader.chain(origin).manifests.newest(RULES)
+    told = manifest.objects.get(ACCESS) if manifest else None
+    return told is not None and reader.objects(told) == b"off"
 
 
 def recorded_policies(reader: StoreReader, origin: str) -> Rules:
@@ -112,7 +108,7 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         VerificationError: an object holds no such thing.
     """
     rules = recorded(reader, origin)
-    newest = next((m for m in reversed(reader.chain(origin).manifests) if RULES in m.objects), None)
+    newest = reader.chain(origin).manifests.newest(RULES)
     if newest is None or POLICIES not in newest.objects:
         return rules
     try:
@@ -128,7 +124,5 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
 
 def newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
     """The newest object of that name of an origin."""
-    for manifest in reversed(reader.chain(origin).manifests):
-        if name in manifest.objects:
-            return reader.objects(manifest.objects[name])
-    return None
+    manifest = reader.chain(origin).manifests.newest(name)
+    return reader.objects(manifest.objects[name]) if manifest else None

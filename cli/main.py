@@ -30,6 +30,7 @@ VERBS = (
     "policy",
     "minimisation",
     "entitlements",
+    "compact",
     "verify",
     "anchor",
     "mirror",

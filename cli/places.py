@@ -27,6 +27,7 @@ class Places:
     subject_key_file: str | None = None
     former_subject_key_files: tuple[str, ...] = ()
     access_key_file: str | None = None
+    signing_key_file: str | None = None
     s3: BucketSettings = _AWS
     cache_dir: str | None = None
     cache_mb: int = CACHE_MB
@@ -53,6 +54,7 @@ def places_of(config: "Config") -> Places:
         keys.subject_key_file,
         keys.former_subject_key_files,
         keys.access_key_file,
+        keys.signing_key_file,
         s3.settings(),
         s3.cache_dir,
         s3.cache_mb,

@@ -25,11 +25,11 @@ from scalple.correlate.rules import Rules
 from scalple.ingest.container import ReadOptions
 from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
+from scalple.store.keyedrows import SUBJECT_KEY
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
-from scalple.store.segments import from_parquet
 from scalple.store.source import shown as shown_store
 from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
@@ -195,7 +195,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
 
         evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
-        objects = todo.objects | {declarations.SUBJECT_KEY: key_id}
+        objects = todo.objects | {SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
         outcome = Pipeline(complete, writer, evidence, newest, views, advance, names).run()
     outcome.seconds = time.monotonic() - begun
@@ -262,10 +262,7 @@ def _stored(
     names that rows were written under."""
     reader = StoreReader.open(directory, origin)
     subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
-    parts = [
-        from_parquet(ref.path.read_bytes()).table.cast(EVIDENCE)
-        for ref in reader.segments("evidence")
-    ]
+    parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
     views = connect_reader(reader)
     newest = newest_statement(views)
     names = RowNames(reader.audit_commits())

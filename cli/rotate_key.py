@@ -7,12 +7,12 @@ import click
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.cli.config import Config
-from scalple.cli.declarations import SUBJECT_KEY
 from scalple.cli.keygen import KINDS
 from scalple.cli.options import command, config_option, configured, store_option, store_path
 from scalple.cli.subjectkeys import told
 from scalple.ingest.errors import ConfigError
 from scalple.store import keys
+from scalple.store.keyedrows import SUBJECT_KEY
 from scalple.store.layout import ACCESS_ORIGIN, keys_directory
 from scalple.store.note import VerifierKey
 from scalple.store.reader import StoreReader

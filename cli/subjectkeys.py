@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scalple.cli.declarations import SUBJECT_KEY
 from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError
 from scalple.store import keys
@@ -64,27 +63,21 @@ class AtHand:
 def told(reader: StoreReader) -> list[Told]:
     """Every key that the store names, by origin, the newest first."""
     found: dict[tuple[str, str], Told] = {}
-    names: dict[str, str] = {}
     for origin in reader.origins:
-        for manifest in reader.chain(origin).manifests:
-            if SUBJECT_KEY not in manifest.objects:
+        for one in reader.chain(origin).manifests.keyed():
+            if one.sha256 is None:
                 continue
-            sha256 = manifest.objects[SUBJECT_KEY]
-            name = names.get(sha256) or reader.objects(sha256).decode()
-            names[sha256] = name
-            rows = sum(one.rows for one in manifest.segments if one.kind == "audit")
-            when = manifest.committed_at
-            before = found.pop((origin, name), Told(origin, name, 0, when, when))
-            found[origin, name] = Told(origin, name, before.rows + rows, before.first, when)
+            name = reader.objects(one.sha256).decode()
+            found[origin, name] = Told(origin, name, one.rows, one.first, one.last)
     return list(reversed(found.values()))
 
 
 def _has_untold(reader: StoreReader) -> bool:
     """Commits of earlier versions don't name their key."""
     return any(
-        one.kind == "audit" and SUBJECT_KEY not in manifest.objects
-        for manifest in reader.manifests
-        for one in manifest.segments
+        one.sha256 is None
+        for origin in reader.origins
+        for one in reader.chain(origin).manifests.keyed()
     )
 
 

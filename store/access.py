@@ -103,7 +103,12 @@ class AccessLog:
         rows: int | None,
     ) -> tuple[str, ...]:
         with StoreWriter.open(
-            self.directory, ACCESS_ORIGIN, private, create=True, lock_seconds=LOCK_SECONDS
+            self.directory,
+            ACCESS_ORIGIN,
+            private,
+            create=True,
+            lock_seconds=LOCK_SECONDS,
+            resumes=True,
         ) as writer:
             row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
             writer.commit({"access": row}, [], {})

@@ -25,6 +25,7 @@ from scalple.store.manifest import (
     positions_from_bytes,
     sha256_hex,
 )
+from scalple.store.manifests import Continued, Manifests
 from scalple.store.merkle import CompactRange, leaf_hash
 from scalple.store.note import VerifierKey
 
@@ -39,8 +40,8 @@ class Chain:
     """What an origin's manifests say together; `append` is the only way to extend it."""
 
     origin: str
-    manifests: list[Manifest] = field(default_factory=list)
-    leaf_hashes: list[bytes] = field(default_factory=list)
+    manifests: Manifests = field(default_factory=Manifests)
+    leaf_hashes: Continued[bytes] = field(default_factory=Continued)
     tree: CompactRange = field(default_factory=CompactRange)
     last_sha256: str | None = None
     next_seq: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
@@ -117,20 +118,28 @@ class Chain:
 
     def root_at(self, size: int) -> bytes:
         """The root of the first `size` manifests."""
+        if size == self.tree.size:  # of many manifests the leaves would have to be fetched
+            return self.tree.root()
         tree = CompactRange()
         for leaf in self.leaf_hashes[:size]:
             tree = tree.append(leaf)
         return tree.root()
 
 
-def read_chain(layout: OriginLayout, count: int, first_key: VerifierKey | None = None) -> Chain:
-    """The chain of the manifests 0 … count-1.
+def read_chain(
+    layout: OriginLayout,
+    count: int,
+    first_key: VerifierKey | None = None,
+    past: Chain | None = None,
+) -> Chain:
+    """The chain of the manifests 0 … count-1; `past`: its beginning, which is continued.
 
     Raises:
         VerificationError: one is missing, isn't a manifest, or doesn't continue the chain.
     """
-    chain = Chain(layout.origin, first_key=first_key)
-    for n in range(count):
+    chain = past or Chain(layout.origin)
+    chain.first_key = first_key
+    for n in range(chain.tree.size, count):
         path = layout.manifest(n)
         with placed(path):
             data = read_bytes(path)
@@ -247,24 +256,42 @@ def read_own_keys(layout: OriginLayout) -> list[VerifierKey]:
     return keys
 
 
+def count_beyond(layout: OriginLayout, size: int) -> int:
+    """How many manifests there are, if the first `size` are: looks at the next two names only."""
+    if size and not layout.manifest(size - 1).exists():
+        return size - 1
+    beyond = [layout.manifest(n).exists() for n in (size, size + 1)]
+    return size + 2 if beyond[1] else size + beyond[0]
+
+
 def read_settled(
-    layout: OriginLayout, sleep: Callable[[float], None] = time.sleep
+    layout: OriginLayout,
+    sleep: Callable[[float], None] = time.sleep,
+    past: Chain | None = None,
 ) -> tuple[Chain, int]:
     """The chain up to the signed head, and how many manifests lie beyond it.
 
     A writer at work creates a manifest and then signs it: the head may be one behind for a
-    moment, so that is waited for. More than one behind is never the writer's doing.
+    moment, so that is waited for. More than one behind is never the writer's doing. With `past`,
+    the chain's beginning as an index tells it, only what follows is read, and only the names at
+    the end are looked at; the root shows that it is the beginning of this log.
 
     Raises:
         VerificationError: the head isn't that of the manifests, or not signed by the key that the
             log says.
     """
+
+    def counted() -> int:
+        if past is None:
+            return manifest_count(layout)
+        return count_beyond(layout, _read_head(layout)[1][0].size)
+
     for _ in range(SETTLE_TRIES):
-        count = manifest_count(layout)
+        count = counted()
         keys, (checkpoint, signer) = _read_head(layout)
         if count == checkpoint.size or count > checkpoint.size + 1:
             break
-        if count < checkpoint.size and manifest_count(layout) < checkpoint.size:
+        if count < checkpoint.size and counted() < checkpoint.size:
             break
         sleep(SETTLE_SECONDS)
     if not checkpoint.size <= count <= checkpoint.size + 1:
@@ -272,7 +299,12 @@ def read_settled(
             f"head is signed for {checkpoint.size} manifests, found {count}",
             place=str(layout.checkpoint),
         )
-    chain = read_chain(layout, checkpoint.size, keys[0])
+    if past is not None and past.tree.size > checkpoint.size:
+        raise VerificationError(
+            f"index has {past.tree.size} manifests, the signed head {checkpoint.size}",
+            place=str(layout.index_head),
+        )
+    chain = read_chain(layout, checkpoint.size, keys[0], past)
     check_head(layout, chain, checkpoint, signer)
     return chain, count - checkpoint.size
 

@@ -24,7 +24,7 @@ from scalple.store.rowtree import row_hashes
 from scalple.store.verifyreport import Fault
 
 if TYPE_CHECKING:
-    from scalple.store.digest import Checker
+    from scalple.store.digestcheck import Checker
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class CommitChecker:
 
     def _facts(self) -> "Checker":
         """Those known so far. Loaded late: it brings DuckDB, and hashing files needs none."""
-        from scalple.store.digest import Checker
+        from scalple.store.digestcheck import Checker
 
         self._known = self._known or Checker()
         return self._known

@@ -13,10 +13,9 @@ Audit rows enter, three small Parquet files leave, which the commit's manifest n
 A digest says nothing that the rows don't; `verify` makes it again from them. Who asks is `quick`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +62,7 @@ _MADE = {
 }
 SINCE = b"scalple.since"
 """The key of a Parquet file's metadata that says since which manifest facts are numbered."""
+_FACTS = pa.schema([("of", pa.string()), ("fact", pa.string())])
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
 
@@ -174,22 +174,39 @@ class Numbering:
         """The objects of commit `n`, which has these audit rows."""
         if self._since is None:
             self._since = n
+        return to_objects(self.tables(rows), str(self._since))
+
+    def tables(self, rows: pa.Table) -> dict[str, pa.Table]:
+        """The same as tables, whatever commits the rows are of."""
         facts = self._digester.facts(rows)
         statement, statements = _numbered(facts.statement, self._statements)
         person, people = _numbered(facts.person, self._people)
         measures = {name: rows.column(name) for name in MEASURES}
-        numbered = pa.table({"statement": statement, "person": person, **measures})
         added = {
             "of": [*["statement"] * len(statements), *["person"] * len(people)],
             "fact": [*statements, *people],
         }
-        schema = pa.schema([("of", pa.string()), ("fact", pa.string())])
-        since = {SINCE: str(self._since)}
         return {
-            SUBJECTS: _to_bytes(subjects_index(rows), ("token_half", "seq"), looked_up=True),
-            ROWS: _to_bytes(numbered.replace_schema_metadata(since), ("log_time",)),
-            FACTS: _to_bytes(pa.table(added, schema)),
+            SUBJECTS: subjects_index(rows),
+            ROWS: pa.table({"statement": statement, "person": person, **measures}),
+            FACTS: pa.table(added, _FACTS),
         }
+
+
+def to_objects(tables: Mapping[str, pa.Table], since: str) -> dict[str, bytes]:
+    """The bytes of a digest, or of parts of one."""
+    numbered = {SINCE: since}
+    how: dict[str, dict[str, Any]] = {
+        SUBJECTS: {"sorted_by": ("token_half", "seq"), "looked_up": True},
+        ROWS: {"sorted_by": ("log_time",)},
+        FACTS: {},
+    }
+    return {
+        name: _to_bytes(
+            table.replace_schema_metadata(numbered) if name == ROWS else table, **how[name]
+        )
+        for name, table in tables.items()
+    }
 
 
 def _numbered(facts: pa.DictionaryArray, known: dict[str, int]) -> tuple[pa.Array, list[str]]:
@@ -221,71 +238,13 @@ def token_half(token: int) -> int:
     return token >> 32
 
 
-class Checker:
-    """Checks digests, commit by commit in their order."""
-
-    def __init__(self) -> None:
-        self._since = -1
-        self._statements: list[str] = []
-        self._people: list[str] = []
-
-    @cached_property
-    def _digester(self) -> Digester:
-        return Digester()  # takes a moment, and much that is wrong shows before it is needed
-
-    def check(self, n: int, objects: Mapping[str, bytes], rows: pa.Table) -> None:
-        """Returns when these are the digest of commit `n`, which has these audit rows.
-
-        Raises:
-            VerificationError: they aren't.
-        """
-        self.learn(n, objects)
-        self.compare(objects, rows)
-
-    def learn(self, n: int, objects: Mapping[str, bytes]) -> None:
-        """Takes the facts that commit `n` adds; those of the commits before it must be known.
-
-        Raises:
-            VerificationError: they can't be read, or don't continue the numbers known so far.
-        """
-        since = _read_since(pa.BufferReader(objects[ROWS]))
-        self._add(n, since, read_meaning(pa.BufferReader(objects[FACTS])))
-
-    def compare(self, objects: Mapping[str, bytes], rows: pa.Table) -> None:
-        """Returns when these are the digest of the commit learned last, which has these audit rows.
-
-        Raises:
-            VerificationError: they aren't.
-        """
-        if not _read(pa.BufferReader(objects[SUBJECTS])).equals(subjects_index(rows)):
-            raise VerificationError(f"{SUBJECTS} isn't what the rows say")
-        stored = read_rows(pa.BufferReader(objects[ROWS]))
-        made = self._digester.facts(rows)
-        for name, numbers, meaning, facts in (
-            ("statement", stored.statement, self._statements, made.statement),
-            ("person", stored.person, self._people, made.person),
-        ):
-            if not _same(numbers, meaning, facts):
-                raise VerificationError(f"{ROWS}: {name} isn't what the rows say")
-        if not stored.measures.equals(rows.select(MEASURES)):
-            raise VerificationError(f"{ROWS}: {' or '.join(MEASURES)} isn't what the rows say")
-
-    def _add(self, n: int, since: int, meaning: Meaning) -> None:
-        if since == n:
-            self._since, self._statements, self._people = n, [], []
-        if since != self._since:
-            raise VerificationError(f"{ROWS}: facts are numbered since {since}, not {self._since}")
-        self._statements += meaning.statements
-        self._people += meaning.people
-
-
 def read_rows(source: Path | pa.NativeFile) -> Numbered:
     """What an object `audit-rows` holds.
 
     Raises:
         VerificationError: it is none.
     """
-    table = _read(source)
+    table = read_any(source)
     types = [pa.int32(), pa.int32(), *(AUDIT.field(name).type for name in MEASURES)]
     if table.schema.types != types:
         raise VerificationError(f"{ROWS}: columns are {table.schema.names}")
@@ -295,7 +254,7 @@ def read_rows(source: Path | pa.NativeFile) -> Numbered:
     return Numbered(since, statement, person, measures)
 
 
-def _read_since(source: pa.NativeFile) -> int:
+def read_since(source: pa.NativeFile) -> int:
     """Only that of an object `audit-rows`."""
     try:
         return _since(pq.read_metadata(source).metadata)
@@ -316,34 +275,18 @@ def read_meaning(source: Path | pa.NativeFile) -> Meaning:
     Raises:
         VerificationError: it is none.
     """
-    table = _read(source)
-    if table.schema.types != [pa.string(), pa.string()]:
-        raise VerificationError(f"{FACTS}: columns are {table.schema.names}")
+    table = read_facts(source)
     pairs = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
     statements = [fact for of, fact in pairs if of == "statement"]
     return Meaning(statements, [fact for of, fact in pairs if of == "person"])
 
 
-def _same(numbers: pa.Array, meaning: list[str], facts: pa.DictionaryArray) -> bool:
-    """Row for row the same JSON values, however they are written."""
-    if len(numbers) != len(facts) or numbers.null_count:
-        return False
-    codes = np.asarray(numbers, np.int64)
-    if codes.min(initial=0) < 0 or codes.max(initial=-1) >= len(meaning):
-        return False
-    pairs = np.unique(codes << 32 | np.asarray(facts.indices, np.int64))
-    made = facts.dictionary.to_pylist()
-    return all(_equal(meaning[one >> 32], made[one & (2**32 - 1)]) for one in pairs.tolist())
-
-
-def _equal(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    try:
-        value: Any = json.loads(one)
-    except ValueError:
-        return False
-    return bool(value == json.loads(other))
+def read_facts(source: Path | pa.NativeFile) -> pa.Table:
+    """The columns `of` and `fact` of an object `audit-facts`; raises as `read_meaning` does."""
+    table = read_any(source)
+    if table.schema.types != _FACTS.types:
+        raise VerificationError(f"{FACTS}: columns are {table.schema.names}")
+    return table.rename_columns(_FACTS.names).replace_schema_metadata()
 
 
 def _halves(pairs: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint32]:
@@ -390,7 +333,12 @@ def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool
     return bytes(sink.getvalue().to_pybytes())
 
 
-def _read(source: Path | pa.NativeFile) -> pa.Table:
+def read_any(source: Path | pa.NativeFile) -> pa.Table:
+    """The table of any of the objects.
+
+    Raises:
+        VerificationError: it is none.
+    """
     try:
         return pq.ParquetFile(source).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:

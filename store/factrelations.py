@@ -111,7 +111,11 @@ def make_relations(
     if told:
         of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
         place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
-        where = f"WHERE {place} NOT IN (SELECT place FROM outdated)" if len(outdated) else ""
+        conditions = [f"{place} NOT IN (SELECT place FROM outdated)"] if len(outdated) else []
+        if any(one.is_cut for one in commits):
+            con.execute("SET VARIABLE rows_of = $1::BIGINT[]", [[commits[n].rows for n in told]])
+            conditions.append(f"file_row_number < {_looked_up('rows_of')}")
+        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         named, beside = ("", "") if names is None else _named(con, [names[n] for n in told], told)
         beside = beside.replace("PLACE", place)
         parts.append(
@@ -125,7 +129,7 @@ def _named(
     con: duckdb.DuckDBPyConnection, names: Sequence[Codes], commits: Sequence[int]
 ) -> tuple[str, str]:
     """The column `names`, and what is joined for it: most commits have one number for all rows."""
-    same = [int(one[0]) if len(one) and (one == one[0]).all() else None for one in names]
+    same = [_only(one) for one in names]
     con.execute("SET VARIABLE names_of = $1::INTEGER[]", [same])
     rest = [at for at, number in enumerate(same) if number is None]
     places = [np.arange(len(names[at]), dtype=np.int64) | commits[at] << 32 for at in rest]
@@ -140,6 +144,13 @@ def _named(
     if not rest:
         return f", {_looked_up('names_of')} AS names", ""
     return column, "LEFT JOIN mixed_names ON mixed_place = PLACE"
+
+
+def _only(codes: Codes) -> int | None:
+    """The number that all rows have; of no rows any will do."""
+    if not len(codes):
+        return 0
+    return int(codes[0]) if (codes == codes[0]).all() else None
 
 
 class _Digests:
@@ -201,7 +212,7 @@ def _numberings(con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) 
     for one in commits:
         path = _path(one.digest[ROWS])
         begun = since.get(path, "nothing")
-        if (one.origin, begun) not in known and begun != str(one.n):
+        if (one.origin, begun) not in known and begun != one.numbering:
             raise VerificationError(f"facts are numbered since {begun}, which has none", place=path)
         numberings.append(known.setdefault((one.origin, begun), len(known)))
     if numberings != sorted(numberings):

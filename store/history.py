@@ -28,8 +28,8 @@ def check(
     for path, contents, is_there in remote.history():
         is_own = path.name in ("checkpoint", "public-key")
         origin = path.parent.name if is_own else path.parent.parent.name
-        if origin not in chains:
-            continue
+        if origin not in chains or (path.parent.name == "index" and not is_own):
+            continue  # an index is derived, and isn't used in a bucket
         if path.name == "checkpoint":
             for data in contents:
                 try:

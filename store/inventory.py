@@ -111,10 +111,12 @@ def _entries(layout: OriginLayout) -> Iterator[tuple[Path, str | None]]:
             if path in inner:
                 continue
             try:
-                is_file = stat.S_ISREG(path.lstat().st_mode)
+                mode = path.lstat().st_mode
             except FileNotFoundError:  # a writer at work has renamed it
                 continue
-            yield path, None if is_file else "no regular file"
+            if path == layout.index and stat.S_ISDIR(mode):  # `checkindex`'s
+                continue
+            yield path, None if stat.S_ISREG(mode) else "no regular file"
 
 
 def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[str]) -> bool:
@@ -138,10 +140,13 @@ def _orphans(
     """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it; and
     what was committed since the head was read. A file that isn't what its name says is a fault.
     """
-    found = newer = 0
+    found = newer = index = 0
     faults = []
     for path, _ in remote.names():
         if path in known or not path.is_relative_to(layout.directory):
+            continue
+        if path.is_relative_to(layout.index):
+            index += 1
             continue
         if path.parent == layout.manifests and (manifest_number(path.name) or 0) >= size:
             newer += 1
@@ -158,6 +163,8 @@ def _orphans(
         except VerificationError as error:
             faults.append(error)
     notes = []
+    if index:
+        notes.append(f"{layout.origin}: {index} file(s) of an index, which isn't used in a bucket")
     if newer:
         notes.append(f"{layout.origin}: {newer} manifest(s) came while this was read, not checked")
     if found:

@@ -50,6 +50,21 @@ class OriginLayout:
         return self.directory / "objects"
 
     @property
+    def index(self) -> Path:
+        """What is derived from the rest, and may be deleted at any time (see `index`)."""
+        return self.directory / "index"
+
+    @property
+    def index_head(self) -> Path:
+        """What the index holds, signed."""
+        return self.index / "head"
+
+    @property
+    def resume(self) -> Path:
+        """Where the writer of many small openings left off, signed (see `resume`)."""
+        return self.index / "resume"
+
+    @property
     def checkpoint(self) -> Path:
         """The signed head."""
         return self.directory / "checkpoint"

@@ -10,7 +10,7 @@ log holds no others. Beside an audit row stand its revisions and the evidence th
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,15 +19,16 @@ import numpy as np
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import InputError, VerificationError
-from scalple.store import merkle, segments
+from scalple.store import merkle
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.decoding import decode_row
 from scalple.store.encoding import encode_rows
 from scalple.store.manifest import Manifest
 from scalple.store.note import VerifierKey
-from scalple.store.reader import SegmentRef, StoreReader
+from scalple.store.parts import Part
+from scalple.store.reader import StoreReader
 from scalple.store.rowid import RowId
-from scalple.store.rowtree import SALT_BYTES, row_hashes, salts
+from scalple.store.rowtree import SALT_BYTES, salts
 
 VERSION = 1
 _FORM = {"v": int, "proves": list, "rows": list, "manifests": list}
@@ -92,45 +93,44 @@ class _Maker:
 
     def __init__(self, reader: StoreReader) -> None:
         self._reader = reader
-        self._segments = {kind: reader.segments(kind) for kind in KINDS}
-        self._wanted: dict[str, tuple[SegmentRef, list[RowId]]] = {}
+        self._wanted: dict[str, tuple[Part, list[RowId]]] = {}
         self._named: dict[tuple[str, int], None] = {}
 
     def want(self, row: RowId) -> None:
-        for ref in self._segments.get(row.kind, ()):
-            if ref.origin == row.origin and ref.first_seq <= row.seq < ref.first_seq + ref.rows:
-                self._wanted.setdefault(str(ref.path), (ref, []))[1].append(row)
-                return
-        raise InputError(f"there is no row {row}", hint="ids are shown as log_id by query and sql")
+        part = self._reader.part(row.origin, row.kind, row.seq) if row.kind in KINDS else None
+        if part is None:
+            raise InputError(
+                f"there is no row {row}", hint="ids are shown as log_id by query and sql"
+            )
+        self._wanted.setdefault(part.record.file, (part, []))[1].append(row)
 
     def rows(self) -> list[dict[str, Any]]:
         """Those wanted since the last call, audit rows followed by their revisions."""
         wanted, self._wanted = self._wanted, {}
-        found = [row for ref, ids in wanted.values() for row in self._of(ref, ids)]
+        found = [row for part, ids in wanted.values() for row in self._of(part, ids)]
         audit = {(row["origin"], row["seq"]) for row in found if row["kind"] == "audit"}
         if audit:
-            for ref in self._segments["revisions"]:
-                seqs = self._revising(ref, audit)
-                if seqs:
-                    found += self._of(ref, [RowId(ref.origin, "revisions", seq) for seq in seqs])
+            for one in self._revising(audit):
+                self.want(one)
+            revising, self._wanted = self._wanted, {}
+            found += [row for part, ids in revising.values() for row in self._of(part, ids)]
         return found
 
-    @staticmethod
-    def _revising(ref: SegmentRef, audit: set[tuple[str, int]]) -> list[int]:
-        table = segments.from_parquet(ref.path.read_bytes()).table
-        pairs = zip(table["seq"].to_pylist(), table["audit_seq"].to_pylist(), strict=True)
-        return [seq for seq, of in pairs if (ref.origin, of) in audit]
+    def _revising(self, audit: set[tuple[str, int]]) -> Iterator[RowId]:
+        for ref in self._reader.segments("revisions"):
+            table = ref.table()
+            pairs = zip(table["seq"].to_pylist(), table["audit_seq"].to_pylist(), strict=True)
+            for seq, of in pairs:
+                if (ref.origin, of) in audit:
+                    yield RowId(ref.origin, "revisions", seq)
 
-    def _of(self, ref: SegmentRef, ids: list[RowId]) -> list[dict[str, Any]]:
-        segment = segments.from_parquet(ref.path.read_bytes())
-        tree = merkle.Tree(row_hashes(segment.table, segment.salt_key))
-        if tree.root(tree.size).hex() != ref.record.rows_root:
-            raise VerificationError("rows differ from their root", place=str(ref.path))
+    def _of(self, part: Part, ids: list[RowId]) -> list[dict[str, Any]]:
+        segment, tree = part.read()
         salt = salts(segment.salt_key, segment.table.num_rows)
-        self._named[ref.origin, ref.n] = None
+        self._named[part.layout.origin, part.n] = None
         found = []
         for one in sorted(ids, key=lambda row: row.seq):
-            at = one.seq - ref.first_seq
+            at = one.seq - part.record.first_seq
             batch = segment.table.slice(at, 1).combine_chunks().to_batches()[0]
             data = encode_rows(batch, np.zeros((1, 0), np.uint8))[0].as_py()
             values = decode_row(KINDS[one.kind], data)
@@ -140,7 +140,7 @@ class _Maker:
                     "origin": one.origin,
                     "kind": one.kind,
                     "seq": one.seq,
-                    "manifest": ref.n,
+                    "manifest": part.n,
                     "row": _b64(data),
                     "salt": _b64(salt[at].tobytes()),
                     "path": [_b64(step) for step in tree.inclusion_proof(at, tree.size)],

@@ -114,7 +114,10 @@ class Quick:
             ).to_arrow_table()
             at = np.array(told, np.int64)[np.asarray(hits["file_index"], np.int64)]
             firsts = np.array([one.first_seq for one in self._commits], np.int64)
-            found.append(at << _COMMIT | (np.asarray(hits["seq"], np.int64) - firsts[at]))
+            counts = np.array([one.rows for one in self._commits], np.int64)
+            places = np.asarray(hits["seq"], np.int64) - firsts[at]
+            known = places < counts[at]  # at the time that is asked about
+            found.append((at << _COMMIT | places)[known])
         return np.unique(np.concatenate(found))
 
     def _untold(self) -> list[int]:

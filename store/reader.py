@@ -10,57 +10,67 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self
 
+import pyarrow as pa
+
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store import source
-from scalple.store.chain import Chain, read_bytes, read_object, read_settled, referenced_objects
+from scalple.store.chain import Chain, read_bytes, read_object, referenced_objects
 from scalple.store.checkpoint import open_checkpoint
-from scalple.store.digestnames import CALLED, NAMES
+from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
+from scalple.store.index import NUMBERING_FACTS, NUMBERING_ROWS, Numbering, Run
+from scalple.store.indexed import Indexed, open_origin
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
-from scalple.store.manifest import Manifest, SegmentRecord
+from scalple.store.manifest import Manifest
+from scalple.store.parts import Part, indexed_part
+from scalple.store.segments import rows_from_parquet
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentRef:
-    """A committed segment whose bytes were checked."""
+    """Committed rows of a kind in a file whose bytes were checked: a segment, or many merged.
+
+    Attributes:
+        origin: the log.
+        kind: as in `record.KINDS`.
+        first_seq: the seq of its first row.
+        rows: how many there are, without a hole, in whatever order.
+        path: the file.
+    """
 
     origin: str
-    n: int
-    """The manifest that commits it."""
-    record: SegmentRecord
+    kind: str
+    first_seq: int
+    rows: int
     path: Path
 
-    @property
-    def first_seq(self) -> int:
-        """The seq of its first row."""
-        return self.record.first_seq
-
-    @property
-    def rows(self) -> int:
-        """How many rows it holds."""
-        return self.record.rows
+    def table(self) -> pa.Table:
+        """Its rows in the order of seq."""
+        return rows_from_parquet(self.kind, read_bytes(self.path))
 
 
 @dataclass(frozen=True, slots=True)
 class AuditCommit:
-    """The audit rows of one commit; all its files were checked.
+    """The audit rows of one commit, or of many that were merged; all files were checked.
 
     Attributes:
         origin: the log.
-        n: the commit's number in it.
+        numbering: what its digest says facts are numbered since, if a numbering begins with it.
         first_seq: the seq of the first row.
-        rows: how many there are, without a hole.
-        segments: the files that hold them, in order.
-        digest: name -> file (see `digest`); empty where the commit has none.
+        rows: how many there are, without a hole; the files may hold later ones.
+        is_cut: they do.
+        segments: the files that hold them.
+        digest: name -> file (see `digest`); empty where there is none.
         names: the file that says under which names the rows were written (see `rownames`), if any
             of their tables or columns had been called otherwise before.
     """
 
     origin: str
-    n: int
+    numbering: str
     first_seq: int
     rows: int
+    is_cut: bool
     segments: tuple[Path, ...]
     digest: Mapping[str, Path]
     names: Path | None = None
@@ -76,6 +86,7 @@ class StoreReader:
         """What the operator should know about the state of the store."""
         self._layouts = layouts
         self._verified = verified or VerifiedFiles(default_cache_file())
+        self._indexed: dict[str, Indexed] = {}
         self._chains = {origin: self._read(layout) for origin, layout in layouts.items()}
 
     @classmethod
@@ -155,22 +166,33 @@ class StoreReader:
         return data.decode()
 
     def segments(self, kind: str, until: datetime | None = None) -> list[SegmentRef]:
-        """The segments of a kind in all opened origins, in order of seq.
+        """The files with rows of a kind in all opened origins, in order of seq.
 
         Args:
             kind: as in `record.KINDS`.
-            until: only what was committed by then, by the writer's clock.
+            until: only what was committed by then, by the writer's clock; a file that was merged
+                may hold rows that weren't (see `ends`).
 
         Raises:
             VerificationError: a file is missing or isn't what its manifest says.
         """
-        found = [
-            SegmentRef(origin, manifest.n, record, self._layouts[origin].segments / record.file)
-            for origin, manifest in self._commits(until)
-            for record in manifest.segments
-            if record.kind == kind
-        ]
-        self._have((one.path, one.record.sha256, one.record.bytes) for one in found)
+        found = []
+        wanted: list[Wanted] = []
+        for origin in sorted(self._chains):
+            layout, indexed = self._layouts[origin], self._indexed.get(origin)
+            for run, ends in self._runs(origin, until):
+                for file in run.holding(kind):
+                    if indexed is not None and file.first_seq < ends[kind]:
+                        place = indexed.path(file)
+                        found.append(SegmentRef(origin, kind, file.first_seq, file.rows, place))
+            for manifest in self._commits(origin, until):
+                for record in manifest.segments:
+                    if record.kind == kind:
+                        path = layout.segments / record.file
+                        wanted.append((path, record.sha256, record.bytes))
+                        one = SegmentRef(origin, kind, record.first_seq, record.rows, path)
+                        found.append(one)
+        self._have(wanted)
         return found
 
     def _have(self, wanted: Iterable[Wanted]) -> None:
@@ -182,39 +204,104 @@ class StoreReader:
             self._verified.check(path, sha256, size)
         self._verified.save()
 
-    def audit_commits(self, until: datetime | None = None) -> list[AuditCommit]:
-        """The commits that hold audit rows, by origin and seq; `until` and errors as in `segments`."""
-        parts: dict[tuple[str, int], list[SegmentRef]] = {}
-        for segment in self.segments("audit", until):
-            parts.setdefault((segment.origin, segment.n), []).append(segment)
-        found = []
-        digests: list[Wanted] = []
-        for (origin, n), segments in parts.items():
-            layout, objects = self._layouts[origin], self._chains[origin].manifests[n].objects
-            digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
-            names = layout.object(objects[CALLED]) if CALLED in objects else None
-            files = {**digest, CALLED: names} if names else digest
-            digests += [(path, objects[name], None) for name, path in files.items()]
-            found.append(
-                AuditCommit(
-                    origin,
-                    n,
-                    segments[0].first_seq,
-                    sum(segment.rows for segment in segments),
-                    tuple(segment.path for segment in segments),
-                    digest,
-                    names,
-                )
-            )
-        self._have(digests)
+    def ends(self, kind: str, until: datetime | None) -> dict[str, int]:
+        """Where files of `segments` hold later rows: origin -> the first seq not committed by then."""
+        found = {}
+        for origin in self._chains:
+            for run, ends in self._runs(origin, until):
+                if ends[kind] < run.ends[kind]:
+                    found[origin] = ends[kind]
         return found
 
-    def _commits(self, until: datetime | None) -> Iterator[tuple[str, Manifest]]:
-        for origin, chain in sorted(self._chains.items()):
-            for manifest in chain.manifests:
-                if until is not None and datetime.fromisoformat(manifest.committed_at) > until:
-                    break
-                yield origin, manifest
+    def audit_commits(self, until: datetime | None = None) -> list[AuditCommit]:
+        """The commits that hold audit rows, by origin and seq; `until` and errors as in `segments`."""
+        found: list[AuditCommit] = []
+        wanted: list[Wanted] = []
+        for origin in sorted(self._chains):
+            found += self._merged(origin, until)
+            for manifest in self._commits(origin, until):
+                found += self._committed(origin, manifest, wanted)
+        self._have(wanted)
+        return found
+
+    def _merged(self, origin: str, until: datetime | None) -> Iterator[AuditCommit]:
+        """The runs of an index, and what later commits need of it."""
+        indexed = self._indexed.get(origin)
+        if indexed is None:
+            return
+        for run, ends in self._runs(origin, until):
+            begin, end = run.begins["audit"], ends["audit"]
+            if begin < end:
+                segments = tuple(
+                    indexed.path(file) for file in run.holding("audit") if file.first_seq < end
+                )
+                digest = {name: indexed.path(run.holding(name)[0]) for name in NAMES}
+                is_cut = end < run.ends["audit"]
+                names = next(map(indexed.path, run.holding(CALLED)), None)
+                yield AuditCommit(
+                    origin, run.numbering, begin, end - begin, is_cut, segments, digest, names
+                )
+        following = next(self._commits(origin, until), None)
+        numbering = indexed.index.numbering
+        if numbering and following and following.nonce == numbering.nonce:
+            yield _numbered_before(indexed, numbering)
+
+    def _committed(
+        self, origin: str, manifest: Manifest, wanted: list[Wanted]
+    ) -> Iterator[AuditCommit]:
+        """One that isn't in an index; its files are wanted."""
+        layout, objects = self._layouts[origin], manifest.objects
+        records = [one for one in manifest.segments if one.kind == "audit"]
+        if not records:
+            return
+        digest = {name: layout.object(objects[name]) for name in NAMES if name in objects}
+        names = layout.object(objects[CALLED]) if CALLED in objects else None
+        files = {**digest, CALLED: names} if names else digest
+        wanted += [(path, objects[name], None) for name, path in files.items()]
+        wanted += [(layout.segments / one.file, one.sha256, one.bytes) for one in records]
+        yield AuditCommit(
+            origin,
+            str(manifest.n),
+            records[0].first_seq,
+            sum(one.rows for one in records),
+            False,
+            tuple(layout.segments / one.file for one in records),
+            digest,
+            names,
+        )
+
+    def _runs(self, origin: str, until: datetime | None) -> Iterator[tuple[Run, dict[str, int]]]:
+        """The runs of an index, and per kind where the rows end that were committed by then."""
+        indexed = self._indexed.get(origin)
+        for run in indexed.index.runs if indexed else ():
+            end, ends = indexed.ends(run, until) if indexed else (0, {})
+            yield run, ends
+            if end < run.end:
+                return
+
+    def _commits(self, origin: str, until: datetime | None) -> Iterator[Manifest]:
+        """What isn't in the index."""
+        indexed, chain = self._indexed.get(origin), self._chains[origin]
+        if indexed and any(indexed.ends(run, until)[0] < run.end for run in indexed.index.runs):
+            return
+        for manifest in chain.manifests[indexed.size if indexed else 0 :]:
+            if until is not None and datetime.fromisoformat(manifest.committed_at) > until:
+                break
+            yield manifest
+
+    def part(self, origin: str, kind: str, seq: int) -> "Part | None":
+        """The segment that holds a row, as it was committed."""
+        chain, indexed = self._chains.get(origin), self._indexed.get(origin)
+        if chain is None:
+            return None
+        for run in indexed.index.runs if indexed else ():
+            if indexed and run.begins[kind] <= seq < run.ends[kind]:
+                return indexed_part(indexed, run, kind, seq)
+        for manifest in chain.manifests.since:
+            for record in manifest.segments:
+                if record.kind == kind and record.first_seq <= seq < record.first_seq + record.rows:
+                    return Part(self._layouts[origin], manifest.n, record)
+        return None
 
     def objects(self, sha256: str) -> bytes:
         """The bytes of an object that some manifest names.
@@ -230,9 +317,21 @@ class StoreReader:
 
     def _read(self, layout: OriginLayout) -> Chain:
         with source.steady(layout.store_dir):
-            chain, beyond = read_settled(layout)
-        if beyond:
+            opened = open_origin(layout, self._verified)
+        if opened.indexed is not None:
+            self._indexed[layout.origin] = opened.indexed
+        self.notes += opened.notes
+        if opened.beyond:
             self.notes.append(
-                f"{layout.origin}: manifest {chain.tree.size} isn't signed yet and is left out"
+                f"{layout.origin}: manifest {opened.chain.tree.size} isn't signed yet and is left out"
             )
-        return chain
+        return opened.chain
+
+
+def _numbered_before(indexed: Indexed, numbering: Numbering) -> AuditCommit:
+    """No rows, and the facts that a commit behind the index may go on to count."""
+    of = {FACTS: NUMBERING_FACTS, ROWS: NUMBERING_ROWS}
+    files = {one.holds: indexed.path(one) for one in numbering.files}
+    digest = {name: files[held] for name, held in of.items()}
+    end = indexed.index.runs[-1].ends["audit"]
+    return AuditCommit(indexed.index.origin, str(numbering.since), end, 0, False, (), digest)

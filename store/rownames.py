@@ -41,8 +41,12 @@ def to_bytes(called: pa.ChunkedArray) -> bytes:
     """
     texts = pa.chunked_array(called.chunks, called.type).cast(pa.string()).combine_chunks()
     coded = texts.dictionary_encode()
-    lineages = coded.dictionary.to_pylist()
     codes = pc.add(pc.fill_null(coded.indices, -1), pa.scalar(1, pa.int32()))
+    return written(codes, coded.dictionary.to_pylist())
+
+
+def written(codes: pa.Array, lineages: Sequence[str]) -> bytes:
+    """The object that gives each row its number; what the numbers from 1 on stand for, as JSON."""
     sink = pa.BufferOutputStream()
     table = pa.table({"names": codes})
     with pq.ParquetWriter(sink, table.schema, compression="zstd", store_schema=False) as writer:
@@ -51,14 +55,20 @@ def to_bytes(called: pa.ChunkedArray) -> bytes:
     return bytes(sink.getvalue())
 
 
-def check(source: Path | pa.NativeFile, rows: int) -> tuple[Codes, list[str]]:
+def check(
+    source: Path | pa.NativeFile, rows: int, *, is_cut: bool = False
+) -> tuple[Codes, list[str]]:
     """(per row its number, what the numbers from 1 on stand for), of a commit of so many rows.
+
+    `is_cut`: it may speak of later ones as well, which are left out.
 
     Raises:
         VerificationError: it says nothing of these rows, or nothing that can be read.
     """
     codes, told = read(source)
     found = _elements(told)
+    if is_cut:
+        codes = codes[:rows]
     if len(codes) != rows or ((codes < 0) | (codes > len(found))).any():
         raise VerificationError(f"{CALLED} isn't about the rows of its commit")
     return codes, found
@@ -98,7 +108,9 @@ class RowNames:
         for at, commit in enumerate(commits):
             if commit.names is None:
                 continue
-            codes, told = check(commit.names, commit.rows)
+            codes, told = check(commit.names, commit.rows, is_cut=commit.is_cut)
+            if commit.is_cut:
+                codes, told = _only_used(codes, told)
             numbers = np.array([AS_DECLARED, *self._numbers(told, known)], np.int32)
             self._codes[at] = numbers[codes]
             for number in np.unique(self._codes[at]).tolist():
@@ -169,6 +181,13 @@ class RowNames:
                 for (name, kind), column in zip(types.items(), columns, strict=True)
             }
         )
+
+
+def _only_used(codes: Codes, told: Sequence[str]) -> tuple[Codes, list[str]]:
+    """Without what only rows that were left out have."""
+    used = np.unique(codes[codes > 0])
+    numbers = np.where(codes > 0, np.searchsorted(used, codes) + 1, 0)
+    return numbers.astype(np.int32), [told[number - 1] for number in used.tolist()]
 
 
 def _elements(told: str) -> list[str]:

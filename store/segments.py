@@ -5,7 +5,7 @@ key leave. The salt key stands in the file's key-value metadata and nowhere else
 of files and the commit are the writer's.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,20 +40,45 @@ class Segment:
 
 def to_parquet(segment: Segment) -> bytes:
     """The file's bytes; the same table always gives the same bytes."""
-    sink = pa.BufferOutputStream()
+    metadata = {_KIND: segment.kind, _SALT_KEY: segment.salt_key.hex()}
     table = _writable(segment.table)
+    return _written(table.schema, metadata, [table])
+
+
+def rows_to_parquet(kind: str, groups: Iterable[pa.Table]) -> bytes:
+    """Rows of many segments as one file without a salt; each table becomes a row group.
+
+    The bytes depend on the rows alone, not on how the tables hold them.
+    """
+    plain = (_in_schema(_decoded(table), KINDS[kind]) for table in groups)
+    return _written(KINDS[kind], {_KIND: kind}, plain)
+
+
+def _written(schema: pa.Schema, metadata: dict[bytes, str], tables: Iterable[pa.Table]) -> bytes:
+    sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        table.schema.remove_metadata(),
+        schema.remove_metadata(),
         compression="zstd",
         compression_level=1,
         store_schema=False,
-        write_statistics=[name for name in _RANGED if name in table.column_names],
-        **_encodings(table.schema),
+        write_statistics=[name for name in _RANGED if name in schema.names],
+        **_encodings(schema),
     ) as writer:
-        writer.add_key_value_metadata({_KIND: segment.kind, _SALT_KEY: segment.salt_key.hex()})
-        writer.write_table(table, ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(metadata)
+        for table in tables:
+            writer.write_table(table, ROW_GROUP_ROWS)
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Without dictionaries."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            chunks = [chunk.dictionary_decode() for chunk in table.column(at).chunks]
+            values = pa.chunked_array(chunks, field.type.value_type)
+            table = table.set_column(at, field.name, values)
+    return table
 
 
 def _writable(table: pa.Table) -> pa.Table:
@@ -90,8 +115,10 @@ def _counts(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_timestamp(kind))
 
 
-def from_parquet(data: bytes) -> Segment:
-    """The inverse of `to_parquet`, with text columns dictionary-encoded.
+def from_parquet(data: bytes, *, coded: bool = True) -> Segment:
+    """The inverse of `to_parquet`, with text columns dictionary-encoded if `coded`.
+
+    Of a few rows the dictionaries take longer to read, and a hundred times the memory.
 
     Raises:
         VerificationError: not Parquet, or not as `to_parquet` writes it.
@@ -99,14 +126,32 @@ def from_parquet(data: bytes) -> Segment:
     try:
         metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
         kind, salt_key = metadata[_KIND].decode(), bytes.fromhex(metadata[_SALT_KEY].decode())
-        text = [field.name for field in KINDS[kind] if field.type == pa.string()]
-        table = pq.read_table(pa.BufferReader(data), read_dictionary=text)
-        table = _in_schema(table, KINDS[kind])
+        table = _read(kind, data, coded=coded)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise VerificationError(f"not a segment: {error}") from error
     if len(salt_key) != SALT_KEY_BYTES:
         raise VerificationError("segment's salt key has the wrong length")
     return Segment(kind, table, salt_key)
+
+
+def rows_from_parquet(kind: str, data: bytes) -> pa.Table:
+    """The rows of `to_parquet` or `rows_to_parquet`, in the order of seq.
+
+    Raises:
+        VerificationError: not Parquet.
+    """
+    try:
+        table = _read(kind, data, coded=True)
+        seq = table["seq"].combine_chunks()
+        return table if pc.all(pc.less(seq[:-1], seq[1:])).as_py() else table.sort_by("seq")
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise VerificationError(f"not rows of {kind}: {error}") from error
+
+
+def _read(kind: str, data: bytes, *, coded: bool) -> pa.Table:
+    text = [field.name for field in KINDS[kind] if coded and field.type == pa.string()]
+    table = pq.read_table(pa.BufferReader(data), read_dictionary=text)
+    return _in_schema(table, KINDS[kind])
 
 
 def _in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -1,8 +1,10 @@
 """Files whose bytes were once checked, remembered so that a question needn't hash them again.
 
 A path and the hash its bytes must have enter; the call returns or raises. What is remembered is
-device, inode, size, mtime and ctime, in a file in the user's cache directory; whoever can change
-a file without changing these can deceive a question, but not `verify`, which never asks here.
+device, inode, size, mtime and ctime, in files in the user's cache directory, one per directory that
+was read: a question of an index needn't load what is known of the log's thousands of segments.
+Whoever can change a file without changing these can deceive a question, but not `verify`, which
+never asks here.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ RACY_NS = 2_000_000_000
 
 
 def default_cache_file() -> Path:
-    """Where the memory is kept for this user."""
+    """Beside which files the memory is kept for this user."""
     try:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     except RuntimeError:  # nobody's home: then nothing is remembered
@@ -33,8 +35,8 @@ class VerifiedFiles:
 
     def __init__(self, cache_file: Path | None) -> None:
         self._cache_file = cache_file
-        self._known: dict[str, str] = _load(cache_file) if cache_file else {}
-        self._changed = False
+        self._known: dict[Path, dict[str, str]] = {}
+        self._changed: set[Path] = set()
 
     def check(self, path: Path, sha256: str, size: int | None = None) -> None:
         """Returns when the file's bytes have this hash, now or when last looked at.
@@ -49,7 +51,8 @@ class VerifiedFiles:
                     raise VerificationError(
                         f"length differs: expected {size}, found {before.st_size}", place=str(path)
                     )
-                if self._known.get(_identity(before)) == sha256:
+                known = self._of(path.parent)
+                if known.get(_identity(before)) == sha256:
                     return
                 found = hashlib.file_digest(file, "sha256").hexdigest()
                 after = os.fstat(file.fileno())
@@ -60,21 +63,35 @@ class VerifiedFiles:
                 f"SHA-256 differs: expected {sha256}, found {found}", place=str(path)
             )
         if _identity(before) == _identity(after) and time.time_ns() - after.st_ctime_ns > RACY_NS:
-            self._known[_identity(after)] = sha256
-            self._changed = True
+            known[_identity(after)] = sha256
+            self._changed.add(path.parent)
 
     def save(self) -> None:
         """Keeps the memory for the next process; that it can't be kept is no error."""
-        if self._cache_file is None or not self._changed:
-            return
-        known = {**_load(self._cache_file), **self._known}
-        newest = dict(list(known.items())[-REMEMBERED_MAX:])
-        temporary = self._cache_file.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(OSError):
-            self._cache_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(newest))
-            temporary.replace(self._cache_file)
-            self._changed = False
+        for directory in self._changed:
+            file = self._file(directory)
+            if file is None:
+                continue
+            known = {**_load(file), **self._known[directory]}
+            newest = dict(list(known.items())[-REMEMBERED_MAX:])
+            temporary = file.with_suffix(f".{os.getpid()}")
+            with contextlib.suppress(OSError):
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary.write_text(json.dumps(newest))
+                temporary.replace(file)
+        self._changed.clear()
+
+    def _of(self, directory: Path) -> dict[str, str]:
+        if directory not in self._known:
+            file = self._file(directory)
+            self._known[directory] = _load(file) if file else {}
+        return self._known[directory]
+
+    def _file(self, directory: Path) -> Path | None:
+        if self._cache_file is None:
+            return None
+        name = hashlib.sha256(os.fsencode(directory.absolute())).hexdigest()[:16]
+        return self._cache_file.with_name(f"{self._cache_file.stem}-{name}.json")
 
 
 def _identity(status: os.stat_result) -> str:

@@ -13,10 +13,11 @@ earlier. A report leaves, with every fault. Steps, per origin:
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
- 9. nothing else lies in the store, and nothing is missing.
+ 9. nothing else lies in the store, and nothing is missing;
+10. the index, where there is one, is what the log makes.
 
-Of steps 6 to 8 `files_only` does the hashes, and `since` those of the commits behind a checkpoint that
-step 5 has shown to be this log's. It remembers nothing and mends nothing. What only an outside anchor
+Of steps 6 to 8 and 10 `files_only` does the hashes, and `since` reads only the commits behind a
+checkpoint that step 5 has shown to be this log's. It remembers nothing and mends nothing. What only an outside anchor
 can show (that the newest commits were cut off together with their checkpoint) it can't show without
 one: step 5.
 """
@@ -36,6 +37,7 @@ from scalple.store.chain import (
     read_own_keys,
     read_settled,
 )
+from scalple.store.checkindex import check_index
 from scalple.store.commitcheck import digests_of, tasks_of
 from scalple.store.commitpool import Work, check_all
 from scalple.store.keys import public_key_beside, read_public_keys
@@ -143,6 +145,7 @@ def examine(
     if not (options.first_only and (taken or any(one.faults for one in origins))):
         _check_commits(origins, options, report)
     for one in origins:
+        _check_index(one, options)
         _sum_up(one, report)
     if origin is None:
         beside = inventory.check_store(store_dir, {layout.directory for layout in layouts})
@@ -261,6 +264,22 @@ def _check_commits(origins: Sequence[OriginState], options: Options, report: Ver
             report.segments += commit.segments
             report.rows += commit.rows
             report.bytes += commit.bytes
+
+
+def _check_index(one: OriginState, options: Options) -> None:
+    """Step 10. Of a log that isn't intact no index can be made."""
+    if one.chain is None or source_of(one.layout.store_dir) or not one.layout.index.exists():
+        return
+    if one.faults:
+        one.notes.append(
+            f"{one.layout.origin}: the index wasn't compared with a log that has faults"
+        )
+        return
+    notes, faults = check_index(
+        one.layout, one.chain, since=one.since, files_only=options.files_only
+    )
+    one.notes += notes
+    one.faults += [Fault.of(error, str(one.layout.index)) for error in faults]
 
 
 def _sum_up(one: OriginState, report: VerifyReport) -> None:

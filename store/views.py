@@ -7,7 +7,7 @@ What a user's own SQL may do with the connection is `guard`'s; questions are `qu
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -83,6 +83,7 @@ def connect_reader(
         kind: [str(segment.path.absolute()) for segment in one.segments(kind, as_of)]
         for kind, one in readers.items()
     }
+    known = {kind: _known(one.ends(kind, as_of)) for kind, one in readers.items()}
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
@@ -101,11 +102,12 @@ def connect_reader(
     con.execute(sql_file("writing.sql"))
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
-            con.execute(f"CREATE VIEW {kind} AS {_rows(kind, 'id', f'/{kind}#', paths[kind])}")
-    con.execute(
-        f"CREATE VIEW audit AS {audit_sql(paths['audit'], revised=bool(paths['revisions']))}"
-    )
-    con.execute(f"CREATE VIEW committed_gaps AS {_rows('gaps', 'id', '/gaps#', paths['gaps'])}")
+            rows = _rows(kind, "id", f"/{kind}#", paths[kind], known[kind])
+            con.execute(f"CREATE VIEW {kind} AS {rows}")
+    audit = audit_sql(paths["audit"], known["audit"], revised=bool(paths["revisions"]))
+    con.execute(f"CREATE VIEW audit AS {audit}")
+    gaps = _rows("gaps", "id", "/gaps#", paths["gaps"], known["gaps"])
+    con.execute(f"CREATE VIEW committed_gaps AS {gaps}")
     con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
     con.execute("SET lock_configuration = true")
     return con
@@ -113,18 +115,24 @@ def connect_reader(
 
 def audit_sql(paths: list[str], where: str = "true", *, revised: bool) -> str:
     """The rows of `audit` that these files hold; `where` is said of them as committed."""
-    committed = f"{_rows('audit', 'log_id', '#', paths)}{f' WHERE {where}' if paths else ''}"
+    committed = _rows("audit", "log_id", "#", paths, where)
     return _revised(committed) if revised else committed
 
 
-def _rows(kind: str, id_name: str, between: str, paths: list[str]) -> str:
+def _known(ends: Mapping[str, int]) -> str:
+    """What had been committed, where files hold later rows as well."""
+    later = [f"(origin = '{origin}' AND seq >= {end})" for origin, end in ends.items()]
+    return f"NOT ({' OR '.join(later)})" if later else "true"
+
+
+def _rows(kind: str, id_name: str, between: str, paths: list[str], where: str) -> str:
     """The rows of a kind as committed, the id first; no rows when there is no segment."""
     if not paths:
         columns = ", ".join(f'NULL::{_SQL_TYPES[f.type]} AS "{f.name}"' for f in KINDS[kind])
         return f"SELECT NULL::VARCHAR AS {id_name}, {columns} WHERE false"
     columns = ", ".join(f'"{field.name}"' for field in KINDS[kind])
     row_id = f"origin || '{between}' || seq AS {id_name}"
-    return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)})"
+    return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)}) WHERE {where}"
 
 
 def gaps_sql(audit: str | None = None) -> str:

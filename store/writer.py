@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import CommitError, StoreError
-from scalple.store import durable, recovery, segments, source
+from scalple.store import durable, recovery, resume, segments, source
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
 from scalple.store.digest import Numbering
@@ -78,6 +78,7 @@ class StoreWriter:
         self._usable = True
         self._sealer = Sealer()
         self._numbering: Numbering | None = None
+        self._resumes = False
 
     @classmethod
     def open(
@@ -89,9 +90,13 @@ class StoreWriter:
         create: bool,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         lock_seconds: float = recovery.LOCK_SECONDS,
+        resumes: bool = False,
     ) -> Self:
         """Opens an origin for writing, after mending what a crash left; waits for another writer
         no longer than `lock_seconds`.
+
+        `resumes`: for a log that is opened often. Closing leaves behind where the log ends, and
+        the next opening checks that instead of the whole log (see `resume`).
 
         Raises:
             ConfigError: the origin doesn't exist and `create` is False; or another signing key.
@@ -110,7 +115,10 @@ class StoreWriter:
                 remote.refresh(origin)
             if create and not layout.checkpoint.exists():
                 recovery.create(layout, signing_key)
-            chain, notes = recovery.recover(layout, signing_key)
+            notes: tuple[str, ...] = ()
+            chain = None if remote else resume.take(layout, signing_key)
+            if chain is None or not resumes:
+                chain, notes = recovery.recover(layout, signing_key)
             if keys_directory(store_dir).is_dir():
                 write_public_keys(public_key_beside(store_dir, origin), chain.keys)
         except BaseException:
@@ -118,6 +126,7 @@ class StoreWriter:
             raise
         writer = cls(layout, signing_key, chain, lock, clock)
         writer.notes = notes
+        writer._resumes = resumes and not remote
         return writer
 
     def expect_large_segments(self) -> None:
@@ -126,11 +135,16 @@ class StoreWriter:
 
     def close(self) -> None:
         """Gives the lock back. What was prepared and not committed is gone at the next opening."""
+        is_done = self._usable and self._next_n == self._chain.tree.size
         self._usable = False
-        self._sealer.close()
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        try:
+            if self._resumes and is_done:
+                resume.leave(self._layout, self._chain, self._private)
+        finally:
+            self._sealer.close()
+            if self._lock >= 0:
+                os.close(self._lock)
+                self._lock = -1
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,9 @@ Stores of 100,000 and of 10 million statements are made from the rows of `sample
 templates, actors, subjects and times, committed through the one write path in batches as large as
 `reprocess` makes them. Beside it stands DuckDB's bare scan of the column that names subjects, of
 the same files: what a question would cost at least if it looked at every row.
+
+Then stores as a daemon leaves them, of 100 and of 10,000 small commits: before `compact`, and after
+it, asked in turns, so that whatever else the machine does meets both.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import duckdb
@@ -26,7 +30,6 @@ from scalple.correlate.record import AUDIT, SUBJECT
 from scalple.correlate.subjects import subject_token
 from scalple.store import keys
 from scalple.store.reader import StoreReader
-from scalple.store.segments import from_parquet
 from scalple.store.writer import StoreWriter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +40,8 @@ BATCH = 50_000
 TEMPLATES, VARIANTS = 2_000, 10
 ACTORS = 500
 SUBJECTS = 1_000_000
+SMALL = 100
+"""Rows of a commit of a daemon that commits every few seconds."""
 ASKED, ACCESSES = "4711", 100
 """The customer asked about, and in how many statements the largest store names him."""
 APART_US = 86_400
@@ -143,8 +148,8 @@ def _pool(sample: pa.Table, random: np.random.Generator) -> pa.Table:
     return pool.combine_chunks().unify_dictionaries()
 
 
-def make_store(statements: int, directory: Path) -> Path:
-    """A store of so many statements, and the keys beside it."""
+def make_store(statements: int, directory: Path, size: int = BATCH) -> Path:
+    """A store of so many statements in commits of `size`, and the keys beside it."""
     template = directory / "template"
     sample = ROOT / "sample_logs"
     command = [PROGRAM, "reprocess", "--config", str(sample / "config.toml")]
@@ -154,9 +159,7 @@ def make_store(statements: int, directory: Path) -> Path:
     shutil.move(directory / "template.keys", directory / "store.keys")
     reader = StoreReader.open(template)
     tables = {
-        kind: pa.concat_tables(
-            from_parquet(one.path.read_bytes()).table for one in reader.segments(kind)
-        )
+        kind: pa.concat_tables(one.table() for one in reader.segments(kind))
         for kind in ("audit", "evidence")
     }
     objects = {
@@ -166,14 +169,16 @@ def make_store(statements: int, directory: Path) -> Path:
     }
     rows = Rows(tables["audit"], keys.subject_key(store, None).secret, 1)
     signing = keys.signing_key(store, None).private
-    batches = -(-statements // BATCH)
+    batches = -(-statements // size)
+    said = -(-tables["evidence"].num_rows // batches)
     accesses = np.bincount(np.arange(ACCESSES) * batches // ACCESSES, minlength=batches)
     with StoreWriter.open(store, ORIGIN, signing, create=True) as writer:
-        for first in range(0, statements, BATCH):
-            count = min(BATCH, statements - first)
-            batch = {"audit": rows.batch(first, count, int(accesses[first // BATCH]))}
-            if not first:
-                batch["evidence"] = tables["evidence"]
+        for n, first in enumerate(range(0, statements, size)):
+            count = min(size, statements - first)
+            batch = {"audit": rows.batch(first, count, int(accesses[n]))}
+            evidence = tables["evidence"].slice(n * said, said)
+            if evidence.num_rows:
+                batch["evidence"] = evidence
             writer.commit(batch, [], objects)
     shutil.rmtree(template)
     return store
@@ -187,6 +192,49 @@ def best(rounds: int, run: Callable[[], None]) -> float:
         run()
         seconds.append(time.perf_counter() - begin)
     return min(seconds)
+
+
+def many_commits(counts: list[int], rounds: int) -> None:
+    """Questions about stores of so many small commits; prints seconds and their ratios."""
+    with tempfile.TemporaryDirectory(prefix="scalple-bench-") as name:
+        stores = {}
+        for commits in counts:
+            directory = Path(name) / str(commits)
+            directory.mkdir()
+            with mock.patch("os.fsync"):  # it is thrown away
+                stores[commits] = make_store(commits * SMALL, directory, SMALL)
+            ask(stores[commits])
+            before = best(1, partial(ask, stores[commits]))
+            took = best(1, partial(run, "compact", stores[commits]))
+            print(
+                f"{commits:,} commits of {SMALL} statements: query --subject {before:.2f} s before "
+                f"compact, which takes {took:.2f} s"
+            )
+        time.sleep(3)  # files that are just written aren't remembered as checked
+        told: dict[str, list[float]] = {}
+        for _ in range(rounds + 1):
+            told.setdefault("start of the process alone", []).append(best(1, start))
+            for commits, store in stores.items():
+                told.setdefault(f"{commits:,} commits, compacted", []).append(
+                    best(1, partial(ask, store))
+                )
+        medians = []
+        for what, seconds in told.items():
+            p50, p95 = np.quantile(seconds[1:], [0.5, 0.95])  # the first one checks the files
+            medians.append((p50, p95))
+            print(f"  {what:30} median {p50:6.2f} s, p95 {p95:6.2f} s, of {rounds}")
+        (p50, p95), (first50, first95) = medians[-1], medians[1]
+        print(f"  largest to smallest: {p50 / first50:.2f} x (median), {p95 / first95:.2f} x (p95)")
+
+
+def run(verb: str, store: Path) -> None:
+    """A verb that needs the store and nothing else."""
+    subprocess.run([PROGRAM, verb, "--store", str(store)], check=True, capture_output=True)
+
+
+def start() -> None:
+    """Load what a question needs, and ask none."""
+    subprocess.run([PROGRAM, "query", "--help"], check=True, capture_output=True)
 
 
 def ask(store: Path) -> None:
@@ -216,6 +264,7 @@ def main() -> None:
     """Measure, print, and leave nothing behind."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--statements", type=int, nargs="*", default=[100_000, 10_000_000])
+    parser.add_argument("--commits", type=int, nargs="*", default=[100, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="make the store here and leave it")
     given = parser.parse_args()
@@ -234,6 +283,8 @@ def main() -> None:
         finally:
             if given.keep is None:
                 shutil.rmtree(directory)
+    if given.commits:
+        many_commits(given.commits, max(given.rounds, 20))
 
 
 if __name__ == "__main__":

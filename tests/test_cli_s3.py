@@ -70,6 +70,11 @@ def test_a_store_in_a_bucket_from_the_logs_to_the_proof(
         assert "s3://audit/db1: committed" in said.err
     counted = done("sql", *there, "--format", "json", "SELECT count(*) AS n FROM audit").json()
     assert counted[0]["n"] > 500
+    refused = scalple("compact", *there)
+    assert (refused.code, "s3://audit/db1: a store in a bucket has no index" in refused.err) == (
+        4,
+        True,
+    )
     proof, public = tmp_path / "row.proof", tmp_path / "public"
     done("prove", "sample#500", *there, "--output", proof)
     key = bucket_text(endpoint, "audit", "db1/sample/public-key")

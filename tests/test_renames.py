@@ -58,7 +58,9 @@ class Answered:
         table = table.append_column("seq", pa.array(rows, pa.uint64()))
         table = table.append_column("log_time", pa.array(rows, pa.timestamp("us", "UTC")))
         table = table.append_column("origin", pa.array(["db1"] * len(rows)))
-        self.names = rownames.RowNames([AuditCommit("db1", 0, 0, len(rows), (), {}, names)])
+        self.names = rownames.RowNames(
+            [AuditCommit("db1", "0", 0, len(rows), False, (), {}, names)]
+        )
         self.con = duckdb.connect(config={"threads": 1})
         self.con.register("audit", table)
         self.con.execute(sql_file("writing.sql"))

@@ -1,6 +1,8 @@
 """A store alone answers a history of renames as it would one without: whatever is asked of it."""
 
+import datetime as dt
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,8 @@ import pytest
 from scalple.cli import asking
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.errors import VerificationError
-from scalple.store import rownames
-from scalple.store.keys import subject_key
+from scalple.store import compaction, rownames
+from scalple.store.keys import signing_key, subject_key
 from scalple.store.possible import possible, possible_groups, possible_times
 from scalple.store.question import Question
 from scalple.store.quick import Quick
@@ -193,7 +195,7 @@ def test_the_store_is_intact_and_a_wrong_object_is_refused(both: Both) -> None:
     commits = [one for one in reader.audit_commits() if one.names is not None]
     assert commits
     other = next(one for one in commits if one.names is not None)
-    wrong = type(other)(other.origin, 0, 0, other.rows + 1, (), {}, other.names)
+    wrong = type(other)(other.origin, "0", 0, other.rows + 1, False, (), {}, other.names)
     with pytest.raises(VerificationError, match="isn't about the rows"):
         rownames.RowNames([wrong])
     broken = other.names.with_name("broken") if other.names else None
@@ -209,3 +211,47 @@ def broken_file(path: Path, data: bytes) -> None:
         rownames.read(path)
     finally:
         path.unlink()
+
+
+def test_an_index_changes_nothing_of_what_names_tell(both: Both, tmp_path: Path) -> None:
+    questions = [
+        ("query", "--subject", "customer_id=42", "--disclosure", "controller"),
+        ("minimisation",),
+        ("policy",),
+        ("detect",),
+    ]
+
+    def told(store: Path, as_of: str | None) -> list[Any]:
+        reader = StoreReader.open(store)
+        when = None if as_of is None else dt.datetime.fromisoformat(as_of)
+        quick = Quick(reader, when)
+        names: list[Any] = [quick.names.lineages_of(one) for one in reader.origins]
+        names.append(quick.con.sql(f"FROM {quick.names.source} ORDER BY seq").to_arrow_table())
+        quick.load_facts()
+        names.append(quick.con.sql("SELECT count(*), sum(names) FROM facts").fetchall())
+        more = () if as_of is None else ("--as-of", as_of)
+        for question in questions:
+            if as_of is None or question[0] in ("query", "minimisation"):
+                said = scalple(*question, "--store", store, *more, "--format", "json")
+                assert said.code == 0, said.err
+                names.append(said.out)
+        return names
+
+    store = tmp_path / "store"
+    shutil.copytree(both[2], store)
+    shutil.copytree(both[2].with_name("store.keys"), tmp_path / "store.keys")
+    times = [one.committed_at for one in StoreReader.open(store).manifests]
+    moments = [None, times[1]]
+    plain = [told(store, at) for at in moments]
+    assert len(plain[0][0]) > 1
+    assert plain[0] != plain[1]
+    (sample,) = StoreReader.open(store).origins
+    key = signing_key(store, None, name="signing", may_create=False).private
+    for size in (1, 1 << 22):  # a run for each commit, and one for all
+        shutil.rmtree(store / sample / "index", ignore_errors=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compaction, "RUN_ROWS_MAX", size)
+            compaction.compact(store, sample, key)
+        assert StoreReader.open(store)._indexed
+        assert [told(store, at) for at in moments] == plain
+        assert scalple("verify", "--store", store).code == 0

@@ -236,14 +236,14 @@ def test_a_verified_file_is_remembered_until_it_changes(tmp_path: Path) -> None:
         time.sleep(0.1)
     first.check(path, good, 3)
     first.save()
-    assert memory.exists()
+    (kept,) = memory.parent.glob("verified-*.json")
     VerifiedFiles(memory).check(path, good, 3)
     status = path.stat()
     path.write_bytes(b"abd")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(VerificationError, match="SHA-256 differs"):
         VerifiedFiles(memory).check(path, good, 3)
-    memory.write_text("broken")
+    kept.write_text("broken")
     with pytest.raises(VerificationError, match="length differs"):
         VerifiedFiles(memory).check(path, good, 4)
     unwritable = VerifiedFiles(Path("/proc/nowhere/verified.json"))

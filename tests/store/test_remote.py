@@ -18,12 +18,13 @@ from scalple.ingest.errors import (
     StoreError,
     VerificationError,
 )
-from scalple.store import anchorbucket, anchors, chain, keys, remote, remotehead, source
+from scalple.store import anchorbucket, anchors, chain, compaction, keys, remote, remotehead, source
 from scalple.store.bucket import Bucket
 from scalple.store.mirror import Mirror
 from scalple.store.note import VerifierKey
 from scalple.store.probe import probe
 from scalple.store.reader import StoreReader
+from scalple.store.verified import VerifiedFiles
 from scalple.store.verify import Options, verify
 from scalple.store.verifyreport import VerifyReport
 from scalple.store.views import connect
@@ -404,6 +405,31 @@ def test_a_mirror_takes_no_other_log_and_no_shorter_one(place: Place, tmp_path: 
     with pytest.raises(StoreError, match="is a mirror"):
         commit(place.see())
     assert check(place).manifests == 3
+
+
+def test_a_mirror_leaves_the_index_out_and_a_bucket_has_none(place: Place, tmp_path: Path) -> None:
+    store = tmp_path / "local"
+    commit(store, commits=2)
+    compaction.compact(store, "db1", KEY, VerifiedFiles(None))
+    place.version()
+    copy(place, store)
+    commit(store)
+    copy(place, store)  # whose first manifests are read from the index
+    assert StoreReader.open(store)._indexed
+    assert not [name for name, _ in place.bucket.names("") if "index" in name]
+    assert check(place).rows == 3 * ROWS
+    for times in range(2):  # `aws s3 sync` brings it along, and may overwrite it
+        for path in (store / "db1" / "index").iterdir():
+            data = path.read_bytes() + b" " * times
+            place.bucket.client.put_object(Body=data, **place.key(f"db1/index/{path.name}"))
+    there = place.see()
+    reader = StoreReader.open(there)
+    assert (reader._indexed, reader.notes) == ({}, [])
+    assert queries(there) == expected(3)
+    assert any("of an index, which isn't used" in note for note in check(place).notes)
+    with pytest.raises(ConfigError, match="a store in a bucket has no index") as caught:
+        compaction.compact(there, "db1", KEY)
+    assert caught.value.place == place.url
 
 
 @simulated

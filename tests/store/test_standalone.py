@@ -181,7 +181,7 @@ def test_what_was_asked_for_is_said_once_and_comes_first(store: Path, alone: Mod
         with pytest.raises(ValueError, match="missing"):
             alone.check(other.decode(), lines)
     rows, manifests = whole["rows"], whole["manifests"]
-    for other in (
+    for wrong in (
         whole | {"comment": "x"},
         dict(reversed(whole.items())),
         whole | {"rows": [*rows, rows[0]]},
@@ -191,7 +191,7 @@ def test_what_was_asked_for_is_said_once_and_comes_first(store: Path, alone: Mod
         whole | {"rows": [{**rows[0], "path": "".join(rows[0]["path"])}, *rows[1:]]},
     ):
         with pytest.raises(VerificationError, match="proof: "):
-            proof.check(proof.to_bytes(other), keys)
+            proof.check(proof.to_bytes(wrong), keys)
 
 
 # The inputs of certificate-transparency's own tests (test_merkle has their roots), and proofs of its

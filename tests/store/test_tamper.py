@@ -81,9 +81,9 @@ def test_an_origin_without_head_or_an_empty_directory(store: Path) -> None:
     (store / "db3").mkdir()
     refused(store, "missing")
     (store / "db3").rmdir()
-    (store / "db1" / "index").mkdir()
+    (store / "db1" / "more").mkdir()
     refused(store, "no regular file")
-    (store / "db1" / "index").rmdir()
+    (store / "db1" / "more").rmdir()
     verify(store)
 
 
