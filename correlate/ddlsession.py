@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from scalple.correlate.auditedddl import is_temporary
-from scalple.correlate.catalog import TEMPORARY
+from scalple.correlate.catalog import TEMPORARY, Catalog
 from scalple.correlate.change import Change
 from scalple.correlate.schematimeline import Entry
 
@@ -42,6 +42,8 @@ class Item:
     """Others see them already: no open block holds them back."""
     entry: Entry | None = None
     """Of the timeline, once they are there."""
+    sources: Catalog | None = None
+    """What its temporary copies were made of, as it was then."""
     context: "tuple[Item, ...]" = ()
     """What its session alone saw, in which they were made."""
     number: int = field(default_factory=lambda: -next(_numbers))

@@ -196,6 +196,7 @@ def _item(item: Item, watch: SchemaWatch) -> dict[str, Any]:
         "is_doubtful": item.is_doubtful,
         "is_published": item.is_published,
         "entry": places[0] if places else None,
+        "sources": item.sources and catalog_to_plain(item.sources),
     }
 
 
@@ -206,4 +207,5 @@ def _item_of(value: dict[str, Any], entries: dict[tuple[str | None, int], Entry]
         bool(value["is_doubtful"]),
         bool(value["is_published"]),
         entries.get((entry[0], int(entry[1]))) if entry else None,
+        _catalog_of(value["sources"]) if value.get("sources") else None,
     )

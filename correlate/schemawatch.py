@@ -12,7 +12,7 @@ from collections import OrderedDict
 import numpy as np
 import pyarrow as pa
 
-from scalple.correlate import ddlbatch, resolving, savepoints, schemachanges
+from scalple.correlate import ddlbatch, resolving, savepoints, schemachanges, tempcopies
 from scalple.correlate.auditedddl import changes_of, is_temporary
 from scalple.correlate.catalog import Catalog
 from scalple.correlate.change import Change
@@ -337,6 +337,9 @@ class SchemaWatch:
             numbered.code(catalog)
         codes = versions.codes
         for code, session in views:
+            for position, items in session.views:
+                if position >= 0:
+                    self._settle_copies(numbered.catalogs[codes[position]], items)
             positions = batch.records_of(code)
             starts = np.array([position for position, _ in session.views])
             which = np.searchsorted(starts, positions, side="left") - 1
@@ -364,12 +367,28 @@ class SchemaWatch:
                 self._own.popitem(last=False)
         return found
 
+    def _settle_copies(self, everybodys: Catalog, items: tuple[Item, ...]) -> None:
+        """What temporary copies are made of is kept, as it is when they are made."""
+        for at, item in enumerate(items):
+            if item.sources is None and any(map(tempcopies.is_copy, item.changes)):
+                before = self._catalog_with(everybodys, items[:at]).copy()
+                item.changes = tuple(self._applied(before, one, item) for one in item.changes)
+                found = Catalog()
+                for change in filter(tempcopies.is_copy, item.changes):
+                    tempcopies.sources(change, before, found)
+                item.sources = found
+
     @staticmethod
     def _applied(catalog: Catalog, change: Change, item: Item) -> Change:
         if not (change.kind == "derive" and change.sourced):
             change = resolving.resolved(change, catalog)
+        followed = change
+        if item.sources is not None and tempcopies.is_copy(change):
+            followed = tempcopies.read_from(change, catalog, item.sources)
         # The same change marks the same names alike, whichever session makes it.
-        schemachanges.apply(catalog, change, hash(change), is_certain=not item.is_doubtful)
+        schemachanges.apply(catalog, followed, hash(followed), is_certain=not item.is_doubtful)
+        if item.sources is not None and tempcopies.is_copy(change):
+            tempcopies.doubt(change, catalog, item.sources)
         return change
 
     def _lines_of_one_statement(self, batch: DdlBatch, codes: Ints, numbered: Numbered) -> None:

@@ -125,3 +125,37 @@ def test_a_dropped_name_is_remembered_over_any_number_of_others() -> None:
     for cuts in ((), (100,)):
         steps = (users, *dropped, renames(300, "parts", "users"), (400, asks("users")))
         assert ran(*steps, schema=USERS + PARTS, cuts=cuts, again=True) == [MASKED]
+
+
+# -- temporary copies ---------------------------------------------------------------------------
+
+COPY = "SELECT * FROM v1 WHERE id = 42 AND tag = 'one'"
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,)])
+def test_a_temporary_copy_stays_what_it_was_made_of(cuts: tuple[int, ...], again: bool) -> None:
+    def copied(query: str, *later: Step) -> Any:
+        made = (1, f"CREATE TEMP TABLE v1 AS {query}", "pg_temp.v1", "TABLE", "x")
+        asked = (9, COPY, None, None, "x")
+        return ran(made, *later, asked, schema=USERS + PARTS, cuts=cuts, again=again)
+
+    assert copied("SELECT * FROM users", renames(1, "users", "clients")) == [NAMED]
+    assert copied("SELECT * FROM users", (1, "DROP TABLE users", "public.users")) == [NAMED]
+    assert copied("SELECT * FROM users", *swap(1)) == [NAMED]
+    assert copied("SELECT * FROM parts", *swap(1)) == [CLEAR]
+    whole = "SELECT public.users.id, public.users.tag FROM public.users"
+    assert copied(whole, renames(1, "users", "clients")) == [NAMED]
+
+
+def test_a_temporary_copy_that_was_made_through_a_view_is_perhaps_the_persons() -> None:
+    view = "CREATE VIEW public.vv AS SELECT id, tag AS said FROM public.users;"
+    made = "CREATE TEMP TABLE v1 AS SELECT * FROM vv"
+    asked = (9, "SELECT * FROM v1 WHERE id = 42 AND said = 'one'", None, None, "x")
+    for later in (
+        [renames(1, "users", "clients")],
+        [(1, "DROP TABLE users", "public.users")],
+        swap(1),
+    ):
+        steps = ((1, made, "pg_temp.v1", "TABLE", "x"), *later, asked)
+        assert ran(*steps, schema=USERS + PARTS + view) == [MASKED]
