@@ -150,11 +150,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
     return directory / "store", said
 
 
-_HASHES = re.compile(rb"\bh:[0-9a-f]{16}\b|\bid:[0-9a-f]{12}\b|\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b")
+_HASHES = re.compile(
+    rb"\bh:[0-9a-f]{16}\b|\bid:[0-9a-f]{12}\b|\b[0-9a-f]{32}(?:[0-9a-f]{32})?\b"
+    rb"|\btoken['\"]: ?[0-9]{1,20}\b|#[0-9a-f]{16}\b"
+)
 
 
 def found_in(data: bytes) -> list[bytes]:
-    """Personal values; keyed hashes and those of files may hold any digits by chance."""
+    """Personal values; keyed hashes, tokens and hashes of files may hold any digits by chance."""
     data = _HASHES.sub(b"", data)
     hits = SECRET.search(data) or BIRTHDAYS.search(data)
     return [data[max(0, hits.start() - 80) : hits.end() + 20]] if hits else []
