@@ -142,6 +142,13 @@ class SidecarProcess:
         events = [json.loads(line) for line in lines]
         return [one for one in events if event is None or one["event"] == event]
 
+    def wait_for(self, event: str) -> None:
+        """Wait until an event of that kind is in its files."""
+        deadline = time.monotonic() + _WAIT_S
+        while not self.said(event):
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.02)
+
 
 def before_pooler(stack: Stack, directory: Path, **keys: Any) -> SidecarProcess:
     """A sidecar in front of the stack's PgBouncer."""

@@ -308,6 +308,7 @@ def test_a_file_that_cannot_be_written_refuses_or_leaves_a_hole(
         ask(sidecar.dsn(stack, "anna"))
         process = sidecar.process
         assert process is not None
+        sidecar.wait_for("close")
         # As a full disk does it: no byte more than there is.
         size = sidecar.events.stat().st_size
         subprocess.run(["prlimit", f"--pid={process.pid}", f"--fsize={size}:"], check=True)
