@@ -21,6 +21,7 @@ from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.rownames import check as check_names
 from scalple.store.rowtree import row_hashes
+from scalple.store.togethercheck import check_rows, groups
 from scalple.store.verifyreport import Fault
 
 if TYPE_CHECKING:
@@ -74,6 +75,54 @@ class CommitChecker:
         self._next = 0
         self._known: Checker | None = None
 
+    def check_all(self, tasks: Sequence[Task]) -> Iterator[Found]:
+        """As `check` of each; small commits together, as long as nothing is wrong with them."""
+        at = 0
+        counts = [1] * len(tasks) if self._files_only else groups([one.manifest for one in tasks])
+        for count in counts:
+            some = tasks[at : at + count]
+            yield from self._intact(some) or map(self.check, some)
+            at += count
+
+    def _intact(self, tasks: Sequence[Task]) -> list[Found]:
+        """What is found where there is no fault; nothing if there is one: `check` says which."""
+        if len(tasks) < 2:
+            return []
+        first, last = tasks[0].manifest, tasks[-1].manifest
+        self._catch_up(first.n)
+        self._next = first.n
+        facts = self._facts()
+        before = facts.known
+        try:
+            with _understood():
+                self._check_together(tasks, facts)
+        except VerificationError:
+            facts.known = before
+            return []
+        self._next = last.n + 1
+        return [_intact(task.manifest) for task in tasks]
+
+    def _check_together(self, tasks: Sequence[Task], facts: "Checker") -> None:
+        objects = {one: read_object(self._layout, one) for task in tasks for one in task.objects}
+        manifests = [task.manifest for task in tasks]
+        rows = check_rows(self._layout, [one for m in manifests for one in m.segments])
+        commits = []
+        for manifest in manifests:
+            count, named = _audit_rows(manifest), self._digests[manifest.n]
+            if CALLED in manifest.objects:
+                said = self._object(manifest.objects[CALLED], objects)
+                check_names(pa.BufferReader(said), count)
+            if named and (len(named) < len(NAMES) or not count):
+                raise VerificationError("a digest of nothing, or part of one")
+            if named:
+                data = {name: self._object(sha256, objects) for name, sha256 in named.items()}
+                commits.append((manifest.n, data, count))
+        if not commits:
+            return
+        if sum(count for _, _, count in commits) != sum(map(_audit_rows, manifests)):
+            raise VerificationError("some of these commits have no digest")
+        facts.check_together(commits, rows["audit"])
+
     def check(self, task: Task) -> Found:
         """Reads everything that belongs to the commit."""
         found = Found(task.manifest.n)
@@ -106,7 +155,7 @@ class CommitChecker:
         if CALLED not in manifest.objects:
             return
         place = str(self._layout.manifest(manifest.n))
-        rows = sum(record.rows for record in manifest.segments if record.kind == "audit")
+        rows = _audit_rows(manifest)
         try:
             said = self._object(manifest.objects[CALLED], objects)
             with _understood():
@@ -209,6 +258,16 @@ def _check_rows(layout: OriginLayout, record: SegmentRecord, data: bytes) -> pa.
     if root != record.rows_root:
         raise VerificationError("row root differs", expected=record.rows_root, found=root)
     return segment.table
+
+
+def _audit_rows(manifest: Manifest) -> int:
+    return sum(record.rows for record in manifest.segments if record.kind == "audit")
+
+
+def _intact(manifest: Manifest) -> Found:
+    records = manifest.segments
+    rows, size = sum(one.rows for one in records), sum(one.bytes for one in records)
+    return Found(manifest.n, len(records), rows, size)
 
 
 def _rows_of(record: SegmentRecord) -> str:

@@ -20,7 +20,7 @@ from scalple.store.layout import OriginLayout
 
 PROCESS_BYTES_MIN = 24 << 20
 """Segments of fewer bytes than this for each worker aren't worth a process."""
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 8 << 20
 """So many bytes of segments are handed over at once."""
 
 
@@ -131,7 +131,7 @@ class _Checkers:
     def check(self, chunk: Chunk) -> list[Found]:
         """What was found of each commit of a chunk."""
         at, tasks = chunk
-        return [self._checkers[at].check(task) for task in tasks]
+        return list(self._checkers[at].check_all(tasks))
 
 
 _checkers: _Checkers | None = None

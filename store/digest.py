@@ -80,6 +80,10 @@ class Facts:
     statement: pa.DictionaryArray
     person: pa.DictionaryArray
 
+    def slice(self, first: int, count: int) -> "Facts":
+        """Those of some rows."""
+        return Facts(self.statement.slice(first, count), self.person.slice(first, count))
+
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
@@ -219,18 +223,26 @@ def _numbered(facts: pa.DictionaryArray, known: dict[str, int]) -> tuple[pa.Arra
 
 def subjects_index(rows: pa.Table) -> pa.Table:
     """`token_half` (the upper 32 bits), `seq`: sorted, each pair once."""
+    return subjects_indexes(rows, [rows.num_rows])[0]
+
+
+def subjects_indexes(rows: pa.Table, counts: Sequence[int]) -> tuple[pa.Table, list[int]]:
+    """As `subjects_index`, of commits of so many rows each, which follow one another: (one's after the
+    other's, how long each is)."""
     subjects = rows.column("subjects").combine_chunks()
     tokens = np.asarray(subjects.flatten().field("token"), np.uint64)
     lengths = np.asarray(pc.fill_null(pc.list_value_length(subjects), 0), np.int64)
     at = np.repeat(np.arange(rows.num_rows, dtype=np.uint64), lengths)
-    pairs = np.unique((tokens >> _HALF << _HALF) | at)
+    pairs = (tokens >> _HALF << _HALF) | at
+    cuts = np.concatenate([[0], np.cumsum(lengths)])[np.cumsum(counts)][:-1]
+    found = [np.unique(one) for one in np.split(pairs, cuts)]
+    whole = np.concatenate(found)
     first = np.uint64(rows.column("seq")[0].as_py())
-    return pa.table(
-        {
-            "token_half": pa.array(_halves(pairs)),
-            "seq": pa.array(first + (pairs & np.uint64(2**32 - 1))),
-        }
-    )
+    table = {
+        "token_half": pa.array(_halves(whole)),
+        "seq": pa.array(first + (whole & np.uint64(2**32 - 1))),
+    }
+    return pa.table(table), [len(one) for one in found]
 
 
 def token_half(token: int) -> int:

@@ -224,22 +224,14 @@ class _Pile:
             return
         plain = [one for one in self._small if not _is_coded(one)]
         if len(plain) == len(self._small):
-            self._large.append(_coded(pa.concat_tables(plain).combine_chunks()))
+            self._large.append(segments.coded(pa.concat_tables(plain).combine_chunks()))
         else:
-            self._large += map(_coded, self._small)
+            self._large += map(segments.coded, self._small)
         self._small, self._small_rows = [], 0
 
 
 def _is_coded(table: pa.Table) -> bool:
     return any(pa.types.is_dictionary(field.type) for field in table.schema)
-
-
-def _coded(table: pa.Table) -> pa.Table:
-    """With dictionaries for text."""
-    for at, field in enumerate(table.schema):
-        if field.type == pa.string():
-            table = table.set_column(at, field.name, table.column(at).dictionary_encode())
-    return table
 
 
 def _groups(table: pa.Table, order: npt.NDArray[np.int64]) -> Iterator[pa.Table]:

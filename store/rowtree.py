@@ -5,7 +5,7 @@ of an expired row from being guessed back; it lives in the segment only and goes
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +22,18 @@ SALT_BYTES = 16
 
 def row_hashes(table: pa.Table, salt_key: bytes) -> bytes:
     """The RFC 6962 leaf hashes of the rows in order, concatenated."""
-    return b"".join(_hash_each(*leaves) for leaves in _leaves(table, salt_key))
+    return hashes_of_parts(table, [(salt_key, table.num_rows)])
+
+
+def hashes_of_parts(table: pa.Table, parts: Sequence[tuple[bytes, int]]) -> bytes:
+    """As `row_hashes`, of rows that stand in several segments.
+
+    Args:
+        table: their rows, one segment's after the other's.
+        parts: of each the salt key and how many rows.
+    """
+    salted = np.concatenate([salts(key, rows) for key, rows in parts])
+    return b"".join(hash_each(*one) for one in leaves(table, salted))
 
 
 def salts(salt_key: bytes, rows: int) -> Matrix:
@@ -31,17 +42,17 @@ def salts(salt_key: bytes, rows: int) -> Matrix:
     return np.frombuffer(stream, np.uint8).reshape(rows, SALT_BYTES)
 
 
-def _hash_each(bounds: memoryview, data: memoryview) -> bytes:
+def hash_each(bounds: memoryview, data: memoryview) -> bytes:
     """SHA-256 of data[bounds[i]:bounds[i + 1]] for each i, concatenated."""
     whole = bytes(data[: bounds[-1]])  # slices of bytes are quicker than of memoryview
     sha256 = hashlib.sha256
     return b"".join([sha256(whole[a:b]).digest() for a, b in pairwise(bounds.tolist())])
 
 
-def _leaves(table: pa.Table, salt_key: bytes) -> Iterator[tuple[memoryview, memoryview]]:
-    """Bounds and bytes of the leaves, chunk by chunk."""
+def leaves(table: pa.Table, salted: Matrix) -> Iterator[tuple[memoryview, memoryview]]:
+    """Bounds and bytes of the leaves of rows that have these salts, chunk by chunk."""
     lead = np.zeros((table.num_rows, 1 + SALT_BYTES), np.uint8)  # 0x00 marks a leaf
-    lead[:, 1:] = salts(salt_key, table.num_rows)
+    lead[:, 1:] = salted
     at = 0
     for batch in chunks(table):
         values = encode_rows(batch, lead[at : at + batch.num_rows])

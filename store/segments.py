@@ -5,7 +5,7 @@ key leave. The salt key stands in the file's key-value metadata and nowhere else
 of files and the commit are the writer's.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,14 @@ def _written(schema: pa.Schema, metadata: dict[bytes, str], tables: Iterable[pa.
     return bytes(sink.getvalue().to_pybytes())
 
 
+def coded(table: pa.Table) -> pa.Table:
+    """With dictionaries for text."""
+    for at, field in enumerate(table.schema):
+        if field.type == pa.string():
+            table = table.set_column(at, field.name, table.column(at).dictionary_encode())
+    return table
+
+
 def _decoded(table: pa.Table) -> pa.Table:
     """Without dictionaries."""
     for at, field in enumerate(table.schema):
@@ -124,14 +132,40 @@ def from_parquet(data: bytes, *, coded: bool = True) -> Segment:
         VerificationError: not Parquet, or not as `to_parquet` writes it.
     """
     try:
-        metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
-        kind, salt_key = metadata[_KIND].decode(), bytes.fromhex(metadata[_SALT_KEY].decode())
-        table = _read(kind, data, coded=coded)
+        metadata = pq.read_metadata(pa.BufferReader(data))
+        kind, salt_key = _said(metadata)
+        table = _read(kind, data, metadata, coded=coded)
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise VerificationError(f"not a segment: {error}") from error
     if len(salt_key) != SALT_KEY_BYTES:
         raise VerificationError("segment's salt key has the wrong length")
     return Segment(kind, table, salt_key)
+
+
+def joined_from_parquet(
+    kind: str, files: Sequence[bytes]
+) -> tuple[pa.Table, list[tuple[bytes, int]]]:
+    """(the rows of many small segments of a kind, one's after the other's; of each the salt key and
+    how many rows). What a file costs beside its rows is mostly saved.
+
+    Raises:
+        VerificationError: one of them isn't as `to_parquet` writes it.
+    """
+    tables, parts = [], []
+    try:
+        for data in files:
+            file = pq.ParquetFile(pa.BufferReader(data))
+            found, salt_key = _said(file.metadata)
+            if found != kind:
+                raise VerificationError(f"segment of {found}, not of {kind}")
+            tables.append(file.read(use_threads=False).replace_schema_metadata())
+            parts.append((salt_key, tables[-1].num_rows))
+        whole = _in_schema(pa.concat_tables(tables), KINDS[kind]).combine_chunks()
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise VerificationError(f"not segments: {error}") from error
+    if any(len(salt_key) != SALT_KEY_BYTES for salt_key, _ in parts):
+        raise VerificationError("segment's salt key has the wrong length")
+    return coded(whole), parts
 
 
 def rows_from_parquet(kind: str, data: bytes) -> pa.Table:
@@ -141,16 +175,23 @@ def rows_from_parquet(kind: str, data: bytes) -> pa.Table:
         VerificationError: not Parquet.
     """
     try:
-        table = _read(kind, data, coded=True)
+        table = _read(kind, data, pq.read_metadata(pa.BufferReader(data)), coded=True)
         seq = table["seq"].combine_chunks()
         return table if pc.all(pc.less(seq[:-1], seq[1:])).as_py() else table.sort_by("seq")
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise VerificationError(f"not rows of {kind}: {error}") from error
 
 
-def _read(kind: str, data: bytes, *, coded: bool) -> pa.Table:
+def _said(metadata: pq.FileMetaData) -> tuple[str, bytes]:
+    """Kind and salt key, as a segment's metadata has them."""
+    said = metadata.metadata or {}
+    return said[_KIND].decode(), bytes.fromhex(said[_SALT_KEY].decode())
+
+
+def _read(kind: str, data: bytes, metadata: pq.FileMetaData, *, coded: bool) -> pa.Table:
     text = [field.name for field in KINDS[kind] if coded and field.type == pa.string()]
-    table = pq.read_table(pa.BufferReader(data), read_dictionary=text)
+    file = pq.ParquetFile(pa.BufferReader(data), metadata=metadata, read_dictionary=text)
+    table = file.read(use_threads=metadata.num_rows > ROW_GROUP_ROWS)  # few rows aren't worth it
     return _in_schema(table, KINDS[kind])
 
 

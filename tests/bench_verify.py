@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scalple.store import merkle
-from scalple.store.rowtree import _hash_each, _leaves, row_hashes
+from scalple.store.rowtree import hash_each, leaves, row_hashes, salts
 from scalple.store.segments import Segment, from_parquet
 from tests.bench_query import PROGRAM, best, make_store
 
@@ -33,8 +33,8 @@ def read(store: Path) -> list[Segment]:
 
 def hash_ready(encoded: list[Leaves]) -> None:
     """SHA-256 of every row's bytes and the trees over them; nothing else."""
-    for leaves in encoded:
-        merkle.root(b"".join(_hash_each(*one) for one in leaves))
+    for ready in encoded:
+        merkle.root(b"".join(hash_each(*one) for one in ready))
 
 
 def encode_and_hash(segments: list[Segment]) -> None:
@@ -106,7 +106,7 @@ def main() -> None:
 def report(store: Path, rounds: int) -> None:
     """Two paragraphs: rows, and files."""
     segments = read(store)
-    encoded = [list(_leaves(one.table, one.salt_key)) for one in segments]
+    encoded = [list(leaves(one.table, salts(one.salt_key, one.table.num_rows))) for one in segments]
     rows = sum(one.table.num_rows for one in segments)
     size = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) / 1e6
     found = alternating(
