@@ -1,19 +1,17 @@
 """Makes an index again from the log and compares: is what questions read what was committed?
 
-A chain that was read whole enters; notes and faults leave, which name the file. Nothing that the index says is believed, but for where its runs begin and end. The
-bytes of files may differ where another version of a library wrote them; what they hold may not.
+A chain that was read whole enters; checks leave that can be carried out anywhere, of one run each, and
+in the end notes and faults, which name the file. Nothing that the index says is believed, but for where
+its runs begin and end.
 """
 
 import fcntl
-import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
@@ -26,20 +24,61 @@ from scalple.store.chain import (
     read_checkpoint,
     read_own_keys,
 )
-from scalple.store.digestnames import FACTS
-from scalple.store.index import NUMBERING_FACTS, Index, IndexFile, Run, content_of, open_index
+from scalple.store.index import Index, IndexFile, Run, content_of, open_index
+from scalple.store.indexcompare import HINT, Comparison, differences, read_file, without_files
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import sha256_hex
-from scalple.store.merging import RunMaker
+from scalple.store.runcheck import RunCheck
+from scalple.store.verifyreport import Fault
 
-HINT = "the index is derived: deleting index/ loses nothing, and `compact` makes it again"
+
+@dataclass(frozen=True, slots=True)
+class HashCheck:
+    """Files of an index that have to have the hashes by which the head names them; no more."""
+
+    layout: OriginLayout
+    files: Sequence[IndexFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.bytes for file in self.files)
+
+    def __call__(self) -> list[Fault]:
+        """Those that are missing or others."""
+        faults = []
+        for file in self.files:
+            try:
+                read_file(self.layout, file)
+            except VerificationError as error:
+                faults.append(Fault.of(error, str(self.layout.index)))
+        return faults
 
 
-def check_index(
-    layout: OriginLayout, chain: Chain, *, since: int = 0, files_only: bool = False
-) -> tuple[list[str], list[VerificationError]]:
-    """Notes on what lies in the index's directory; and what there says something else than the log, or
-    isn't the index's.
+IndexPart = RunCheck | HashCheck
+
+
+def is_there(layout: OriginLayout) -> bool:
+    """Whether the origin has a directory for one; what else may be called so is `inventory`'s."""
+    try:
+        return stat.S_ISDIR(layout.index.lstat().st_mode)
+    except OSError:
+        return False
+
+
+@contextmanager
+def kept(layout: OriginLayout) -> Iterator[None]:
+    """No compaction removes files of the index meanwhile."""
+    descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class IndexCheck:
+    """The index of one origin, while it is `kept`; `begin` is the first call, `finish` the last one.
 
     Args:
         layout: the origin.
@@ -47,42 +86,49 @@ def check_index(
         since: runs that end before this manifest aren't made again, but for the hashes of files.
         files_only: no run is.
     """
-    if not stat.S_ISDIR(layout.index.lstat().st_mode):
-        return [], []  # `inventory`'s
-    checked = _Checked(layout, chain, chain.tree.size if files_only else since)
-    with _kept(layout):
-        with checked.faulty():
-            checked.notes += resume.check(layout, chain)
-        if layout.index_head.exists():
-            with checked.faulty(), placed(layout.index_head):
-                checked.check_head()
-        if not checked.is_newer:
-            checked.check_names()
-    return checked.notes, checked.faults
 
-
-class _Checked:
-    """What was found so far."""
-
-    def __init__(self, layout: OriginLayout, chain: Chain, since: int) -> None:
+    def __init__(
+        self, layout: OriginLayout, chain: Chain, *, since: int = 0, files_only: bool = False
+    ) -> None:
         self.notes: list[str] = []
-        self.faults: list[VerificationError] = []
-        self.is_newer = False
+        self.faults: list[Fault] = []
+        self._is_newer = False
         """An index was made while the rest was looked at."""
         self._layout = layout
         self._chain = chain
-        self._since = since
+        self._since = chain.tree.size if files_only else since
         self._named: set[str] = set()
+        self._compared: Callable[[], None] | None = None
+        """What is left to do once the runs are known to be right."""
+
+    def begin(self) -> list[IndexPart]:
+        """Looks at the head; what has to be checked then, in any order and any process."""
+        layout, parts = self._layout, list[IndexPart]()
+        with self._faulty():
+            self.notes += resume.check(layout, self._chain)
+        if layout.index_head.exists():
+            with self._faulty(), placed(layout.index_head):
+                parts += self._parts()
+        return parts
+
+    def finish(self, found: Iterable[Fault]) -> None:
+        """Takes what the parts have found, and looks at the rest."""
+        self.faults += found
+        if self._compared is not None:
+            with self._faulty(), placed(self._layout.index_head):
+                self._compared()
+        if not self._is_newer:
+            self._check_names()
 
     @contextmanager
-    def faulty(self) -> Iterator[None]:
+    def _faulty(self) -> Iterator[None]:
         """What goes wrong in it is a fault; the rest is looked at all the same."""
         try:
             yield
         except VerificationError as error:
-            self.faults.append(error)
+            self.faults.append(Fault.of(error, str(self._layout.index)))
 
-    def check_head(self) -> None:
+    def _parts(self) -> Iterator[IndexPart]:
         """The head, and what it names.
 
         Raises:
@@ -93,7 +139,7 @@ class _Checked:
         index, signer = open_index(read_bytes(layout.index_head), keys)
         self._named = {one.name for one in index.files}
         if size < index.size <= read_checkpoint(layout, keys)[0].size:
-            self.is_newer = True
+            self._is_newer = True
             self.notes.append(f"{layout.origin}: an index was made meanwhile, not checked")
             return
         if index.size > size:
@@ -109,74 +155,56 @@ class _Checked:
             self.notes.append(
                 f"{layout.origin}: the index holds the first {index.size} manifests of {size}"
             )
-        self._check_whole(index)
-
-    def _check_whole(self, index: Index) -> None:
-        layout = self._layout
-        prefix = read_chain(layout, index.size, self._chain.first_key)
         if index.root != self._chain.root_at(index.size).hex():
             raise VerificationError(f"index: it isn't this log's: root {index.root}", hint=HINT)
-        if prefix.tree.root().hex() != index.root:
-            raise VerificationError("the log changed while it was read")
+        yield from self._runs(index)
+
+    def _runs(self, index: Index) -> Iterator[IndexPart]:
         begins, hashed = dict.fromkeys(KINDS, 0), 0
         for run in index.runs:
             if run.end > self._since:
-                with self.faulty():
-                    self._check_run(prefix, run, begins)
+                manifests = self._chain.manifests[run.first : run.end]
+                yield RunCheck(self._layout, run, manifests, begins)
             else:
                 hashed = run.end
-                self._check_hashes(run.files)
-            begins = _ends(prefix, run, begins)
+                yield from (HashCheck(self._layout, [file]) for file in run.files)
+            begins = _ends(self._chain, run, begins)
             self._expect(f"manifests before {run.end}", {"ends": run.ends}, {"ends": begins})
-        others = [one for one in index.files if one not in _of_runs(index)]
+        of_runs = {one.name for run in index.runs for one in run.files}
+        others = [one for one in index.files if one.name not in of_runs]
         if index.size <= self._since:
-            self._check_hashes(others)
+            yield from (HashCheck(self._layout, [file]) for file in others)
         else:
-            compare = _Comparison(layout, others, self.faults)
-            made = compaction.whole(layout, prefix, None, index.runs, compare)
-            compare.finish()
-            self._expect("head", _without_files(index), _without_files(made))
+            self._compared = lambda: self._compare(index, others)
         if hashed:
             self.notes.append(
-                f"{layout.origin}: of the index of the first {hashed} manifests files were hashed, "
-                "not compared with the log"
+                f"{self._layout.origin}: of the index of the first {hashed} manifests files were "
+                "hashed, not compared with the log"
             )
 
-    def _check_hashes(self, files: list[IndexFile]) -> None:
-        for file in files:
-            with self.faulty():
-                _read(self._layout, file)
-
-    def _check_run(self, chain: Chain, run: Run, begins: dict[str, int]) -> None:
-        """Makes one run again."""
-        compare = _Comparison(self._layout, run.files, self.faults)
-        maker = RunMaker(run.first, begins, compare)
-        for n in range(run.first, run.end):
-            compaction.add_commit(maker, self._layout, chain, n)
-        made = maker.finish()
+    def _compare(self, index: Index, others: list[IndexFile]) -> None:
+        """What the head says of all of them together, and the files that hold that."""
+        layout, prefix = self._layout, self._chain
+        if index.size < prefix.tree.size:
+            prefix = read_chain(layout, index.size, prefix.first_key)
+            if prefix.tree.root().hex() != index.root:
+                raise VerificationError("the log changed while it was read")
+        faults: list[VerificationError] = []
+        compare = Comparison(layout, others, faults)
+        made = compaction.whole(layout, prefix, None, index.runs, compare)
         compare.finish()
-        self._expect(
-            f"manifests {run.first} to {run.end - 1}", _without_files(run), _without_files(made)
-        )
+        self.faults += [Fault.of(error, str(layout.index)) for error in faults]
+        self._expect("head", without_files(index), without_files(made))
 
     def _expect(self, what: str, found: dict[str, Any], expected: dict[str, Any]) -> None:
-        for name, value in expected.items():
-            if found[name] != value:
-                self.faults.append(
-                    VerificationError(
-                        f"index, {what}: {name} differs",
-                        place=str(self._layout.index_head),
-                        hint=HINT,
-                        expected=value,
-                        found=found[name],
-                    )
-                )
+        found_so = differences(self._layout, what, found, expected)
+        self.faults += [Fault.of(error, str(self._layout.index)) for error in found_so]
 
-    def check_names(self) -> None:
+    def _check_names(self) -> None:
         """Files of the last index, or left by a crash, are harmless; anything else isn't ours."""
         layout, left = self._layout, 0
         for path in sorted(layout.index.iterdir()):
-            with self.faulty():
+            with self._faulty():
                 if not stat.S_ISREG(path.lstat().st_mode):
                     raise VerificationError("no regular file", place=str(path))
                 content = content_of(path.name)
@@ -198,107 +226,3 @@ def _ends(chain: Chain, run: Run, begins: dict[str, int]) -> dict[str, int]:
         for record in chain.manifests[n].segments:
             ends[record.kind] += record.rows
     return ends
-
-
-def _of_runs(index: Index) -> list[IndexFile]:
-    return [one for run in index.runs for one in run.files]
-
-
-def _without_files(said: Index | Run) -> dict[str, Any]:
-    """All else that a head says."""
-    plain: dict[str, Any] = json.loads(said.model_dump_json())
-    plain.pop("runs", None)
-    for one in (plain, plain.get("numbering") or {}):
-        one.pop("files", None)
-        one.pop("positions", None)
-    return plain
-
-
-def _read(layout: OriginLayout, file: IndexFile) -> bytes:
-    """The bytes of a file.
-
-    Raises:
-        VerificationError: it is missing, or they are others.
-    """
-    path = layout.index / file.name
-    stored = read_bytes(path)
-    if sha256_hex(stored) != file.sha256:
-        raise VerificationError(
-            "SHA-256 differs",
-            place=str(path),
-            hint=HINT,
-            expected=file.sha256,
-            found=sha256_hex(stored),
-        )
-    return stored
-
-
-class _Comparison:
-    """A sink for files that are made again: each must be the next one of its kind."""
-
-    def __init__(
-        self, layout: OriginLayout, files: list[IndexFile], faults: list[VerificationError]
-    ) -> None:
-        self._layout = layout
-        self._left = list(files)
-        self._faults = faults
-
-    def __call__(self, holds: str, data: bytes, first_seq: int, rows: int) -> None:
-        try:
-            self._compare(holds, data, first_seq, rows)
-        except VerificationError as error:
-            self._faults.append(error)
-
-    def _compare(self, holds: str, data: bytes, first_seq: int, rows: int) -> None:
-        file = next((one for one in self._left if one.holds == holds), None)
-        if file is None:
-            raise VerificationError(
-                f"index: a file of {holds} is missing",
-                place=str(self._layout.index_head),
-                hint=HINT,
-            )
-        self._left.remove(file)
-        stored = _read(self._layout, file)
-        is_same = stored == data or _same(holds, stored, data)
-        if not is_same or (file.first_seq, file.rows) != (first_seq, rows):
-            raise VerificationError(
-                f"isn't what the log says of {holds}",
-                place=str(self._layout.index / file.name),
-                hint=HINT,
-                expected=f"{rows} rows from {first_seq}, SHA-256 {sha256_hex(data)}",
-                found=f"{file.rows} rows from {file.first_seq}, SHA-256 {file.sha256}",
-            )
-
-    def finish(self) -> None:
-        """None may be left."""
-        for file in self._left:
-            place = str(self._layout.index / file.name)
-            self._faults.append(
-                VerificationError("the log makes no such file", place=place, hint=HINT)
-            )
-
-
-def _same(holds: str, stored: bytes, made: bytes) -> bool:
-    """The same rows in the same order; facts by their values."""
-    try:
-        one, other = (pq.read_table(pa.BufferReader(data)) for data in (stored, made))
-    except (pa.ArrowException, OSError):
-        return False
-    if holds not in (FACTS, NUMBERING_FACTS) or one.num_columns != 2:
-        return bool(one.equals(other))
-    try:
-        facts = [[json.loads(fact) for fact in table[1].to_pylist()] for table in (one, other)]
-    except (ValueError, TypeError):
-        return False
-    return facts[0] == facts[1] and bool(one[0].equals(other[0]))
-
-
-@contextmanager
-def _kept(layout: OriginLayout) -> Iterator[None]:
-    """No compaction removes files meanwhile."""
-    descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ commit depends on its files alone, whoever checks the others (see `commitpool`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
 from scalple.store.rownames import check as check_names
 from scalple.store.rowtree import row_hashes
 from scalple.store.togethercheck import check_rows, groups
+from scalple.store.understood import understood
 from scalple.store.verifyreport import Fault
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class CommitChecker:
         facts = self._facts()
         before = facts.known
         try:
-            with _understood():
+            with understood():
                 self._check_together(tasks, facts)
         except VerificationError:
             facts.known = before
@@ -158,7 +159,7 @@ class CommitChecker:
         rows = _audit_rows(manifest)
         try:
             said = self._object(manifest.objects[CALLED], objects)
-            with _understood():
+            with understood():
                 check_names(pa.BufferReader(said), rows)
         except VerificationError as error:
             fault = Fault.of(error, place)
@@ -178,7 +179,7 @@ class CommitChecker:
             )
         if self._files_only:
             return None
-        with placed(place), _understood():
+        with placed(place), understood():
             return _check_rows(self._layout, record, data)
 
     def _digest(
@@ -198,7 +199,7 @@ class CommitChecker:
                 raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
             if len(audit) == len(parts):
                 data = {name: self._object(sha256, objects) for name, sha256 in named.items()}
-                with _understood():
+                with understood():
                     self._facts().compare(data, pa.concat_tables(audit))
         except VerificationError as error:
             fault = Fault.of(error, place)
@@ -220,7 +221,7 @@ class CommitChecker:
         if len(named) < len(NAMES):
             raise VerificationError(f"a digest of nothing, or part of one: {', '.join(named)}")
         data = {name: self._object(named[name], objects) for name in (ROWS, FACTS)}
-        with _understood():
+        with understood():
             facts.learn(n, data)
         self._known = facts
 
@@ -233,16 +234,6 @@ class CommitChecker:
 
     def _object(self, sha256: str, known: Mapping[str, bytes]) -> bytes:
         return known[sha256] if sha256 in known else read_object(self._layout, sha256)
-
-
-@contextmanager
-def _understood() -> Iterator[None]:
-    """Who holds the signing key may write any bytes; what no writer of ours makes is a fault."""
-    try:
-        yield
-    except (pa.ArrowException, ValueError, KeyError, TypeError, IndexError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise VerificationError(f"can't be understood: {what}") from error
 
 
 def _check_rows(layout: OriginLayout, record: SegmentRecord, data: bytes) -> pa.Table:

@@ -1,27 +1,33 @@
 """Checks many commits at once: on threads where hashing is all, in processes where rows are decoded.
 
-Enters: the commits of all origins. Leaves: what was found of each, in their order, the same whatever
-the number of workers. A store that is small is checked right here: a process takes a second to start.
+Enters: the commits of all origins, and parts of their indexes. Leaves: what was found of each, in their
+order, the same whatever the number of workers. A store that is small is checked right here: a process takes a second to start.
 """
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, Protocol
 
 from scalple.ingest.errors import StoreError
 from scalple.store import source
 from scalple.store.allocator import keep_memory
 from scalple.store.commitcheck import CommitChecker, Found, Task
 from scalple.store.layout import OriginLayout
+from scalple.store.verifyreport import Fault
 
 PROCESS_BYTES_MIN = 24 << 20
 """Segments of fewer bytes than this for each worker aren't worth a process."""
 CHUNK_BYTES = 8 << 20
 """So many bytes of segments are handed over at once."""
+COMMIT_BYTES = 32 << 10
+"""A commit takes as long as reading so many bytes more than it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,74 +43,106 @@ Chunk = tuple[int, Sequence[Task]]
 """Which origin's, and the commits."""
 
 
+class Part(Protocol):
+    """Something else that has to be checked, and needs nothing of the commits."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it reads."""
+
+    def __call__(self) -> list[Fault]:
+        """What is wrong; in whatever process it is called."""
+
+
 def check_all(
     work: Sequence[Work],
+    parts: Sequence[Part] = (),
     *,
     files_only: bool,
     workers: int,
     advance: Callable[[int], None],
     first_only: bool = False,
-) -> list[list[Found]]:
-    """What was found of every commit, origin by origin.
+) -> tuple[list[list[Found]], list[list[Fault]]]:
+    """What was found of every commit, origin by origin, and of every part.
 
     Args:
         work: the commits.
+        parts: what else there is to check.
         files_only: hash files, decode nothing.
         workers: at most so many at once.
         advance: told how many more bytes of segments have been read.
-        first_only: stop after commits with a fault.
+        first_only: stop after commits with a fault; nothing is then said of the parts.
 
     Raises:
         StoreError: a process was ended from outside.
     """
-    total = sum(task.size for one in work for task in one.tasks)
     if not files_only:
-        workers = min(workers, total // PROCESS_BYTES_MIN)
+        workers = min(workers, _cost(work, parts) // PROCESS_BYTES_MIN)
     found: list[list[Found]] = [[] for _ in work]
-    chunks = list(_chunks(work, 1 if first_only else CHUNK_BYTES))
-    for (at, tasks), some in _checked(work, chunks, files_only, workers):
-        found[at] += some
-        advance(sum(task.size for task in tasks))
-        if first_only and any(commit.faults for commit in some):
-            break
-    for one in found:
-        one.sort(key=lambda commit: commit.n)
-    return found
+    faults: list[list[Fault]] = [[] for _ in parts]
+    chunks = list(_chunks(work, CHUNK_BYTES))
+    with _workers(work, files_only, workers) as (submit, check):
+        others = [submit(part) for part in parts]  # first, as they take longest
+        todo = [submit(check, chunk) for chunk in chunks]
+        try:
+            for (at, tasks), one in zip(chunks, todo, strict=True):
+                some = one.result()
+                found[at] += some
+                advance(sum(task.size for task in tasks))
+                if first_only and any(commit.faults for commit in some):
+                    break
+            else:
+                faults = [one.result() for one in others]
+        finally:
+            for one in (*todo, *others):
+                one.cancel()
+    for commits in found:
+        commits.sort(key=lambda commit: commit.n)
+    return found, faults
 
 
-def _checked(
-    work: Sequence[Work], chunks: Sequence[Chunk], files_only: bool, workers: int
-) -> Iterator[tuple[Chunk, list[Found]]]:
-    if files_only and workers > 1:
+def _cost(work: Sequence[Work], parts: Sequence[Part]) -> int:
+    """In bytes; a commit costs something whatever its size."""
+    sizes = [task.size + COMMIT_BYTES for one in work for task in one.tasks]
+    return sum(sizes) + sum(part.size for part in parts)
+
+
+class _Later:
+    """What is done here, and no sooner than it is asked for: the Future of one worker."""
+
+    def __init__(self, call: Callable[..., Any], *given: Any) -> None:
+        self.result = partial(call, *given)
+
+    def cancel(self) -> None:
+        """Nothing was begun."""
+
+
+Submit = Callable[..., Future[Any] | _Later]
+Check = Callable[[Chunk], list[Found]]
+
+
+@contextmanager
+def _workers(
+    work: Sequence[Work], files_only: bool, workers: int
+) -> Iterator[tuple[Submit, Check]]:
+    """Who works, and what checks a chunk there."""
+    if workers <= 1:
+        yield _Later, _Checkers(work, files_only=files_only).check
+    elif files_only:
+        # Hashing keeps no facts from one commit to the next: each chunk has a checker of its own.
         with ThreadPoolExecutor(workers, "scalple-hash") as threads:
-            # Hashing keeps no facts from one commit to the next: each chunk has a checker of its own.
-            todo = [threads.submit(_Checkers(work, files_only=True).check, one) for one in chunks]
-            yield from _results(chunks, todo)
-    elif workers > 1:
-        given = (list(work), _openers(work, workers))
+            yield threads.submit, lambda chunk: _Checkers(work, files_only=True).check(chunk)
+    else:
+        alike = [replace(one, tasks=()) for one in work]
+        given = (alike, _openers(work, workers))
         with ProcessPoolExecutor(workers, get_context("spawn"), _prepare, given) as pool:
             try:
-                yield from _results(chunks, [pool.submit(_check, one) for one in chunks])
+                yield pool.submit, _check
             except BrokenProcessPool as error:
                 raise StoreError(
                     "a process that checks rows was ended from outside, perhaps for want of memory",
                     hint="give --workers 1",
                 ) from error
-    else:
-        here = _Checkers(work, files_only=files_only)
-        for chunk in chunks:
-            yield chunk, here.check(chunk)
-
-
-def _results(
-    chunks: Iterable[Chunk], futures: Sequence[Future[list[Found]]]
-) -> Iterator[tuple[Chunk, list[Found]]]:
-    try:
-        for chunk, future in zip(chunks, futures, strict=True):
-            yield chunk, future.result()
-    finally:
-        for future in futures:
-            future.cancel()
 
 
 def _chunks(work: Sequence[Work], length: int) -> Iterator[Chunk]:

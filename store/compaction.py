@@ -9,7 +9,7 @@ as that is as much as a quarter of them: a row is merged some few times in its l
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -217,10 +217,28 @@ def _runs(
 
 def add_commit(maker: RunMaker, layout: OriginLayout, chain: Chain, n: int) -> None:
     """Gives a run its next commit, read from the log."""
-    manifest, leaf = chain.manifests[n], chain.leaf_hashes[n]
+    add_logged(maker, layout, chain.manifests[n], chain.leaf_hashes[n])
+
+
+def add_logged(maker: RunMaker, layout: OriginLayout, manifest: Manifest, leaf: bytes) -> None:
+    """Likewise, of a log that isn't at hand as a chain."""
+    held = _held(layout, manifest)
+    add_manifest(maker, layout, manifest, leaf, [one.salt_key for one in held])
+    for one in held:
+        maker.add_rows(one.kind, one.table)
+
+
+def add_manifest(
+    maker: RunMaker,
+    layout: OriginLayout,
+    manifest: Manifest,
+    leaf: bytes,
+    salt_keys: Sequence[bytes],
+) -> None:
+    """All of the commit but its rows; `salt_keys`: of its segments."""
     named = manifest.objects.get(CALLED)
     names = read_object(layout, named) if named else None
-    maker.add_commit(manifest, manifest.to_bytes(), leaf, _held(layout, manifest), names)
+    maker.add_commit(manifest, manifest.to_bytes(), leaf, salt_keys, names)
 
 
 def _held(layout: OriginLayout, manifest: Manifest) -> list[segments.Segment]:

@@ -6,7 +6,7 @@ run depends on its commits alone, however often it was merged on the way (docs/a
 file and knows no key.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -58,8 +58,8 @@ class RunMaker:
         self._ends = dict(begins)
         self._sink = sink
         self._files: list[IndexFile] = []
-        self._manifests: list[pa.Table] = []
-        self._parts: list[pa.Table] = []
+        self._manifests = _Lines(_MANIFESTS)
+        self._parts = _Lines(_PARTS)
         self._piles: dict[str, _Pile] = {}
         self._committed_by = ""
         self._newest: dict[str, int] = {}
@@ -74,23 +74,15 @@ class RunMaker:
         manifest: Manifest,
         data: bytes,
         leaf: bytes,
-        held: list[segments.Segment],
+        salt_keys: Sequence[bytes],
         names: bytes | None,
     ) -> None:
-        """The next commit: its manifest with bytes and leaf hash, its segments in order, and under
-        which names its audit rows were written, if it says."""
-        row = [[manifest.n], [manifest.committed_at], [leaf], [data]]
-        self._manifests.append(pa.table(row, schema=_MANIFESTS))
+        """The next commit: its manifest with bytes and leaf hash, the salt keys of its segments, and under
+        which names its audit rows were written, if it says. The rows follow by `add_rows`."""
+        self._manifests.add(manifest.n, manifest.committed_at, leaf, data)
         records = manifest.segments
-        if records:
-            columns = [
-                [one.kind for one in records],
-                [manifest.n] * len(records),
-                [one.first_seq for one in records],
-                [one.rows for one in records],
-                [one.salt_key for one in held],
-            ]
-            self._parts.append(pa.table(columns, schema=_PARTS))
+        for one, key in zip(records, salt_keys, strict=True):
+            self._parts.add(one.kind, manifest.n, one.first_seq, one.rows, key)
         self._say_objects(
             manifest.committed_at,
             dict.fromkeys(manifest.objects, manifest.n),
@@ -99,13 +91,11 @@ class RunMaker:
         self._keyed = joined([*self._keyed, *of_manifest(manifest)])
         self._end = manifest.n + 1
         self._names.add(sum(one.rows for one in records if one.kind == "audit"), names)
-        for one in held:
-            self.add_rows(one.kind, one.table)
 
     def add_run(self, run: Run, manifests: pa.Table, parts: pa.Table, names: bytes | None) -> None:
         """The next commits, merged before; their rows follow by `add_rows`."""
-        self._manifests.append(manifests.cast(_MANIFESTS))
-        self._parts.append(parts.cast(_PARTS))
+        self._manifests.add_table(manifests)
+        self._parts.add_table(parts)
         hashes = {name: set(run.hashes.get(name, ())) for name in run.newest}
         self._say_objects(run.committed_by, run.newest, hashes)
         self._keyed = joined([*self._keyed, *run.keyed])
@@ -129,8 +119,8 @@ class RunMaker:
         self._write_digest()
         if (names := self._names.to_bytes()) is not None:
             self._write(CALLED, names)
-        self._write(MANIFESTS, _to_bytes(pa.concat_tables(self._manifests), GROUP_ROWS))
-        self._write(PARTS, _to_bytes(pa.concat_tables([_PARTS.empty_table(), *self._parts])))
+        self._write(MANIFESTS, _to_bytes(self._manifests.whole(), GROUP_ROWS))
+        self._write(PARTS, _to_bytes(self._parts.whole()))
         return Run(
             first=self._first,
             end=self._end,
@@ -191,6 +181,31 @@ class RunMaker:
             holds=holds, sha256=sha256_hex(data), bytes=len(data), first_seq=first_seq, rows=rows
         )
         self._files.append(file)
+
+
+class _Lines:
+    """A table that grows by single rows, and by tables."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._tables = [schema.empty_table()]
+        self._rows: list[tuple[object, ...]] = []
+        self._schema = schema
+
+    def add(self, *row: object) -> None:
+        """One more row."""
+        self._rows.append(row)
+
+    def add_table(self, table: pa.Table) -> None:
+        """More of them."""
+        self._tables = [self.whole(), table.cast(self._schema)]
+
+    def whole(self) -> pa.Table:
+        """All of them."""
+        if self._rows:
+            columns = [list(column) for column in zip(*self._rows, strict=True)]
+            self._tables.append(pa.table(columns, schema=self._schema))
+            self._rows = []
+        return pa.concat_tables(self._tables)
 
 
 class _Pile:

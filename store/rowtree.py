@@ -25,20 +25,23 @@ def row_hashes(table: pa.Table, salt_key: bytes) -> bytes:
     return hashes_of_parts(table, [(salt_key, table.num_rows)])
 
 
-def hashes_of_parts(table: pa.Table, parts: Sequence[tuple[bytes, int]]) -> bytes:
+def hashes_of_parts(table: pa.Table, parts: Sequence[tuple[bytes, int]], skipped: int = 0) -> bytes:
     """As `row_hashes`, of rows that stand in several segments.
 
     Args:
         table: their rows, one segment's after the other's.
         parts: of each the salt key and how many rows.
+        skipped: so many rows of the first segment stand before these.
     """
-    salted = np.concatenate([salts(key, rows) for key, rows in parts])
-    return b"".join(hash_each(*one) for one in leaves(table, salted))
+    firsts = [skipped, *[0] * len(parts)]
+    salted = [salts(key, rows, first) for (key, rows), first in zip(parts, firsts, strict=False)]
+    return b"".join(hash_each(*one) for one in leaves(table, np.concatenate(salted)))
 
 
-def salts(salt_key: bytes, rows: int) -> Matrix:
-    """Row i's salt: block i of the AES-256-CTR keystream, counter from zero."""
-    stream = Cipher(AES256(salt_key), CTR(bytes(16))).encryptor().update(bytes(SALT_BYTES * rows))
+def salts(salt_key: bytes, rows: int, first: int = 0) -> Matrix:
+    """Row i's salt: block i of the AES-256-CTR keystream, counter from zero; of rows from `first` on."""
+    counter = CTR(first.to_bytes(16, "big"))
+    stream = Cipher(AES256(salt_key), counter).encryptor().update(bytes(SALT_BYTES * rows))
     return np.frombuffer(stream, np.uint8).reshape(rows, SALT_BYTES)
 
 

@@ -24,6 +24,7 @@ one: step 5.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ from scalple.store.chain import (
     read_own_keys,
     read_settled,
 )
-from scalple.store.checkindex import check_index
+from scalple.store.checkindex import IndexCheck, is_there, kept
 from scalple.store.commitcheck import digests_of, tasks_of
 from scalple.store.commitpool import Work, check_all
 from scalple.store.keys import public_key_beside, read_public_keys
@@ -143,9 +144,8 @@ def examine(
     report.notes += notes
     report.faults += taken
     if not (options.first_only and (taken or any(one.faults for one in origins))):
-        _check_commits(origins, options, report)
+        _check_all(origins, options, report)
     for one in origins:
-        _check_index(one, options)
         _sum_up(one, report)
     if origin is None:
         beside = inventory.check_store(store_dir, {layout.directory for layout in layouts})
@@ -241,45 +241,61 @@ def _clocks(chain: Chain) -> Iterator[str]:
         before = now
 
 
-def _check_commits(origins: Sequence[OriginState], options: Options, report: VerifyReport) -> None:
-    """Steps 6 to 8, of all origins together."""
+def _check_all(origins: Sequence[OriginState], options: Options, report: VerifyReport) -> None:
+    """Steps 6 to 8 and 10, of all origins together."""
     readable = [(one, one.chain) for one in origins if one.chain is not None]
     work = [
         Work(one.layout, digests_of(chain.manifests), tasks_of(chain.manifests, one.since))
         for one, chain in readable
     ]
     options.start(sum(task.size for one in work for task in one.tasks))
-    found = check_all(
-        work,
-        files_only=options.files_only,
-        workers=options.workers,
-        advance=options.advance,
-        first_only=options.first_only,
-    )
-    for (one, chain), commits in zip(readable, found, strict=True):
-        absent = inventory.missing(one.layout, chain.manifests[: one.since])
-        one.faults += [Fault.of(error, str(one.layout.directory)) for error in absent]
-        for commit in commits:
-            one.faults += commit.faults
-            report.segments += commit.segments
-            report.rows += commit.rows
-            report.bytes += commit.bytes
+    with ExitStack() as stack:
+        indexes = _indexes(readable, options, stack)
+        parts = [(one, part) for one, index in indexes if not one.faults for part in index.begin()]
+        found, faults = check_all(
+            work,
+            [part for _, part in parts],
+            files_only=options.files_only,
+            workers=options.workers,
+            advance=options.advance,
+            first_only=options.first_only,
+        )
+        for (one, chain), commits in zip(readable, found, strict=True):
+            absent = inventory.missing(one.layout, chain.manifests[: one.since])
+            one.faults += [Fault.of(error, str(one.layout.directory)) for error in absent]
+            for commit in commits:
+                one.faults += commit.faults
+                report.segments += commit.segments
+                report.rows += commit.rows
+                report.bytes += commit.bytes
+        for one, index in indexes:
+            of_this = [some for (owner, _), some in zip(parts, faults, strict=True) if owner is one]
+            _judge(one, index, [fault for some in of_this for fault in some])
 
 
-def _check_index(one: OriginState, options: Options) -> None:
+def _indexes(
+    readable: Sequence[tuple[OriginState, Chain]], options: Options, stack: ExitStack
+) -> list[tuple[OriginState, IndexCheck]]:
+    """The indexes that there are, kept as they are for as long as the stack is."""
+    found = []
+    for one, chain in readable:
+        if not source_of(one.layout.store_dir) and is_there(one.layout):
+            stack.enter_context(kept(one.layout))
+            check = IndexCheck(one.layout, chain, since=one.since, files_only=options.files_only)
+            found.append((one, check))
+    return found
+
+
+def _judge(one: OriginState, index: IndexCheck, found: Sequence[Fault]) -> None:
     """Step 10. Of a log that isn't intact no index can be made."""
-    if one.chain is None or source_of(one.layout.store_dir) or not one.layout.index.exists():
-        return
     if one.faults:
         one.notes.append(
             f"{one.layout.origin}: the index wasn't compared with a log that has faults"
         )
         return
-    notes, faults = check_index(
-        one.layout, one.chain, since=one.since, files_only=options.files_only
-    )
-    one.notes += notes
-    one.faults += [Fault.of(error, str(one.layout.index)) for error in faults]
+    index.finish(found)
+    one.notes += index.notes
+    one.faults += index.faults
 
 
 def _sum_up(one: OriginState, report: VerifyReport) -> None:
