@@ -7,6 +7,7 @@ say of a store is `store/anchors.py`'s.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +20,10 @@ from scalple.store.anchors import Anchor
 from scalple.store.bucketsettings import is_url
 from scalple.store.chain import Chain
 from scalple.store.checkpoint import Checkpoint
-from scalple.store.reader import StoreReader
 from scalple.store.witness import WitnessKey
+
+if TYPE_CHECKING:
+    from scalple.store.reader import StoreReader
 
 STDOUT = "-"
 
@@ -41,7 +44,7 @@ class Head:
     note: bytes
 
 
-def heads(readers: Iterable[StoreReader]) -> list[Head]:
+def heads(readers: Iterable["StoreReader"]) -> list[Head]:
     """The heads of every origin that was opened."""
     found = {}
     for reader in readers:

@@ -12,10 +12,10 @@ from scalple.correlate import calledby
 from scalple.correlate.inforce import InForce
 from scalple.correlate.rules import Rules
 from scalple.ingest.errors import InputError
-from scalple.store.guard import require_utf8
 from scalple.store.question import Meaning
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
+from scalple.store.utf8 import require_utf8
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-import duckdb
 import pyarrow as pa
 
 if TYPE_CHECKING:  # other formats than tables needn't wait for it
@@ -57,6 +56,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError):
+        import duckdb  # late: few values need it
+
         with duckdb.connect() as con:
             con.execute("SET TimeZone = 'UTC'")
             found = con.from_arrow(pa.table({"v": column})).project("v::VARCHAR").fetchall()

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +10,13 @@ import click
 import duckdb
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from scalple.cli import declarations, policysection, schemafiles, schemarecord, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Pipeline, Plan, open_plan
+from scalple.cli.progress import bar
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -179,7 +177,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
         todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
-        _progress() as progress,
+        bar("reading", statements=True) as tell,
     ):
         for note in writer.notes:
             _warn(note)
@@ -187,11 +185,10 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             writer.expect_large_segments()
         measured = not any(file.is_compressed for file in found.fresh)
         total = sum(file.size - file.end for file in found.fresh) if measured else None
-        task = progress.add_task("reading", total=total, statements=0)
+        tell(total=total)
 
         def advance(length: int, statements: int) -> None:
-            done = progress.tasks[task].fields["statements"] + statements
-            progress.update(task, advance=length, statements=done)
+            tell(advance=length, statements=statements)
 
         evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
         key_id = keys.subject_key_id(subject_key).encode()
@@ -268,19 +265,6 @@ def _stored(
     names = RowNames(reader.audit_commits())
     names.register(views)
     return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views, names
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[statements]:,} statements"),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def _warn(what: str, hint: str | None = None) -> None:

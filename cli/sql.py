@@ -18,9 +18,9 @@ from scalple.cli.options import (
     store_path,
 )
 from scalple.cli.places import places
-from scalple.store.guard import require_utf8
 from scalple.store.query import read_only_sql
 from scalple.store.reader import StoreReader
+from scalple.store.utf8 import require_utf8
 from scalple.store.views import connect_reader
 
 _ACCESS = re.compile(r"\baccess\b", re.IGNORECASE)

@@ -6,8 +6,6 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from scalple.cli import anchoring, render
 from scalple.cli.options import (
@@ -18,6 +16,7 @@ from scalple.cli.options import (
     store_path,
 )
 from scalple.cli.places import Places, places
+from scalple.cli.progress import bar
 from scalple.ingest.errors import VerificationError
 from scalple.store.source import said
 from scalple.store.verify import Options, examine
@@ -86,16 +85,15 @@ def verify(
       scalple-ingest verify --store ./store --public-key db1.pub --anchors /mnt/auditors/anchors
     """
     where = places(config_path)
-    with _progress() as progress:
-        task = progress.add_task("verifying", total=None)
+    with bar("verifying") as tell:
         options = Options(
             since=since,
             files_only=files_only,
             workers=workers or len(os.sched_getaffinity(0)),
             anchors=anchoring.read(anchored, where),
             witnesses=tuple(anchoring.witness_keys(witness_key)),
-            start=lambda total: progress.update(task, total=total),
-            advance=lambda count: progress.update(task, advance=count),
+            start=lambda total: tell(total=total),
+            advance=lambda count: tell(advance=count),
         )
         report = _told(_examined(store_dir, where, origin, public_key, checkpoint, options))
     if form == "json":
@@ -148,15 +146,3 @@ def _failed(report: VerifyReport) -> VerificationError:
     for fault in report.faults:
         click.echo(f"fault: {fault.to_error()}", err=True)
     return VerificationError(f"{len(report.faults)} faults; the first: {first}")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scalple.ingest.errors import StoreError
-from scalple.store.segments import SEGMENT_BYTES_MAX
+from scalple.store.layout import SEGMENT_BYTES_MAX
 
 ADDED_UNSEEN = 100
 _USED = "used.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
-from scalple.store import compaction, durable, resume
+from scalple.store import durable, resume
 from scalple.store.chain import (
     Chain,
     placed,
@@ -24,11 +24,11 @@ from scalple.store.chain import (
     read_checkpoint,
     read_own_keys,
 )
+from scalple.store.commitpool import Part
 from scalple.store.index import Index, IndexFile, Run, content_of, open_index
-from scalple.store.indexcompare import HINT, Comparison, differences, read_file, without_files
+from scalple.store.indexfile import HINT, differences, read_file, without_files
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import sha256_hex
-from scalple.store.runcheck import RunCheck
 from scalple.store.verifyreport import Fault
 
 
@@ -53,9 +53,6 @@ class HashCheck:
             except VerificationError as error:
                 faults.append(Fault.of(error, str(self.layout.index)))
         return faults
-
-
-IndexPart = RunCheck | HashCheck
 
 
 def is_there(layout: OriginLayout) -> bool:
@@ -101,9 +98,9 @@ class IndexCheck:
         self._compared: Callable[[], None] | None = None
         """What is left to do once the runs are known to be right."""
 
-    def begin(self) -> list[IndexPart]:
+    def begin(self) -> list[Part]:
         """Looks at the head; what has to be checked then, in any order and any process."""
-        layout, parts = self._layout, list[IndexPart]()
+        layout, parts = self._layout, list[Part]()
         with self._faulty():
             self.notes += resume.check(layout, self._chain)
         if layout.index_head.exists():
@@ -128,7 +125,7 @@ class IndexCheck:
         except VerificationError as error:
             self.faults.append(Fault.of(error, str(self._layout.index)))
 
-    def _parts(self) -> Iterator[IndexPart]:
+    def _parts(self) -> Iterator[Part]:
         """The head, and what it names.
 
         Raises:
@@ -159,10 +156,12 @@ class IndexCheck:
             raise VerificationError(f"index: it isn't this log's: root {index.root}", hint=HINT)
         yield from self._runs(index)
 
-    def _runs(self, index: Index) -> Iterator[IndexPart]:
+    def _runs(self, index: Index) -> Iterator[Part]:
         begins, hashed = dict.fromkeys(KINDS, 0), 0
         for run in index.runs:
             if run.end > self._since:
+                from scalple.store.runcheck import RunCheck  # late: it brings DuckDB
+
                 manifests = self._chain.manifests[run.first : run.end]
                 yield RunCheck(self._layout, run, manifests, begins)
             else:
@@ -184,6 +183,9 @@ class IndexCheck:
 
     def _compare(self, index: Index, others: list[IndexFile]) -> None:
         """What the head says of all of them together, and the files that hold that."""
+        from scalple.store import compaction
+        from scalple.store.indexcompare import Comparison
+
         layout, prefix = self._layout, self._chain
         if index.size < prefix.tree.size:
             prefix = read_chain(layout, index.size, prefix.first_key)

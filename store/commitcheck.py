@@ -3,7 +3,8 @@
 Enters: the manifests of an origin whose chain and head were checked. Leaves: faults and counts per
 commit. Every file is read once and hashed; with `files_only` that is all. Otherwise rows are decoded,
 encoded again and hashed into their root, and the digest is made again from them. The result for a
-commit depends on its files alone, whoever checks the others (see `commitpool`).
+commit depends on its files alone, whoever checks the others (see `commitpool`). What reads rows is loaded
+late: hashing files needs neither Parquet nor DuckDB, and is done before these are loaded.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,14 +15,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from scalple.ingest.errors import VerificationError
-from scalple.store import merkle, segments
 from scalple.store.chain import placed, read_named, read_object
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
-from scalple.store.rownames import check as check_names
-from scalple.store.rowtree import row_hashes
-from scalple.store.togethercheck import check_rows, groups
 from scalple.store.understood import understood
 from scalple.store.verifyreport import Fault
 
@@ -79,8 +76,12 @@ class CommitChecker:
     def check_all(self, tasks: Sequence[Task]) -> Iterator[Found]:
         """As `check` of each; small commits together, as long as nothing is wrong with them."""
         at = 0
-        counts = [1] * len(tasks) if self._files_only else groups([one.manifest for one in tasks])
-        for count in counts:
+        if self._files_only:
+            yield from map(self.check, tasks)
+            return
+        from scalple.store.rowcheck import groups
+
+        for count in groups([one.manifest for one in tasks]):
             some = tasks[at : at + count]
             yield from self._intact(some) or map(self.check, some)
             at += count
@@ -104,9 +105,12 @@ class CommitChecker:
         return [_intact(task.manifest) for task in tasks]
 
     def _check_together(self, tasks: Sequence[Task], facts: "Checker") -> None:
+        from scalple.store.rowcheck import rows_of_many
+        from scalple.store.rownames import check as check_names
+
         objects = {one: read_object(self._layout, one) for task in tasks for one in task.objects}
         manifests = [task.manifest for task in tasks]
-        rows = check_rows(self._layout, [one for m in manifests for one in m.segments])
+        rows = rows_of_many(self._layout, [one for m in manifests for one in m.segments])
         commits = []
         for manifest in manifests:
             count, named = _audit_rows(manifest), self._digests[manifest.n]
@@ -155,6 +159,8 @@ class CommitChecker:
         """The object says something of each row of its commit; what it says can't be made again."""
         if CALLED not in manifest.objects:
             return
+        from scalple.store.rownames import check as check_names
+
         place = str(self._layout.manifest(manifest.n))
         rows = _audit_rows(manifest)
         try:
@@ -179,8 +185,10 @@ class CommitChecker:
             )
         if self._files_only:
             return None
+        from scalple.store.rowcheck import rows_of
+
         with placed(place), understood():
-            return _check_rows(self._layout, record, data)
+            return rows_of(self._layout, record, data)
 
     def _digest(
         self, manifest: Manifest, audit: list[pa.Table], found: Found, objects: dict[str, bytes]
@@ -226,7 +234,7 @@ class CommitChecker:
         self._known = facts
 
     def _facts(self) -> "Checker":
-        """Those known so far. Loaded late: it brings DuckDB, and hashing files needs none."""
+        """Those known so far."""
         from scalple.store.digestcheck import Checker
 
         self._known = self._known or Checker()
@@ -234,21 +242,6 @@ class CommitChecker:
 
     def _object(self, sha256: str, known: Mapping[str, bytes]) -> bytes:
         return known[sha256] if sha256 in known else read_object(self._layout, sha256)
-
-
-def _check_rows(layout: OriginLayout, record: SegmentRecord, data: bytes) -> pa.Table:
-    segment = segments.from_parquet(data)
-    segments.check_rows(segment.kind, segment.table, layout.origin, record.first_seq)
-    if (segment.kind, segment.table.num_rows) != (record.kind, record.rows):
-        raise VerificationError(
-            "rows differ from their record",
-            expected=f"{record.rows} rows of {record.kind}",
-            found=f"{segment.table.num_rows} of {segment.kind}",
-        )
-    root = merkle.root(row_hashes(segment.table, segment.salt_key)).hex()
-    if root != record.rows_root:
-        raise VerificationError("row root differs", expected=record.rows_root, found=root)
-    return segment.table
 
 
 def _audit_rows(manifest: Manifest) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 
 from scalple.ingest.errors import InputError
+from scalple.store.utf8 import require_utf8
 
 _WRITES = re.compile(r"COPY|INSERT|UPDATE|DELETE|MERGE|CREATE|ALTER|DROP|ATTACH|EXPORT")
 
@@ -37,18 +38,6 @@ def only_select(con: duckdb.DuckDBPyConnection, text: str) -> duckdb.Statement:
             if _WRITES.search(operator):
                 raise _refused(f"the statement would write ({operator})")
     return statements[0]
-
-
-def require_utf8(text: str, place: str) -> None:
-    """DuckDB and Arrow take no other text; arguments of a command may be any bytes.
-
-    Raises:
-        InputError: the text was made of bytes that aren't UTF-8.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError("the text isn't valid UTF-8", place=place) from None
 
 
 def _operators(plan: Any) -> Iterator[str]:

@@ -13,6 +13,7 @@ from scalple.ingest.errors import ConfigError
 
 PREPARED_MAX = 4
 """How many batches may be prepared and not yet committed: their segments may lie in a store."""
+SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 
 ACCESS_ORIGIN = "_access"
 """The one origin with a leading underscore: the log of questions asked of the store."""

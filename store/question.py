@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from scalple.store.guard import require_utf8
+from scalple.store.utf8 import require_utf8
 
 ACTOR = "(session_user_id = $actor OR lower(session_email) = lower($actor))"
 """Who ran it is the actor asked for."""

@@ -16,7 +16,8 @@ from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import compaction, merkle, segments
 from scalple.store.index import PARTS, Run
-from scalple.store.indexcompare import Comparison, differences, read_file, without_files
+from scalple.store.indexcompare import Comparison
+from scalple.store.indexfile import differences, read_file, without_files
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord
 from scalple.store.merging import RunMaker

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
+from scalple.store import layout
 from scalple.store.rowtree import SALT_KEY_BYTES
 
-SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 SEGMENT_ROWS_MAX = 1 << 20
+SEGMENT_BYTES_MAX = layout.SEGMENT_BYTES_MAX
 ROW_GROUP_ROWS = 16_384
 """Questions fetch single rows, and a reader unpacks a whole row group for one of them. Fewer rows
 make that cheaper and the file larger (docs/adr/0010)."""

@@ -1,8 +1,9 @@
-"""The segments of many small commits read at once: are all of them what their records say?
+"""Are the rows of segments what their records say?
 
-Records that follow one another enter; their audit rows leave, or an error. Opening a Parquet file of some
-rows, encoding and hashing them costs a hundred times what a row does: here that is paid once per kind for
-all of them. It doesn't say which one is wrong: who gets an error looks at each by itself (`commitcheck`).
+A record and the bytes of its segment enter, or the records of many small commits that follow one another;
+rows leave, or an error. Opening a Parquet file of some rows, encoding and hashing them costs a hundred times
+what a row does: for many together that is paid once per kind. Then an error doesn't say which one is
+wrong: who gets it looks at each by itself (`commitcheck`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from scalple.store import merkle, segments
 from scalple.store.chain import read_named
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, SegmentRecord, sha256_hex
-from scalple.store.rowtree import hashes_of_parts
+from scalple.store.rowtree import hashes_of_parts, row_hashes
 
 ROWS_MAX = 1 << 15
 """So many rows are read at once, as many as are encoded at once."""
@@ -36,7 +37,28 @@ def groups(manifests: Sequence[Manifest]) -> Iterator[int]:
         yield count
 
 
-def check_rows(layout: OriginLayout, records: Sequence[SegmentRecord]) -> Mapping[str, pa.Table]:
+def rows_of(layout: OriginLayout, record: SegmentRecord, data: bytes) -> pa.Table:
+    """The rows of one segment.
+
+    Raises:
+        VerificationError: it isn't what its record says.
+        ArrowException, ValueError, KeyError, TypeError, IndexError: likewise.
+    """
+    segment = segments.from_parquet(data)
+    segments.check_rows(segment.kind, segment.table, layout.origin, record.first_seq)
+    if (segment.kind, segment.table.num_rows) != (record.kind, record.rows):
+        raise VerificationError(
+            "rows differ from their record",
+            expected=f"{record.rows} rows of {record.kind}",
+            found=f"{segment.table.num_rows} of {segment.kind}",
+        )
+    root = merkle.root(row_hashes(segment.table, segment.salt_key)).hex()
+    if root != record.rows_root:
+        raise VerificationError("row root differs", expected=record.rows_root, found=root)
+    return segment.table
+
+
+def rows_of_many(layout: OriginLayout, records: Sequence[SegmentRecord]) -> Mapping[str, pa.Table]:
     """The rows of segments that follow one another, by kind.
 
     Raises:
@@ -52,36 +74,15 @@ def check_rows(layout: OriginLayout, records: Sequence[SegmentRecord]) -> Mappin
 def _rows(layout: OriginLayout, kind: str, records: Sequence[SegmentRecord]) -> pa.Table:
     files = [_bytes(layout, record) for record in records]
     table, parts = segments.joined_from_parquet(kind, files)
-    expect_rows(kind, table, parts, layout.origin, records)
-    return table
-
-
-def expect_rows(
-    kind: str,
-    table: pa.Table,
-    parts: Sequence[tuple[bytes, int]],
-    origin: str,
-    records: Sequence[SegmentRecord],
-) -> None:
-    """Returns when these are the rows of the records, whose roots they make with these salt keys.
-
-    Raises:
-        VerificationError: they aren't.
-    """
-    seq = records[0].first_seq
-    segments.check_rows(kind, table, origin, seq)
+    segments.check_rows(kind, table, layout.origin, seq := records[0].first_seq)
     hashes, at = hashes_of_parts(table, parts), 0
     for record, (_, rows) in zip(records, parts, strict=True):
         end = at + rows * merkle.HASH_BYTES
         root = merkle.root(hashes[at:end]).hex()
-        if (record.kind, record.first_seq, record.rows, record.rows_root) != (
-            kind,
-            seq,
-            rows,
-            root,
-        ):
+        if (record.first_seq, record.rows, record.rows_root) != (seq, rows, root):
             raise VerificationError(f"rows of {record.file} differ from their record")
         seq, at = seq + rows, end
+    return table
 
 
 def _bytes(layout: OriginLayout, record: SegmentRecord) -> bytes:
