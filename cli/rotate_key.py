@@ -92,9 +92,11 @@ def _rotate(directory: Path, origin: str, old: Ed25519PrivateKey, new: Ed25519Pr
 
 def _subject(directory: Path, config: Config, new_key: Path) -> None:
     """The old key isn't needed: a store whose subject key is lost goes on like this."""
-    new_id = keys.subject_key_id(keys.subject_key(directory, new_key).secret)
+    new_id = _id_of(directory, new_key)
     signing = _present(directory, config, access=False)
-    reader = StoreReader.open(directory)
+    present = config.keys.subject_key_file
+    old = Path(present) if present else keys_directory(directory) / "subject.key"
+    reader, stated = StoreReader.open(directory), False
     for origin in reader.origins:
         ids = [one.id for one in told(reader) if one.origin == origin]
         if ids and ids[0] == new_id:
@@ -108,14 +110,21 @@ def _subject(directory: Path, config: Config, new_key: Path) -> None:
             )
         with StoreWriter.open(directory, origin, signing.private, create=False) as writer:
             manifest = writer.commit({}, [], {SUBJECT_KEY: new_id.encode()})
+        stated = True
         click.echo(f"{origin}: manifest {manifest.n} states the new key", err=True)
+    if not stated and old.exists() and new_id == _id_of(directory, old):
+        raise ConfigError(
+            "it is the present key", place=str(new_key), hint="make a new one: keygen subject"
+        )
     click.echo(new_id)
-    present = config.keys.subject_key_file
     if present is None and source_of(directory):  # nothing lies beside a bucket
         click.echo(f'now name it: [keys] subject_key_file = "{new_key.absolute()}"', err=True)
         return
-    old = Path(present) if present else keys_directory(directory) / "subject.key"
     _tell(old, new_key, "subject_key_file", present)
+
+
+def _id_of(directory: Path, path: Path) -> str:
+    return keys.subject_key_id(keys.subject_key(directory, path).secret)
 
 
 def _present(directory: Path, config: Config, *, access: bool) -> keys.SigningKey:

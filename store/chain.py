@@ -28,6 +28,7 @@ from scalple.store.manifest import (
 from scalple.store.manifests import Continued, Manifests
 from scalple.store.merkle import CompactRange, leaf_hash
 from scalple.store.note import VerifierKey
+from scalple.store.writerlock import is_locked
 
 Generation = tuple[str, str, int, int]
 
@@ -272,7 +273,8 @@ def read_settled(
     """The chain up to the signed head, and how many manifests lie beyond it.
 
     A writer at work creates a manifest and then signs it: the head may be one behind for a
-    moment, so that is waited for. More than one behind is never the writer's doing. With `past`,
+    moment, so that is waited for, unless the writer has gone. More than one behind is never the
+    writer's doing. With `past`,
     the chain's beginning as an index tells it, only what follows is read, and only the names at
     the end are looked at; the root shows that it is the beginning of this log.
 
@@ -286,6 +288,7 @@ def read_settled(
             return manifest_count(layout)
         return count_beyond(layout, _read_head(layout)[1][0].size)
 
+    abandoned = None
     for _ in range(SETTLE_TRIES):
         count = counted()
         keys, (checkpoint, signer) = _read_head(layout)
@@ -293,7 +296,12 @@ def read_settled(
             break
         if count < checkpoint.size and counted() < checkpoint.size:
             break
-        sleep(SETTLE_SECONDS)
+        if abandoned == checkpoint.size:
+            break
+        if _is_written(layout):
+            sleep(SETTLE_SECONDS)
+        else:
+            abandoned = checkpoint.size  # by now it is signed, or its writer has left it so
     if not checkpoint.size <= count <= checkpoint.size + 1:
         raise VerificationError(
             f"head is signed for {checkpoint.size} manifests, found {count}",
@@ -307,6 +315,11 @@ def read_settled(
     chain = read_chain(layout, checkpoint.size, keys[0], past)
     check_head(layout, chain, checkpoint, signer)
     return chain, count - checkpoint.size
+
+
+def _is_written(layout: OriginLayout) -> bool:
+    """Whether the writer may still be at work; that of a bucket can be anywhere."""
+    return source.source_of(layout.store_dir) is not None or is_locked(layout)
 
 
 def check_head(

@@ -69,18 +69,6 @@ def lock(layout: OriginLayout, seconds: float = LOCK_SECONDS) -> int:
     )
 
 
-def is_locked(layout: OriginLayout) -> bool:
-    """Whether a writer is at work on the origin right now."""
-    descriptor = os.open(layout.directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
     """Makes the origin's directories, its public key and the signed head of an empty log.
 

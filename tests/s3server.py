@@ -19,7 +19,7 @@ import pytest
 from botocore.awsrequest import AWSPreparedRequest
 from moto.server import ThreadedMotoServer
 
-from scalple.store import source
+from scalple.store import chain, remotehead, source
 from scalple.store.bucket import Bucket
 from scalple.store.bucketsettings import BucketSettings
 from scalple.store.cache import Cache
@@ -65,6 +65,23 @@ def _moto() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """One server for all; every test has a bucket of its own."""
+    with serving() as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In a module that imports it: nobody waits long for other writers, and no store stays mounted."""
+    for module in (remotehead, chain):
+        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
+        monkeypatch.setattr(module, "SETTLE_TRIES", 2)
+    yield
+    source.unmount()
 
 
 @contextmanager

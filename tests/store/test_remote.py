@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -18,7 +17,7 @@ from scalple.ingest.errors import (
     StoreError,
     VerificationError,
 )
-from scalple.store import anchorbucket, anchors, chain, compaction, keys, remote, remotehead, source
+from scalple.store import anchorbucket, anchors, compaction, keys, remote, source
 from scalple.store.bucket import Bucket
 from scalple.store.mirror import Mirror
 from scalple.store.note import VerifierKey
@@ -29,8 +28,11 @@ from scalple.store.verify import Options, verify
 from scalple.store.verifyreport import VerifyReport
 from scalple.store.views import connect
 from scalple.store.writer import StoreWriter
-from tests.s3server import Place, faults, ignores_conditions, serving
+from tests import s3server
+from tests.s3server import Place, faults, ignores_conditions
 from tests.store.sample import RULES, position, statements
+
+endpoint, impatience = s3server.endpoint, s3server.impatience
 
 KEY = Ed25519PrivateKey.generate()
 ROWS = 2
@@ -40,23 +42,6 @@ STEP = 1 if os.environ.get("EVERY_STEP") else 3
 simulated = pytest.mark.skipif(
     "S3_SERVER" in os.environ, reason="a real server that ignores conditions is in test_s3_server"
 )
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """One server for all; every test has a bucket of its own."""
-    with serving() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits long for other writers, and no store stays mounted."""
-    for module in (remotehead, chain):
-        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
-        monkeypatch.setattr(module, "SETTLE_TRIES", 2)
-    yield
-    source.unmount()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Enters: small stores in a bucket, changes of keys that are interrupted, damage. 
 
 import contextlib
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ConfigError, ScalpleError, VerificationError
-from scalple.store import anchors, chain, commitpool, remotehead, source
+from scalple.store import anchors, commitpool
 from scalple.store.anchors import Anchor
 from scalple.store.keys import public_keys_text
 from scalple.store.mirror import Mirror
@@ -22,27 +21,13 @@ from scalple.store.reader import StoreReader
 from scalple.store.verify import Options, examine, verify
 from scalple.store.verifyreport import VerifyReport
 from scalple.store.writer import StoreWriter
-from tests.s3server import Place, faults, serving
+from tests import s3server
+from tests.s3server import Place, faults
 from tests.store.sample import RULES, position, statements
 
+endpoint, impatience = s3server.endpoint, s3server.impatience
+
 KEYS = [Ed25519PrivateKey.generate() for _ in range(2)]
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """One server for all; every test has a bucket of its own."""
-    with serving() as url:
-        yield url
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nobody waits long for other writers, and no store stays mounted."""
-    for module in (remotehead, chain):
-        monkeypatch.setattr(module, "SETTLE_SECONDS", 0.001)
-        monkeypatch.setattr(module, "SETTLE_TRIES", 2)
-    yield
-    source.unmount()
 
 
 @pytest.fixture
