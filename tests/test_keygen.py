@@ -119,6 +119,9 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> Store:
         if kind == "subject":
             one.former.append(old)
         one.names[kind] = new
+        present = one.run("rotate-key", kind, "--store", one.store, "--new-key", new)
+        assert (present.code, present.out) == (4, "")
+        assert "it is the present key" in present.err
     assert one.read(0.3).code == 0
     return one
 

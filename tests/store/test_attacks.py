@@ -1,7 +1,7 @@
 """Every attack on every kind of stored file: what `verify` says of it, counted in a table.
 
-The suite flips a sample of the bits, `make prove` every bit of every file (EVERY_BIT=1). A case counts
-as detected when `verify --files` refuses the store, which reads a part of what `verify` reads and
+The suite flips a sample of the bits, `make prove` every bit of every file, those of an index too
+(EVERY_BIT=1). A case counts as detected when `verify --files` refuses the store, which reads a part of what `verify` reads and
 compares it in the same way, or else when `verify` does; some cases are shown to the latter as well.
 """
 
@@ -21,6 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ScalpleError
 from scalple.store.chain import read_chain
+from scalple.store.checkindex import HashCheck
+from scalple.store.commitcheck import CommitChecker, Task, digests_of
+from scalple.store.index import IndexFile, content_of
 from scalple.store.layout import origin_layout
 from scalple.store.manifest import Manifest
 from scalple.store.merkle import leaf_hash
@@ -35,6 +38,7 @@ from tests.store.sample import (
     signing_key,
     statements,
 )
+from tests.store.test_compaction import compacted
 
 EVERY_BIT = bool(os.environ.get("EVERY_BIT"))
 SAMPLED_BITS = 1_200
@@ -77,17 +81,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def flips(store: Store) -> Iterator[tuple[str, Change]]:
-    """Single bits: a sample, or all."""
+    """Single bits, a sample of them."""
     every = [(kind, path) for kind in KINDS for path in store.of(kind)]
     bits = [(kind, path, bit) for kind, path in every for bit in range(8 * len(store.held[path]))]
-    if not EVERY_BIT:
-        chance = random.Random(7)
-        small = [one for one in bits if one[0] in ("checkpoint", "public-key")]
-        bits = chance.sample(small, SAMPLED_BITS // 3) + chance.sample(bits, SAMPLED_BITS)
+    chance = random.Random(7)
+    small = [one for one in bits if one[0] in ("checkpoint", "public-key")]
+    bits = chance.sample(small, SAMPLED_BITS // 3) + chance.sample(bits, SAMPLED_BITS)
     for kind, path, bit in bits:
-        data = bytearray(store.held[path])
-        data[bit // 8] ^= 1 << bit % 8
-        yield kind, lambda path=path, data=data: put(path, bytes(data))  # type: ignore[misc]
+        new = flipped(store.held[path], bit)
+        yield kind, lambda path=path, new=new: put(path, new)  # type: ignore[misc]
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    """The same bytes but for one bit."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 def put(path: Path, data: bytes) -> None:
@@ -273,6 +282,54 @@ def test_every_attack_on_every_kind_of_file_is_detected(
     print(f"{attack.__name__:>10}", *(f"{kind} {cases[kind]:,}" for kind in KINDS if cases[kind]))
     assert cases.total() > 0
     assert not undetected.total(), undetected
+
+
+@pytest.fixture
+def indexed(tmp_path: Path) -> Store:
+    path = make_store(tmp_path / "store", 2)
+    compacted(path, "db1", signing_key(path))
+    return Store(path, {one: one.read_bytes() for one in files(path)})
+
+
+def covering(store: Store, kind: str, path: Path) -> Callable[[], bool]:
+    """What of `verify --files` looks at a file, and whether it finds a fault. Of a segment or a file of
+    the index that is the check of this one file, which `verify` makes for each that is named."""
+    layout = origin_layout(store.path, "db1")
+    manifests = list(read_chain(layout, 2).manifests)
+    if kind == "segments":
+        (record,) = (one for m in manifests for one in m.segments if one.file == path.name)
+        alone = manifests[int(path.name[:20])].model_copy(update={"segments": (record,)})
+        checker = CommitChecker(layout, digests_of(manifests), files_only=True)
+        return lambda: bool(checker.check(Task(alone, ())).faults)
+    if kind == "index" and (content := content_of(path.name)):
+        file = IndexFile(holds=content[0], sha256=content[1], bytes=0)
+        return lambda: bool(HashCheck(layout, [file])())
+    return lambda: is_detected(store.path, files_only=True)
+
+
+@pytest.mark.skipif(not EVERY_BIT, reason="takes minutes: make prove")
+def test_every_single_bit_of_every_file_is_detected(indexed: Store) -> None:
+    chance, shown = random.Random(13), 0
+    for kind in (*KINDS, "index"):
+        cases, undetected = 0, []
+        for path in indexed.of(kind):
+            is_seen = covering(indexed, kind, path)
+            assert not is_seen()
+            for bit in range(8 * len(indexed.held[path])):
+                path.write_bytes(flipped(indexed.held[path], bit))
+                cases += 1
+                seen = is_seen()
+                if seen and chance.random() < CHECKED_WHOLE / 4:
+                    seen = is_detected(indexed.path, files_only=False)
+                    shown += 1
+                if not seen:
+                    undetected.append((path, bit))
+            path.write_bytes(indexed.held[path])
+        print(f"{kind:>10}: {cases:,} bits of {len(indexed.of(kind))} files", flush=True)
+        assert not undetected
+    assert {path for kind in (*KINDS, "index") for path in indexed.of(kind)} == set(indexed.held)
+    verify(indexed.path)
+    print(f"{shown:,} of them shown to the whole `verify`")
 
 
 def test_a_cut_tail_is_the_one_thing_that_needs_a_checkpoint_kept_elsewhere(

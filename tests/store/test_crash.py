@@ -12,12 +12,13 @@ import pytest
 
 from scalple.ingest.errors import ScalpleError
 from scalple.store import durable
-from scalple.store.chain import read_chain
+from scalple.store.chain import read_chain, read_settled
 from scalple.store.layout import origin_layout
 from scalple.store.verify import verify
 from tests.store.sample import (
     RULES,
     files,
+    make_store,
     open_writer,
     other_kinds,
     position,
@@ -186,3 +187,25 @@ def test_recovery_never_signs_what_the_key_did_not_write(tmp_path: Path) -> None
     with pytest.raises(ScalpleError, match="signature isn't by key"):
         open_writer(store)
     assert layout.checkpoint.read_bytes() == shorter
+
+
+def test_a_manifest_that_a_crash_left_unsigned_is_not_waited_for(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 1)
+    layout = origin_layout(store, "db1")
+    older = layout.checkpoint.read_bytes()
+    make_store(store, 1)
+    newer = layout.checkpoint.read_bytes()
+    layout.checkpoint.write_bytes(older)
+    slept: list[float] = []
+    assert read_settled(layout, slept.append)[1] == 1
+    assert not slept
+    layout.checkpoint.write_bytes(newer)
+    with open_writer(store):
+        layout.checkpoint.write_bytes(older)
+
+        def sign(seconds: float) -> None:  # the writer at work gets round to it
+            slept.append(seconds)
+            layout.checkpoint.write_bytes(newer)
+
+        assert read_settled(layout, sign)[1] == 0
+    assert len(slept) == 1
