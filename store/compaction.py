@@ -338,7 +338,9 @@ def _locked(layout: OriginLayout) -> Iterator[None]:
     except OSError as error:
         os.close(descriptor)
         raise StoreError(
-            "the index is being made already", place=str(layout.index), hint="wait for it"
+            "the index is being made already, or checked",
+            place=str(layout.index),
+            hint="wait for it",
         ) from error
     try:
         yield

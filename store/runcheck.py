@@ -9,6 +9,7 @@ say what is wrong. A check can be carried out in another process.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -23,9 +24,19 @@ from scalple.store.manifest import Manifest, SegmentRecord
 from scalple.store.merging import RunMaker
 from scalple.store.merkle import leaf_hash
 from scalple.store.rowtree import hashes_of_parts
-from scalple.store.understood import understood
 from scalple.store.verifyreport import Fault
 
+UNREADABLE = (
+    VerificationError,
+    pa.ArrowException,
+    duckdb.Error,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What rows raise that no writer of ours made."""
 Part = tuple[SegmentRecord, bytes]
 """A segment, and the salt key that its rows are said to have."""
 
@@ -52,13 +63,22 @@ class RunCheck:
         return sum(file.bytes for file in self.run.files)
 
     def __call__(self) -> list[Fault]:
-        """What isn't as the log says."""
+        """What isn't as the log says. Whether the log is intact isn't known yet: what a reader of ours
+        stumbles over is a fault, whatever it is."""
         try:
-            with understood():
-                faults = self._compared(by_index=True)
-        except VerificationError:  # its rows aren't the log's, or can't be read
-            faults = self._compared(by_index=False)
+            faults = self._compared(by_index=True)
+        except UNREADABLE:  # its rows aren't the log's, or can't be read
+            faults = self._by_log()
         return [Fault.of(error, str(self.layout.index)) for error in faults]
+
+    def _by_log(self) -> list[VerificationError]:
+        try:
+            return self._compared(by_index=False)
+        except VerificationError as error:
+            return [error]
+        except UNREADABLE as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            return [VerificationError(f"the run can't be made again: {what}")]
 
     def _compared(self, *, by_index: bool) -> list[VerificationError]:
         """The run is made of the rows of its own files, once these are shown to be the log's, or else

@@ -220,3 +220,17 @@ def test_processes_find_the_same_of_an_index(
         one = examine(store, options=Options(files_only=files_only))
         assert examine(store, options=Options(files_only=files_only, workers=2)) == one
         assert [Path(fault.place).name for fault in one.faults] == [path.name]
+
+
+def test_a_damaged_index_of_a_damaged_log_hides_no_fault_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = indexed(tmp_path, monkeypatch, 100)
+    layout = origin_layout(store, "db1")
+    next(iter(layout.index.glob("audit-[0-9a-f]*"))).write_bytes(b"")
+    gone = sorted(layout.segments.iterdir())[::7]
+    for path in gone:
+        path.unlink()
+    report = examine(store)
+    assert [Path(one.place.split(" (")[0]) for one in report.faults] == gone
+    assert "db1: the index wasn't compared with a log that has faults" in report.notes
