@@ -105,6 +105,12 @@ class _Checked:
                 f"{layout.origin}: the index is signed by a key that the log had before, and isn't "
                 "used; `compact` makes it anew"
             )
+        if (last := self._chain.manifests.expired.last) is not None and last >= index.size:
+            self.notes.append(
+                f"{layout.origin}: the index was made before rows expired, still holds them, and isn't "
+                "used: `retention` removes it, `compact` makes it anew"
+            )
+            return
         if index.size < size:
             self.notes.append(
                 f"{layout.origin}: the index holds the first {index.size} manifests of {size}"
@@ -114,6 +120,7 @@ class _Checked:
     def _check_whole(self, index: Index) -> None:
         layout = self._layout
         prefix = read_chain(layout, index.size, self._chain.first_key)
+        prefix.manifests.expired = self._chain.manifests.expired
         if index.root != self._chain.root_at(index.size).hex():
             raise VerificationError(f"index: it isn't this log's: root {index.root}", hint=HINT)
         if prefix.tree.root().hex() != index.root:

@@ -7,8 +7,9 @@ is never retried, because after a failed fsync the kernel forgets what wasn't wr
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from scalple.ingest.errors import CommitError, StoreError
@@ -71,6 +72,25 @@ def remove(path: Path) -> None:
     with _directory(path.parent) as directory:
         os.unlink(path.name, dir_fd=directory)
         os.fsync(directory)
+
+
+def remove_all(paths: Sequence[Path]) -> None:
+    """Removes files in this order; when it returns, all of that is durable.
+
+    Raises:
+        StoreError: one can't be removed; those before it are gone.
+    """
+    for directory, some in groupby(paths, lambda path: path.parent):
+        try:
+            with _directory(directory) as descriptor:
+                for path in some:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path.name, dir_fd=descriptor)
+                os.fsync(descriptor)
+        except OSError as error:
+            raise StoreError(
+                f"can't be removed: {error.strerror}", place=str(directory), hint="run again"
+            ) from error
 
 
 class _Link:

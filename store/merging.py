@@ -72,16 +72,16 @@ class RunMaker:
     def add_commit(
         self,
         manifest: Manifest,
-        data: bytes,
         leaf: bytes,
+        left: Manifest,
         held: list[segments.Segment],
         names: bytes | None,
     ) -> None:
-        """The next commit: its manifest with bytes and leaf hash, its segments in order, and under
-        which names its audit rows were written, if it says."""
-        row = [[manifest.n], [manifest.committed_at], [leaf], [data]]
+        """The next commit: its manifest with its leaf hash, what of it hasn't expired, those segments
+        in order, and under which names its audit rows were written, if it says."""
+        row = [[manifest.n], [manifest.committed_at], [leaf], [manifest.to_bytes()]]
         self._manifests.append(pa.table(row, schema=_MANIFESTS))
-        records = manifest.segments
+        records = left.segments
         if records:
             columns = [
                 [one.kind for one in records],
@@ -96,11 +96,13 @@ class RunMaker:
             dict.fromkeys(manifest.objects, manifest.n),
             {name: {sha256} for name, sha256 in manifest.objects.items()},
         )
-        self._keyed = joined([*self._keyed, *of_manifest(manifest)])
+        self._keyed = joined([*self._keyed, *of_manifest(left)])
         self._end = manifest.n + 1
         self._names.add(sum(one.rows for one in records if one.kind == "audit"), names)
         for one in held:
             self.add_rows(one.kind, one.table)
+        for record in manifest.segments:
+            self.skip_to(record.kind, record.first_seq + record.rows)
 
     def add_run(self, run: Run, manifests: pa.Table, parts: pa.Table, names: bytes | None) -> None:
         """The next commits, merged before; their rows follow by `add_rows`."""
@@ -113,13 +115,35 @@ class RunMaker:
         self._names.add(run.ends["audit"] - run.begins["audit"], names)
 
     def add_rows(self, kind: str, table: pa.Table) -> None:
-        """The next rows of a kind."""
+        """The next rows of a kind; those between them and the ones before have expired."""
+        self.skip_to(kind, table["seq"][0].as_py())
         pile = self._piles.setdefault(kind, _Pile())
         pile.add(table)
         self._ends[kind] += table.num_rows
         self.rows += table.num_rows
         while pile.rows >= FILE_ROWS_MAX:
             self._write_rows(kind, pile.take(FILE_ROWS_MAX))
+
+    def skip_to(self, kind: str, seq: int) -> None:
+        """No rows of a kind are left before this one. A file has no holes, of audit rows a run has none:
+        whoever calls begins a new run there (`holds_audit`)."""
+        if seq <= self._ends[kind]:
+            return
+        if self._begins[kind] == self._ends[kind]:
+            self._begins[kind] = seq
+        elif (pile := self._piles.get(kind)) is not None and pile.rows:
+            self._write_rows(kind, pile.take(pile.rows))
+        self._ends[kind] = seq
+
+    @property
+    def holds_audit(self) -> bool:
+        """Whether the run has audit rows already."""
+        return self._begins["audit"] < self._ends["audit"]
+
+    @property
+    def audit_end(self) -> int:
+        """The seq behind its last audit row."""
+        return self._ends["audit"]
 
     def finish(self) -> Run:
         """Writes what is left; the run."""

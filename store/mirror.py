@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.bucket import SMALL_BYTES, Bucket
-from scalple.store.chain import Chain, placed, read_bytes, read_object, referenced_objects
+from scalple.store.chain import Chain, placed, read_bytes, read_object
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.keys import public_keys_text
 from scalple.store.layout import OriginLayout, origin_layout
@@ -21,6 +21,7 @@ from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, Capabilities, is_beside, probe, quick_probe
 from scalple.store.reader import StoreReader
+from scalple.store.retained import files_of
 
 COPIES_AT_ONCE = 4
 UNSAFE = (
@@ -129,7 +130,8 @@ class Mirror:
     def _copy_files(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
         present = dict(self._bucket.names(f"{here.origin}/segments/"))
         present |= dict(self._bucket.names(f"{here.origin}/objects/"))
-        records = [record for manifest in chain.manifests for record in manifest.segments]
+        left = [chain.manifests.left(n) for n in range(chain.tree.size)]
+        records = [record for manifest in left for record in manifest.segments]
         for record in records:
             key = self._key(here, here.segments / record.file)
             if present.get(key, record.bytes) != record.bytes:
@@ -137,8 +139,10 @@ class Mirror:
                     f"the mirror has {present[key]} bytes there, expected {record.bytes}",
                     place=self._bucket.place(key),
                 )
-        wanted = [(here.segments / record.file, record.sha256) for record in records]
-        wanted += [(here.object(sha256), sha256) for sha256 in sorted(referenced_objects(chain))]
+        every = {
+            path: sha256 for manifest in left for path, sha256 in files_of(here, manifest).items()
+        }
+        wanted = sorted(every.items(), key=lambda file: (file[0].parent == here.objects, file))
         missing = [one for one in wanted if present.get(self._key(here, one[0])) is None]
 
         def copy(file: tuple[Path, str]) -> int:
