@@ -14,11 +14,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scalple.cli import declarations, policysection, schemafiles, schemarecord, subjectkeys
+from scalple.cli import (
+    declarations,
+    policysection,
+    schemafiles,
+    schemarecord,
+    subjectkeys,
+    subjectperiods,
+)
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Pipeline, Plan, open_plan
+from scalple.cli.places import places_of
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -173,9 +181,10 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     policysection.check_rights(config.policy, bool(known.rights))
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
-    subject_key, signing_key = _keys(directory, config)
+    subject_key, signing_key = _keys(directory, config, reader)
+    by_period = config.keys.subject_key_period is not None
     if reader is not None:
-        subjectkeys.check_goes_on(reader, subject_key)
+        subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
         todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
@@ -193,7 +202,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
             done = progress.tasks[task].fields["statements"] + statements
             progress.update(task, advance=length, statements=done)
 
-        evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
+        evidence, newest, views, names = _stored(directory, todo.origin, subject_key, by_period)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
@@ -239,7 +248,9 @@ def _check_writable(directory: Path) -> None:
         )
 
 
-def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
+def _keys(
+    directory: Path, config: Config, reader: StoreReader | None
+) -> tuple[bytes, Ed25519PrivateKey]:
     """The configured keys are looked at first: none is made for a run that lacks one of them."""
     subject_file, signing_file = (
         Path(name) if name else None
@@ -248,7 +259,8 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
     # A store that was begun has its keys; new ones would not fit it.
     fresh = not existing_origins(directory)
     signing = keys.signing_key(directory, signing_file) if signing_file else None
-    subject = keys.subject_key(directory, subject_file, may_create=fresh)
+    of_now = subjectperiods.present(reader, directory, places_of(config), dt.datetime.now(dt.UTC))
+    subject = keys.subject_key(directory, of_now or subject_file, may_create=fresh)
     signing = signing or keys.signing_key(directory, None, may_create=fresh)
     for warning in subject.warnings + signing.warnings:
         _warn(warning)
@@ -256,12 +268,13 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 
 def _stored(
-    directory: Path, origin: str, subject_key: bytes
+    directory: Path, origin: str, subject_key: bytes, by_period: bool
 ) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
     """The evidence that earlier runs committed, the time of their newest statement, the views, and the
     names that rows were written under."""
     reader = StoreReader.open(directory, origin)
-    subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
+    # It may have been changed before the lock.
+    subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
     parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
     views = connect_reader(reader)
     newest = newest_statement(views)

@@ -74,6 +74,26 @@ def remove(path: Path) -> None:
         os.fsync(directory)
 
 
+def shred(path: Path) -> None:
+    """Overwrites a small file where it lies, and removes it; as far as a file system lets one.
+
+    Raises:
+        StoreError: it is still there, perhaps overwritten.
+    """
+    try:
+        with _directory(path.parent) as directory:
+            descriptor = os.open(path.name, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                _write_all(descriptor, os.urandom(os.fstat(descriptor).st_size))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.unlink(path.name, dir_fd=directory)
+            os.fsync(directory)
+    except OSError as error:
+        raise StoreError(f"can't be destroyed: {error.strerror}", place=str(path)) from error
+
+
 def remove_all(paths: Sequence[Path]) -> None:
     """Removes files in this order; when it returns, all of that is durable.
 

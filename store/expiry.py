@@ -6,7 +6,6 @@ what isn't there any more. Decides nothing: that is `expiring`'s.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
@@ -170,30 +169,9 @@ class Expired:
             }
         )
 
-    def touching(
-        self, since: datetime | None, until: datetime | None
-    ) -> Iterator[tuple[Expiry, list[Part]]]:
-        """Each act with those of its parts that hold rows of a period, or rows without a time."""
-        for _, act in self.acts:
-            parts = [one for one in act.parts if one.kind != DIGEST and _meets(one, since, until)]
-            if parts:
-                yield act, parts
-
-
-def _meets(part: Part, since: datetime | None, until: datetime | None) -> bool:
-    if part.oldest is None or part.newest is None:
-        return True
-    begins = until is None or datetime.fromisoformat(part.oldest) < until
-    return begins and (since is None or datetime.fromisoformat(part.newest) >= since)
-
 
 def meets(
     oldest: datetime, newest: datetime, since: datetime | None, until: datetime | None
 ) -> bool:
     """Whether times lie in, or on both sides of, a period; `until` is exclusive."""
     return (until is None or oldest < until) and (since is None or newest >= since)
-
-
-def rows_of(parts: Iterable[Part], kind: str) -> int:
-    """How many rows of a kind."""
-    return sum(part.rows for part in parts if part.kind == kind)

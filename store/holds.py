@@ -93,6 +93,9 @@ def placed(holds: Holds, hold: Hold) -> Holds:
     Raises:
         InputError: there was one of that id.
     """
+    said = {"placed_at": hold.placed_at, "placed_by": hold.placed_by}
+    if any(one.model_copy(update=said) == hold for one in holds):
+        return holds  # a run that was interrupted is simply given again
     if any(one.id == hold.id for one in holds):
         raise InputError(f"there is or was a hold {hold.id!r}", hint="give it another id")
     return (*holds, hold)

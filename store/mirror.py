@@ -3,7 +3,8 @@
 A store directory and a bucket enter; whatever of the signed log isn't in the bucket yet leaves, in an
 order in which the bucket is a store at every moment: segments and objects, then manifests, then the log's keys
 and the head that covers them. It can be stopped anywhere and run again. It copies only what was checked, and
-refuses when the bucket holds another log, or a longer one. It takes nothing away.
+refuses when the bucket holds another log, or a longer one. It takes nothing away but, where that is
+asked for, files of what the log says has expired.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,6 +42,10 @@ class Mirrored:
     files: int
     """Segments and objects that were copied."""
     bytes: int
+    removed: int = 0
+    """Files of what has expired that were removed from the bucket."""
+    left: int = 0
+    """Those that are still in it."""
 
 
 class Mirror:
@@ -49,9 +54,13 @@ class Mirror:
     Args:
         bucket: where to.
         note: is told what the operator should know.
+        removes: whether files go that only what has expired needs.
     """
 
-    def __init__(self, bucket: Bucket, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, bucket: Bucket, note: Callable[[str], None], *, removes: bool = False
+    ) -> None:
+        self._removes = removes
         self._bucket = bucket
         self._note = note
         self._safe = True
@@ -100,8 +109,22 @@ class Mirror:
             )
         self._list_keys(origin, chain)  # before the head that a new one signs
         self._sign(here, note)
+        removed, left = self._remove_expired(
+            here, chain
+        )  # the head that covers the expiry is there
         before = there.size if there else 0
-        return Mirrored(origin, before, chain.tree.size, files, copied)
+        return Mirrored(origin, before, chain.tree.size, files, copied, removed, left)
+
+    def _remove_expired(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
+        """(how many files were removed, how many of them are still there)."""
+        gone = {self._key(here, path) for path in gone_files(here, chain)}
+        if not gone:
+            return 0, 0
+        names = [*self._bucket.names(f"{here.origin}/segments/")]
+        names += self._bucket.names(f"{here.origin}/objects/")
+        there = sorted(gone & {name for name, _ in names})
+        removed = sum(self._bucket.delete(key) for key in there) if self._removes else 0
+        return removed, len(there) - removed
 
     def _head(self, here: OriginLayout, keys: Sequence[VerifierKey]) -> Checkpoint | None:
         key = f"{here.origin}/checkpoint"

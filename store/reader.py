@@ -23,6 +23,7 @@ from scalple.store.indexed import Indexed, open_origin
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest
 from scalple.store.parts import Part, indexed_part
+from scalple.store.retained import gone_files
 from scalple.store.segments import rows_from_parquet
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
@@ -325,6 +326,8 @@ class StoreReader:
             opened = open_origin(layout, self._verified)
         if opened.indexed is not None:
             self._indexed[layout.origin] = opened.indexed
+        if remote := source.source_of(layout.store_dir):
+            remote.forget(gone_files(layout, opened.chain))
         self.notes += opened.notes
         if opened.beyond:
             self.notes.append(

@@ -43,6 +43,9 @@ class Source(Protocol):
         """The bytes of a file, from here if they have this hash, and else as they are there: who asks
         checks them. Raises VerificationError when it is missing."""
 
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Files that nobody needs any more needn't be kept here."""
+
     def create(self, path: Path, data: bytes) -> None:
         """Create a file there; raises FileExistsError when others have created it."""
 
