@@ -22,7 +22,7 @@ from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, Capabilities, is_beside, probe, quick_probe
 from scalple.store.reader import StoreReader
-from scalple.store.retained import files_of
+from scalple.store.retained import files_of, gone_files
 
 COPIES_AT_ONCE = 4
 UNSAFE = (

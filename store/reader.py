@@ -326,8 +326,8 @@ class StoreReader:
             opened = open_origin(layout, self._verified)
         if opened.indexed is not None:
             self._indexed[layout.origin] = opened.indexed
-        if remote := source.source_of(layout.store_dir):
-            remote.forget(gone_files(layout, opened.chain))
+        if source.source_of(layout.store_dir):
+            source.forget(layout.store_dir, gone_files(layout, opened.chain))
         self.notes += opened.notes
         if opened.beyond:
             self.notes.append(

@@ -239,11 +239,6 @@ class RemoteStore:
             raise VerificationError("missing", place=self.bucket.place(self._key(path)))
         return data
 
-    def forget(self, paths: Iterable[Path]) -> None:
-        """What has expired isn't kept here."""
-        for path in paths:
-            path.unlink(missing_ok=True)
-
     def opener(self, share: int) -> "RemoteOpener":
         """How one of so many processes opens it to read."""
         bucket = self.bucket

@@ -43,9 +43,6 @@ class Source(Protocol):
         """The bytes of a file, from here if they have this hash, and else as they are there: who asks
         checks them. Raises VerificationError when it is missing."""
 
-    def forget(self, paths: Iterable[Path]) -> None:
-        """Files that nobody needs any more needn't be kept here."""
-
     def create(self, path: Path, data: bytes) -> None:
         """Create a file there; raises FileExistsError when others have created it."""
 
@@ -114,6 +111,13 @@ def fetch(directory: Path, wanted: Iterable[Wanted]) -> None:
     """Make sure that files of a store are here."""
     if source := source_of(directory):
         source.fetch(wanted)
+
+
+def forget(directory: Path, paths: Iterable[Path]) -> None:
+    """Files that nobody needs any more aren't kept here; where a store stands nothing is removed."""
+    if source_of(directory):
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def steady(directory: Path) -> AbstractContextManager[None]:
