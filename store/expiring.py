@@ -7,6 +7,7 @@ Nothing is written here.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -153,9 +154,10 @@ class _Looked:
         for (n, kind), span in timed.items():
             if kind == "unparsed":
                 timed[n, kind] = self._with_its_statements(span, timed.get((n, "audit")))
+        staying = [one for one in timed.values() if one.kind == "audit" and one.stays]
         for key, span in timed.items():
             if span.kind == "revisions":
-                timed[key] = self._with_what_it_revises(span, timed)
+                timed[key] = self._with_what_it_revises(span, staying)
         return self._without_cited(list(timed.values()))
 
     def _left(self) -> Iterator[Span]:
@@ -194,14 +196,13 @@ class _Looked:
         when = datetime.fromisoformat(span.manifest.committed_at)
         return self._judged(replace(span, oldest=when, newest=when))
 
-    def _with_what_it_revises(self, span: Span, timed: dict[tuple[int, str], Span]) -> Span:
+    def _with_what_it_revises(self, span: Span, staying: Sequence[Span]) -> Span:
         """As long as one of the rows is there that it changes."""
-        staying = [one for one in timed.values() if one.kind == "audit" and one.stays]
+        firsts = [one.records[0].first_seq for one in staying]
         for seq in pc.unique(self._column(span, "audit_seq")).to_pylist():
-            for audit in staying:
-                first = audit.records[0].first_seq
-                if first <= seq < first + audit.rows:
-                    return replace(span, state=audit.state, hold=audit.hold)
+            at = bisect_right(firsts, seq) - 1
+            if at >= 0 and seq < firsts[at] + staying[at].rows:
+                return replace(span, state=staying[at].state, hold=staying[at].hold)
         return replace(span, state=EXPIRES)
 
     def _without_cited(self, spans: list[Span]) -> list[Span]:

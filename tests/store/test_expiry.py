@@ -222,7 +222,7 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=int(os.environ.get("EXPIRY_EXAMPLES", "3")),
+    max_examples=int(os.environ.get("EXPIRY_EXAMPLES", "2")),
     phases=[Phase.generate],
     deadline=None,
     suppress_health_check=list(HealthCheck),
