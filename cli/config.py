@@ -134,7 +134,7 @@ class Keys(Section):
 
     subject_key_file: str | None = None
     subject_key_period: Literal["month", "quarter", "year"] | None = None
-    """Each has a key of its own, made when it begins; in place of subject_key_file."""
+    """Each has a key of its own, made when it begins; subject_key_file is then the one of before."""
     subject_key_directory: str | None = None
     """Where those are."""
     former_subject_key_files: tuple[str, ...] = ()
@@ -306,12 +306,6 @@ def _check_functions(path: Path, text: str, config: Config) -> None:
 
 
 def _check_keeping(path: Path, text: str, config: Config) -> None:
-    if config.keys.subject_key_file and config.keys.subject_key_period:
-        raise ConfigError(
-            "subject_key_file and subject_key_period are both given",
-            place=_place(path, text, ["keys", "subject_key_period"]),
-            hint="name the key of before in former_subject_key_files",
-        )
     try:
         config.retention.policy()
     except ConfigError as error:

@@ -72,6 +72,9 @@ def retention(
     policy = config.retention.policy()
     said = moment(today, "--today")
     names = [origin] if origin is not None else origins(directory)
+    if not trial:  # the key of the log of questions may be another account's
+        for name in names:
+            origin_key(directory, name, places_of(config))
     found: list[dict[str, Any]] = []
     for name in names:
         done = _one(directory, name, policy, config, said.date() if said else None, trial)

@@ -181,7 +181,8 @@ def _at_hand(directory: Path, where: Places) -> Iterator[tuple[str, bytes]]:
     """Id -> key, of every file that may be read; the present key first."""
     files = [_present(directory, where), *map(Path, where.former_subject_key_files)]
     if where.subject_key_period:
-        files.append(keys_directory(directory) / "subject.key")
+        before = where.subject_key_file
+        files.append(Path(before) if before else keys_directory(directory) / "subject.key")
     files += sorted(keys_directory(directory).glob("subject-*.key"))
     if where.subject_key_directory:
         files += sorted(Path(where.subject_key_directory).glob("subject-*.key"))
