@@ -43,8 +43,8 @@ WORDS = {
 @click.option(
     "--today",
     metavar="DATE",
-    help="The date: needed where the newest commit is over a month old, so that nothing else shows "
-    "that the clock is right.",
+    help="The date, from you: needed where the newest commit is over a month old, or later than now, so "
+    "that nothing else shows that the clock is right.",
 )
 @format_option("table", "json")
 @config_option

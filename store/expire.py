@@ -63,11 +63,13 @@ def try_out(
     """What would expire; nothing is written.
 
     Raises:
-        ConfigError: the store is in a bucket.
+        ConfigError: no such origin, or the store is in a bucket.
         VerificationError: the origin isn't what its head says.
     """
     refuse_bucket(store_dir)
     layout = origin_layout(store_dir, origin)
+    if not layout.directory.is_dir():
+        raise ConfigError(f"no origin {origin!r} in this store", place=str(store_dir))
     chain, holds = _read(layout)
     found = _planned(layout, chain, policy, now, holds, verified)
     return Outcome(origin, found, removed=sum(path.exists() for path in gone_files(layout, chain)))
@@ -132,18 +134,19 @@ def refuse_bucket(store_dir: Path) -> None:
 
 
 def check_clock(chain: Chain, now: datetime, today: date | None) -> None:
-    """Returns when the clock can be right: not before the newest commit, and not long after it, unless
-    somebody says so.
+    """Returns when the clock can be right: not before the newest commit, and not long after it; or
+    somebody says the same date.
 
     Raises:
         ConfigError: it can't.
     """
     newest = max(datetime.fromisoformat(one.committed_at) for one in chain.manifests)
-    if now < newest:
+    if today is None and now < newest:
         raise ConfigError(
             f"the clock says {now.isoformat(timespec='seconds')}, and the newest commit of "
             f"{chain.origin} was made at {newest.isoformat(timespec='seconds')}",
-            hint="set the clock: ages are counted by it",
+            hint="set the clock, by which ages are counted; if it is right, say the date: --today "
+            "YYYY-MM-DD",
         )
     if today is not None and today != now.date():
         raise ConfigError(

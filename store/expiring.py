@@ -112,7 +112,9 @@ class Plan:
         for _, of_kind in groupby(sorted(going, key=lambda one: one.kind), lambda one: one.kind):
             for span in of_kind:
                 _join(found, _part(span), holds)
-        return [*found, *map(_digest_part, self.digests)]
+        for manifest in self.digests:
+            _join(found, _digest_part(manifest), holds)
+        return found
 
 
 def plan(

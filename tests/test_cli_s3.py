@@ -179,6 +179,9 @@ def test_a_mirror_follows_what_expires_when_it_is_told_to(
     endpoint: str, config: Path, tmp_path: Path
 ) -> None:
     there = bucket(endpoint, "expiring")
+    there.client.put_bucket_versioning(
+        Bucket="expiring", VersioningConfiguration={"Status": "Enabled"}
+    )
     config.write_text(config.read_text() + '[retention]\nkeep_at_most = "1 year"\n')
     store = tmp_path / "store"
     key = keys.signing_key(store, tmp_path / "signing.key").private

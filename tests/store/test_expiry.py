@@ -253,6 +253,27 @@ def test_a_store_is_its_model_whatever_expires(
     shutil.rmtree(directory)
 
 
+def test_a_digest_that_counts_what_expired_goes_and_the_next_months_stays(tmp_path: Path) -> None:
+    world = World(tmp_path / "store")
+    plain: dict[str, Any] = {"evidence": [], "gaps": [], "unparsed": False, "revised": None}
+    for days in (0, 10, 12, 30):
+        world.now = BEGIN + timedelta(days=days)  # 10, 20 and 22 January; 9 February
+        world.commit({**plain, "audit": [(0, None), (0, None)]})
+    world.now = BEGIN + timedelta(days=65)
+    done = world.expire()
+    assert done.plan is not None
+    assert [manifest.n for manifest in done.plan.digests] == [1, 2]
+    commits = world.opened().audit_commits()
+    assert [(one.first_seq, bool(one.digest)) for one in commits] == [
+        (2, False),
+        (4, False),
+        (6, True),
+    ]
+    check(world)
+    world.compact()
+    check(world)
+
+
 def check(world: World) -> None:
     """Everything that the store must be."""
     reader = world.opened()
