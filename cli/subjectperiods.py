@@ -91,10 +91,11 @@ def forget(
     directory = directory_of(store_dir, where)
     _check_owner(directory, store_dir, where)
     current = f"subject-{name_of(where.subject_key_period, dt.datetime.now(dt.UTC))}.key"
+    own = {Path(one) for one in (where.subject_key_file, *where.former_subject_key_files) if one}
     named, needed = _told(reader)
     found = []
     for path in sorted(directory.glob("subject-*.key")):
-        if not _FILE.fullmatch(path.name) or path.name == current:
+        if not _FILE.fullmatch(path.name) or path.name == current or path in own:
             continue
         key_id = keys.subject_key_id(keys.subject_key(store_dir, path).secret)
         if key_id in named and key_id not in needed:

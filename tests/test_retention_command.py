@@ -184,10 +184,19 @@ def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
 
 
 def test_questions_expire_as_well_under_their_own_key(store: Path) -> None:
+    key = keys.signing_key(store, None, name="access").private
+    with StoreWriter.open(store, "_access", key, create=True) as writer:
+        asked = table("access", 0, [{"asked_at": OLD, "asked_by": "ann (1000)"}], "_access")
+        writer.commit({"access": asked}, [], {})
     assert scalple("coverage", "--store", store).code == 0
     said = retention(store)
-    assert "_access: nothing expired" in said.out
-    assert scalple("coverage", "--store", store).code == 0
+    assert "_access: 1 rows expired with manifest 2" in said.out
+    assert scalple("compact", "--store", store).code == 0
+    count = ("sql", "--store", store, "--format", "json", "SELECT seq FROM access")
+    assert [row["seq"] for row in scalple(*count).json()] == [1]
+    assert [row["seq"] for row in scalple(*count).json()] == [1, 2]
+    gone = scalple("prove", "_access/access#0", "--store", store, "--output", store / "p")
+    assert gone.code == 3
     assert scalple("verify", "--store", store).code == 0
 
 
@@ -221,7 +230,8 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
     # Periods of before, by hand: one with rows that are left, one without.
     key = keys.signing_key(store, None).private
     ids = {}
-    for at, (name, when) in enumerate((("2001", OLD - dt.timedelta(days=900)), ("2002", NEW))):
+    gone = OLD - dt.timedelta(days=900)
+    for at, (name, when) in enumerate((("2000", gone), ("2001", gone), ("2002", NEW))):
         path = directory / f"subject-{name}.key"
         keys.create_subject_key(path)
         ids[name] = keys.subject_key_id(keys.subject_key(store, path).secret)
@@ -230,13 +240,16 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
             writer.commit({"audit": rows}, [], {"subject-key": ids[name].encode()})
     unnamed = directory / "subject-2003.key"
     keys.create_subject_key(unnamed)
+    mine = f'former_subject_key_files = ["{directory}/subject-2000.key"]\n'
+    config.write_text(config.read_text() + mine)
     trial = retention(store, "--dry-run", "--format", "json").json()
     assert trial["keys_destroyed"] == []  # its rows are there still
     said = retention(store, "--format", "json")
     assert said.code == 0, said.err
     assert [one["key"] for one in said.json()["keys_destroyed"]] == [ids["2001"]]
     left = {path.name for path in directory.iterdir()}
-    assert left == {"store", f"subject-{year}.key", "subject-2002.key", "subject-2003.key"}
+    years = ("2000", "2002", "2003", year)  # named by the operator, in use, never used, of now
+    assert left == {"store", *(f"subject-{one}.key" for one in years)}
     subject = ("query", "--store", store, "--config", config, "--actor", "ann")
     assert scalple(*subject).code == 0
     elsewhere = made(tmp_path / "other")

@@ -110,8 +110,8 @@ def seqs(store: Path) -> list[int]:
 def test_an_expiry_that_stops_at_any_step_is_finished_by_the_next(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    stride = 2 * STRIDE if STRIDE > 1 else 1  # of the suite every other step meets a fault
-    steps = 2 * FAULTS.index(how) + 1 - stride if stride > 1 else 0
+    stride = 3 * STRIDE if STRIDE > 1 else 1  # of the suite every third step meets a fault
+    steps = 3 * FAULTS.index(how) + 1 - stride if stride > 1 else 0
     while True:
         steps += stride
         copy = tmp_path / str(steps) / "store"
