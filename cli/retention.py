@@ -38,7 +38,11 @@ WORDS = {
 
 @command("retention")
 @store_option
-@click.option("--origin", metavar="NAME", help="Only this origin; _access is the log of questions.")
+@click.option(
+    "--origin",
+    metavar="NAME",
+    help="Only this origin, and no keys; _access is the log of questions.",
+)
 @click.option("--dry-run", "trial", is_flag=True, help="Say what would expire; write nothing.")
 @click.option(
     "--today",
@@ -81,7 +85,10 @@ def retention(
         for note in done.notes:
             click.echo(f"note: {note}", err=True)
         found.append(_plain(done, trial))
-    keys = subjectperiods.forget(StoreReader.open(directory), directory, places_of(config), trial)
+    keys = []
+    if origin is None:  # no log is being written to, so none is about to use one of them
+        reader = StoreReader.open(directory)
+        keys = subjectperiods.forget(reader, directory, places_of(config), trial)
     answer = {"dry_run": trial, **_policy(policy), "origins": found, "keys_destroyed": keys}
     if form == "json":
         render.write_json(answer, sys.stdout)

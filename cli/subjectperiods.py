@@ -80,7 +80,8 @@ def directory_of(store_dir: Path, where: Places) -> Path:
 def forget(
     reader: StoreReader, store_dir: Path, where: Places, trial: bool
 ) -> list[dict[str, Any]]:
-    """Destroys the keys of periods that are over and of which no row is left; in a trial says which.
+    """Destroys the keys of periods that ended a day ago or more and of which no row is left; in a trial
+    says which.
 
     Raises:
         ConfigError: the directory is another store's.
@@ -90,12 +91,15 @@ def forget(
         return []
     directory = directory_of(store_dir, where)
     _check_owner(directory, store_dir, where)
-    current = f"subject-{name_of(where.subject_key_period, dt.datetime.now(dt.UTC))}.key"
+    now = dt.datetime.now(dt.UTC)
+    # A run that began yesterday may still write with the key of then.
+    days = (now, now - dt.timedelta(days=1))
+    current = {f"subject-{name_of(where.subject_key_period, one)}.key" for one in days}
     own = {Path(one) for one in (where.subject_key_file, *where.former_subject_key_files) if one}
     named, needed = _told(reader)
     found = []
     for path in sorted(directory.glob("subject-*.key")):
-        if not _FILE.fullmatch(path.name) or path.name == current or path in own:
+        if not _FILE.fullmatch(path.name) or path.name in current or path in own:
             continue
         key_id = keys.subject_key_id(keys.subject_key(store_dir, path).secret)
         if key_id in named and key_id not in needed:
