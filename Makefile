@@ -42,10 +42,11 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_claims.py tests/test_attribution_stack.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	INDEX_EXAMPLES=200 $(BIN)/python -m pytest -q tests/store/test_compaction.py
+	EXPIRY_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_expiry.py
 	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
 	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_resume.py tests/store/test_index_attacks.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_resume.py tests/store/test_index_attacks.py tests/store/test_expiry_attacks.py
 	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
 	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py

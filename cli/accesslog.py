@@ -104,7 +104,7 @@ def question(
     if purpose is not None and len(purpose) > PURPOSE_CHARACTERS_MAX:
         raise ScalpleError(f"longer than {PURPOSE_CHARACTERS_MAX} characters", place="--purpose")
     given = {name: value for name, value in options.items() if value not in (None, (), "")}
-    return Asked(_user(), socket.gethostname(), verb, given, tokens, purpose)
+    return Asked(user(), socket.gethostname(), verb, given, tokens, purpose)
 
 
 def without_literals(sql: str) -> str:
@@ -115,7 +115,8 @@ def without_literals(sql: str) -> str:
     return re.sub('"[^"]*"?', "?", templates.MARKERS.sub("?", skeleton))
 
 
-def _user() -> str:
+def user() -> str:
+    """The account of the operating system, `name (uid)`."""
     uid = os.getuid()
     try:
         name = pwd.getpwuid(uid).pw_name

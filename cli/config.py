@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from scalple.cli import policysection
 from scalple.cli.policysection import PolicySection
+from scalple.cli.retentionsection import RetentionSection
 from scalple.cli.s3section import S3Section
 from scalple.cli.section import Pattern, Section
 from scalple.cli.sidecarsection import SidecarSection
@@ -132,6 +133,10 @@ class Keys(Section):
     """Paths of key files; without them keys are made beside a local store."""
 
     subject_key_file: str | None = None
+    subject_key_period: Literal["month", "quarter", "year"] | None = None
+    """Each has a key of its own, made when it begins; subject_key_file is then the one of before."""
+    subject_key_directory: str | None = None
+    """Where those are."""
     former_subject_key_files: tuple[str, ...] = ()
     """Of earlier periods, so that their subjects can be looked up."""
     signing_key_file: str | None = None
@@ -156,6 +161,7 @@ class Config(Section):
     policy: tuple[PolicySection, ...] = ()
     sidecar: SidecarSection = SidecarSection()
     keys: Keys = Keys()
+    retention: RetentionSection = RetentionSection()
     s3: S3Section = S3Section()
 
     def rules(self) -> Rules:
@@ -212,6 +218,7 @@ def load(path: Path) -> Config:
     has_roles = bool(config.actors.roles or config.actors.group_roles)
     policysection.check(config.policy, path, text, bool(config.actors.file), has_roles)
     _check_functions(path, text, config)
+    _check_keeping(path, text, config)
     return _absolute(config, path.resolve().parent)
 
 
@@ -298,6 +305,14 @@ def _check_functions(path: Path, text: str, config: Config) -> None:
                 )
 
 
+def _check_keeping(path: Path, text: str, config: Config) -> None:
+    try:
+        config.retention.policy()
+    except ConfigError as error:
+        place = _place(path, text, ["retention"])
+        raise ConfigError(error.what, place=place, hint=error.hint) from error
+
+
 def _absolute(config: Config, base: Path) -> Config:
     def whole(one: str | None) -> str | None:
         return one if one is None or "://" in one else os.path.normpath(base / one)
@@ -324,6 +339,8 @@ def _absolute(config: Config, base: Path) -> Config:
             "sidecar": _absolute_files(config.sidecar, base),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
+                subject_key_period=config.keys.subject_key_period,
+                subject_key_directory=whole(config.keys.subject_key_directory),
                 former_subject_key_files=wholes(config.keys.former_subject_key_files),
                 signing_key_file=whole(config.keys.signing_key_file),
                 access_key_file=whole(config.keys.access_key_file),

@@ -31,6 +31,8 @@ VERBS = (
     "minimisation",
     "entitlements",
     "compact",
+    "retention",
+    "hold",
     "verify",
     "anchor",
     "mirror",

@@ -15,8 +15,14 @@ from scalple.store.source import source_of
 @command("mirror")
 @store_option
 @click.option("--to", required=True, metavar="s3://…", help="The bucket and prefix of the copy.")
+@click.option(
+    "--remove-expired",
+    "removes",
+    is_flag=True,
+    help="Remove from the bucket the files of what the log says has expired.",
+)
 @config_option
-def mirror(store_dir: str | None, to: str, config_path: Path | None) -> None:
+def mirror(store_dir: str | None, to: str, removes: bool, config_path: Path | None) -> None:
     """Copy what isn't in the bucket yet, in an order in which the copy is a store at every moment.
 
     Run it again after each commit (cron); it goes on where it was, also after it was stopped. The
@@ -30,7 +36,9 @@ def mirror(store_dir: str | None, to: str, config_path: Path | None) -> None:
     directory = store_path(store_dir, config)
     if source_of(directory):
         raise ConfigError("is in a bucket already", place=store_dir, hint="give a directory")
-    job = Mirror(bucket_of(to, config), lambda what: click.echo(f"note: {what}", err=True))
+    job = Mirror(
+        bucket_of(to, config), lambda what: click.echo(f"note: {what}", err=True), removes=removes
+    )
     job.prepare()
     readers = [StoreReader.open(directory), StoreReader.of_questions(directory)]
     for reader in (reader for reader in readers if reader is not None):
@@ -39,4 +47,12 @@ def mirror(store_dir: str | None, to: str, config_path: Path | None) -> None:
             click.echo(
                 f"{origin}: {done.after:,} manifests in {to} ({done.after - done.before:,} new), "
                 f"{done.files:,} files and {done.bytes:,} bytes copied"
+                + (f"; {done.removed:,} files of expired rows removed" if done.removed else "")
             )
+            if done.left:
+                click.echo(
+                    f"note: {done.left:,} files of rows that have expired are still in the bucket"
+                    + ("" if not removes else ", which doesn't let them be removed yet")
+                    + ("" if removes else ": --remove-expired removes them"),
+                    err=True,
+                )

@@ -25,6 +25,8 @@ class Places:
 
     store: str | None = None
     subject_key_file: str | None = None
+    subject_key_period: str | None = None
+    subject_key_directory: str | None = None
     former_subject_key_files: tuple[str, ...] = ()
     access_key_file: str | None = None
     signing_key_file: str | None = None
@@ -50,12 +52,14 @@ def places_of(config: "Config") -> Places:
     """What a configuration that is loaded names."""
     keys, s3 = config.keys, config.s3
     return Places(
-        config.store,
-        keys.subject_key_file,
-        keys.former_subject_key_files,
-        keys.access_key_file,
-        keys.signing_key_file,
-        s3.settings(),
-        s3.cache_dir,
-        s3.cache_mb,
+        store=config.store,
+        subject_key_file=keys.subject_key_file,
+        subject_key_period=keys.subject_key_period,
+        subject_key_directory=keys.subject_key_directory,
+        former_subject_key_files=keys.former_subject_key_files,
+        access_key_file=keys.access_key_file,
+        signing_key_file=keys.signing_key_file,
+        s3=s3.settings(),
+        cache_dir=s3.cache_dir,
+        cache_mb=s3.cache_mb,
     )

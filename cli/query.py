@@ -10,6 +10,7 @@ import click
 from scalple.cli import asking, render, subjectkeys
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
+from scalple.cli.expiredlines import expired_lines
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -201,6 +202,8 @@ def query(
             now=dt.datetime.now(dt.UTC),
         ),
     )
+    if form != "table":  # there it stands with the coverage
+        given.notes += expired_lines(given.parts["coverage"]["expired"])
     for note in [*given.notes, *(_left_out(one) for one in hand.unsearched)]:
         click.echo(f"note: {note}", err=True)
     if not given.size:

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any
 
 from scalple.cli.answer import Answer
+from scalple.cli.expiredlines import expired_lines
 
 GRADES = {
     "proven": "the logs leave nobody else",
@@ -102,6 +103,7 @@ def page(found: Answer, asked: Asked) -> str:
         unnamed=people - coverage["attributed"],
         reasons=_worded(coverage["by_reason"], REASONS),
         gaps=_worded(coverage["gaps"], GAPS),
+        expired=expired_lines(coverage["expired"]),
         grades=GRADES,
         shapes=SHAPES,
     )

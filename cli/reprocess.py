@@ -11,11 +11,19 @@ import duckdb
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from scalple.cli import declarations, policysection, schemafiles, schemarecord, subjectkeys
+from scalple.cli import (
+    declarations,
+    policysection,
+    schemafiles,
+    schemarecord,
+    subjectkeys,
+    subjectperiods,
+)
 from scalple.cli.config import Config
 from scalple.cli.options import command, config_option, configured, files, store_option, store_path
 from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Pipeline, Plan, open_plan
+from scalple.cli.places import places_of
 from scalple.cli.progress import bar
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
@@ -171,9 +179,10 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     policysection.check_rights(config.policy, bool(known.rights))
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
     _check_writable(origin_layout(directory, todo.origin).directory)
-    subject_key, signing_key = _keys(directory, config)
+    subject_key, signing_key = _keys(directory, config, reader)
+    by_period = config.keys.subject_key_period is not None
     if reader is not None:
-        subjectkeys.check_goes_on(reader, subject_key)
+        subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
         todo = known
     with (
         StoreWriter.open(directory, todo.origin, signing_key, create=True) as writer,
@@ -190,7 +199,7 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
         def advance(length: int, statements: int) -> None:
             tell(advance=length, statements=statements)
 
-        evidence, newest, views, names = _stored(directory, todo.origin, subject_key)
+        evidence, newest, views, names = _stored(directory, todo.origin, subject_key, by_period)
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
@@ -236,7 +245,9 @@ def _check_writable(directory: Path) -> None:
         )
 
 
-def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
+def _keys(
+    directory: Path, config: Config, reader: StoreReader | None
+) -> tuple[bytes, Ed25519PrivateKey]:
     """The configured keys are looked at first: none is made for a run that lacks one of them."""
     subject_file, signing_file = (
         Path(name) if name else None
@@ -245,7 +256,8 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
     # A store that was begun has its keys; new ones would not fit it.
     fresh = not existing_origins(directory)
     signing = keys.signing_key(directory, signing_file) if signing_file else None
-    subject = keys.subject_key(directory, subject_file, may_create=fresh)
+    of_now = subjectperiods.present(reader, directory, places_of(config), dt.datetime.now(dt.UTC))
+    subject = keys.subject_key(directory, of_now or subject_file, may_create=fresh)
     signing = signing or keys.signing_key(directory, None, may_create=fresh)
     for warning in subject.warnings + signing.warnings:
         _warn(warning)
@@ -253,12 +265,13 @@ def _keys(directory: Path, config: Config) -> tuple[bytes, Ed25519PrivateKey]:
 
 
 def _stored(
-    directory: Path, origin: str, subject_key: bytes
+    directory: Path, origin: str, subject_key: bytes, by_period: bool
 ) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
     """The evidence that earlier runs committed, the time of their newest statement, the views, and the
     names that rows were written under."""
     reader = StoreReader.open(directory, origin)
-    subjectkeys.check_goes_on(reader, subject_key)  # it may have been changed before the lock
+    # It may have been changed before the lock.
+    subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
     parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
     views = connect_reader(reader)
     newest = newest_statement(views)

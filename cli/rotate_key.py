@@ -92,6 +92,12 @@ def _rotate(directory: Path, origin: str, old: Ed25519PrivateKey, new: Ed25519Pr
 
 def _subject(directory: Path, config: Config, new_key: Path) -> None:
     """The old key isn't needed: a store whose subject key is lost goes on like this."""
+    if config.keys.subject_key_period:
+        raise ConfigError(
+            f"each {config.keys.subject_key_period} has its own subject key",
+            place="[keys] subject_key_period",
+            hint="leave that out to change keys by hand",
+        )
     new_id = _id_of(directory, new_key)
     signing = _present(directory, config, access=False)
     present = config.keys.subject_key_file

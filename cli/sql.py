@@ -8,6 +8,7 @@ import click
 
 from scalple.cli import render
 from scalple.cli.accesslog import access_options, logged, question, without_literals
+from scalple.cli.expiredlines import expired_lines
 from scalple.cli.options import (
     as_of_option,
     command,
@@ -18,7 +19,9 @@ from scalple.cli.options import (
     store_path,
 )
 from scalple.cli.places import places
+from scalple.store.coverage import expired_in
 from scalple.store.query import read_only_sql
+from scalple.store.question import Period
 from scalple.store.reader import StoreReader
 from scalple.store.utf8 import require_utf8
 from scalple.store.views import connect_reader
@@ -43,7 +46,8 @@ def sql(
     config_path: Path | None,
     text: str,
 ) -> None:
-    """Run one SELECT over the views audit, evidence, denied, gaps, unparsed, revisions and access.
+    """Run one SELECT over the views audit, evidence, denied, gaps, unparsed, revisions, access
+    and expired.
 
     \b
     Example:
@@ -61,4 +65,7 @@ def sql(
     with logged(asked, reader, directory, where, access_log) as found:
         rows = read_only_sql(con, text)
         found.rows = rows.num_rows
+        expired = render.plain(expired_in(con, Period()))
+    for line in expired_lines(expired):
+        click.echo(f"note: {line}", err=True)
     render.write_rows(rows, form, sys.stdout)

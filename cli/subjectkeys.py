@@ -140,8 +140,10 @@ def pseudonym_key(reader: StoreReader, directory: Path, where: Places) -> AtHand
     return found
 
 
-def check_goes_on(reader: StoreReader, secret: bytes) -> None:
+def check_goes_on(reader: StoreReader, secret: bytes, *, by_period: bool = False) -> None:
     """Returns when new rows may be made with the key: the logs name no other one last.
+
+    `by_period`: or never named it, because its period begins; the commits say so.
 
     Raises:
         ConfigError: they do. Tokens of two keys are never mixed unless the log says so.
@@ -149,6 +151,8 @@ def check_goes_on(reader: StoreReader, secret: bytes) -> None:
     ours = keys.subject_key_id(secret)
     for origin in reader.origins:
         ids = [one.id for one in told(reader) if one.origin == origin]
+        if by_period and ours not in ids:
+            continue
         if ids and ids[0] != ours:
             former = ", but one that it had before" if ours in ids else ""
             raise ConfigError(
@@ -159,10 +163,29 @@ def check_goes_on(reader: StoreReader, secret: bytes) -> None:
             )
 
 
+def check_may_begin(reader: StoreReader, directory: Path, where: Places) -> None:
+    """Returns when a period's key may be made: what was made with the one before can be looked up, or
+    is gone.
+
+    Raises:
+        ConfigError: that key isn't here: perhaps the place is another one.
+    """
+    hand = dict(_at_hand(directory, where))
+    for origin in reader.origins:
+        named = [one for one in told(reader) if one.origin == origin]
+        if named and named[0].rows and named[0].id not in hand:
+            raise _incomplete(named[0])
+
+
 def _at_hand(directory: Path, where: Places) -> Iterator[tuple[str, bytes]]:
     """Id -> key, of every file that may be read; the present key first."""
     files = [_present(directory, where), *map(Path, where.former_subject_key_files)]
+    if where.subject_key_period:
+        before = where.subject_key_file
+        files.append(Path(before) if before else keys_directory(directory) / "subject.key")
     files += sorted(keys_directory(directory).glob("subject-*.key"))
+    if where.subject_key_directory:
+        files += sorted(Path(where.subject_key_directory).glob("subject-*.key"))
     for path in files:
         if os.access(path, os.R_OK):
             secret = keys.subject_key(directory, path).secret
@@ -177,6 +200,9 @@ def _at_hand(directory: Path, where: Places) -> Iterator[tuple[str, bytes]]:
 
 def _present(directory: Path, where: Places) -> Path:
     configured = where.subject_key_file
+    if where.subject_key_period:
+        beside = where.subject_key_directory or keys_directory(directory)
+        return max(Path(beside).glob("subject-*.key"), default=Path(beside) / "subject-….key")
     return Path(configured) if configured else keys_directory(directory) / "subject.key"
 
 

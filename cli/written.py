@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from scalple.cli import render
 from scalple.cli.answer import BESIDE, Answer
+from scalple.cli.expiredlines import expired_lines
 from scalple.cli.report import Asked, page
 from scalple.correlate.record import AUDIT
 
@@ -249,3 +250,4 @@ def write_coverage(coverage: dict[str, Any], out: TextIO) -> None:
         f"  {missing:,} gaps, {coverage['unparsed']:,} unparsed, "
         f"{coverage['denied']:,} refused ({coverage['denied_named']:,} of them named)\n"
     )
+    out.writelines(f"  {line}\n" for line in expired_lines(coverage["expired"]))

@@ -279,7 +279,7 @@ class Bucket:
             arguments |= {name: page[said] for name, said in _GOING_ON.items() if said in page}
 
     def delete(self, key: str) -> bool:
-        """Takes away what the probe has made; False where that isn't allowed."""
+        """Takes away what the probe has made, or what has expired; False where that isn't allowed."""
         try:
             self.client.delete_object(Bucket=self.name, Key=self._prefix + key)
         except (self._errors.ClientError, self._errors.BotoCoreError):

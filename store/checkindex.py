@@ -148,6 +148,12 @@ class IndexCheck:
                 f"{layout.origin}: the index is signed by a key that the log had before, and isn't "
                 "used; `compact` makes it anew"
             )
+        if (last := self._chain.manifests.expired.last) is not None and last >= index.size:
+            self.notes.append(
+                f"{layout.origin}: the index was made before rows expired, still holds them, and isn't "
+                "used: `retention` removes it, `compact` makes it anew"
+            )
+            return
         if index.size < size:
             self.notes.append(
                 f"{layout.origin}: the index holds the first {index.size} manifests of {size}"
@@ -163,7 +169,8 @@ class IndexCheck:
                 from scalple.store.runcheck import RunCheck  # late: it brings DuckDB
 
                 manifests = self._chain.manifests[run.first : run.end]
-                yield RunCheck(self._layout, run, manifests, begins)
+                left = [self._chain.manifests.expired.left(one) for one in manifests]
+                yield RunCheck(self._layout, run, manifests, left, begins)
             else:
                 hashed = run.end
                 yield from (HashCheck(self._layout, [file]) for file in run.files)
@@ -189,6 +196,7 @@ class IndexCheck:
         layout, prefix = self._layout, self._chain
         if index.size < prefix.tree.size:
             prefix = read_chain(layout, index.size, prefix.first_key)
+            prefix.manifests.expired = self._chain.manifests.expired
             if prefix.tree.root().hex() != index.root:
                 raise VerificationError("the log changed while it was read")
         faults: list[VerificationError] = []

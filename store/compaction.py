@@ -92,7 +92,7 @@ def compact(
     if key not in read_own_keys(layout):
         raise _another_key(layout)
     durable.make_directory(layout.index)
-    with _locked(layout):
+    with locked(layout):
         return _compact(layout, signing_key, key, verified or VerifiedFiles(default_cache_file()))
 
 
@@ -202,43 +202,58 @@ def _runs(
     ends = dict(kept[-1].ends) if kept else dict.fromkeys(KINDS, 0)
     maker = RunMaker(at, ends, sink)
     for run in merged:
+        if maker.holds_audit and run.begins["audit"] > maker.audit_end:
+            done = maker.finish()
+            yield done
+            maker = RunMaker(at, done.ends, sink)
         if indexed is not None:
             _add_run(maker, indexed, run)
             at = run.end
     while at < chain.tree.size:
-        if maker.rows >= RUN_ROWS_MAX:
-            run = maker.finish()
-            yield run
-            maker = RunMaker(at, run.ends, sink)
+        is_hole = maker.holds_audit and chain.manifests.expired.has(at, "audit")
+        if maker.rows >= RUN_ROWS_MAX or (is_hole and _has_audit(chain.manifests[at])):
+            done = maker.finish()
+            yield done
+            maker = RunMaker(at, done.ends, sink)
         add_commit(maker, layout, chain, at)
         at += 1
     yield maker.finish()
 
 
+def _has_audit(manifest: Manifest) -> bool:
+    return any(one.kind == "audit" for one in manifest.segments)
+
+
 def add_commit(maker: RunMaker, layout: OriginLayout, chain: Chain, n: int) -> None:
     """Gives a run its next commit, read from the log."""
-    add_logged(maker, layout, chain.manifests[n], chain.leaf_hashes[n])
+    left = chain.manifests.left(n)
+    add_logged(maker, layout, chain.manifests[n], left, chain.leaf_hashes[n])
 
 
-def add_logged(maker: RunMaker, layout: OriginLayout, manifest: Manifest, leaf: bytes) -> None:
-    """Likewise, of a log that isn't at hand as a chain."""
-    held = _held(layout, manifest)
-    add_manifest(maker, layout, manifest, leaf, [one.salt_key for one in held])
+def add_logged(
+    maker: RunMaker, layout: OriginLayout, manifest: Manifest, left: Manifest, leaf: bytes
+) -> None:
+    """Likewise, of a log that isn't at hand as a chain; `left`: what of the commit hasn't expired."""
+    held = _held(layout, left)
+    add_manifest(maker, layout, manifest, left, leaf, [one.salt_key for one in held])
     for one in held:
         maker.add_rows(one.kind, one.table)
+    for record in manifest.segments:
+        maker.skip_to(record.kind, record.first_seq + record.rows)
 
 
 def add_manifest(
     maker: RunMaker,
     layout: OriginLayout,
     manifest: Manifest,
+    left: Manifest,
     leaf: bytes,
     salt_keys: Sequence[bytes],
 ) -> None:
-    """All of the commit but its rows; `salt_keys`: of its segments."""
-    named = manifest.objects.get(CALLED)
+    """All of the commit but its rows; `salt_keys`: of those segments that are left."""
+    named = left.objects.get(CALLED)
     names = read_object(layout, named) if named else None
-    maker.add_commit(manifest, manifest.to_bytes(), leaf, salt_keys, names)
+    maker.add_commit(manifest, leaf, left, salt_keys, names)
 
 
 def _held(layout: OriginLayout, manifest: Manifest) -> list[segments.Segment]:
@@ -263,6 +278,7 @@ def _add_run(maker: RunMaker, indexed: Indexed, run: Run) -> None:
     for kind in KINDS:
         for file in run.holding(kind):
             maker.add_rows(kind, segments.rows_from_parquet(kind, _checked(indexed, file)))
+        maker.skip_to(kind, run.ends[kind])
 
 
 def _checked(indexed: Indexed, file: IndexFile) -> bytes:
@@ -278,8 +294,8 @@ def _numbering(
 ) -> Numbering | None:
     """What the newest digest counts in: the writer that made it may go on with it."""
     newest = chain.manifests.newest(ROWS)
-    if newest is None:
-        return None
+    if newest is None or ROWS not in chain.manifests.left(newest.n).objects:
+        return None  # what expired was no open writer's
     data = read_object(layout, newest.objects[ROWS])
     since = int((pq.read_metadata(pa.BufferReader(data)).metadata or {})[SINCE])
     facts, begin = [], since
@@ -289,7 +305,7 @@ def _numbering(
         facts.append(read_facts(pa.BufferReader(_checked(indexed, file))))
         begin = indexed.size
     for n in range(begin, chain.tree.size):
-        objects = chain.manifests[n].objects
+        objects = chain.manifests.left(n).objects
         if FACTS in objects:
             facts.append(read_facts(pa.BufferReader(read_object(layout, objects[FACTS]))))
     rows = pq.read_table(pa.BufferReader(data)).slice(0, 0)
@@ -318,19 +334,28 @@ def _writing(layout: OriginLayout) -> Sink:
     return write
 
 
-def _clear(layout: OriginLayout, index: Index, before: Indexed | None) -> None:
-    """Removes what neither this index nor the one before names: a question may still read that."""
-    indexes = [index, *([before.index] if before else [])]
-    kept = {one.name for named in indexes for one in named.files}
+def all_files(layout: OriginLayout) -> list[Path]:
+    """Everything of an index, the head first; not what a writer has left (`resume`)."""
+    found = [layout.index_head]
     for path in sorted(layout.index.iterdir()):
         unfinished = path.name.endswith(durable.TEMPORARY_SUFFIX)
         writers = path.name.lstrip(".").startswith(layout.resume.name)
-        if (content_of(path.name) or (unfinished and not writers)) and path.name not in kept:
+        if content_of(path.name) or (unfinished and not writers):
+            found.append(path)
+    return found
+
+
+def _clear(layout: OriginLayout, index: Index, before: Indexed | None) -> None:
+    """Removes what neither this index nor the one before names: a question may still read that."""
+    indexes = [index, *([before.index] if before else [])]
+    kept = {layout.index_head.name, *(one.name for named in indexes for one in named.files)}
+    for path in all_files(layout):
+        if path.name not in kept:
             durable.remove(path)
 
 
 @contextlib.contextmanager
-def _locked(layout: OriginLayout) -> Iterator[None]:
+def locked(layout: OriginLayout) -> Iterator[None]:
     """One compaction of an origin at a time; no writer or reader is kept waiting."""
     descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY)
     try:

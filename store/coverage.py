@@ -55,8 +55,15 @@ def coverage(
             values,
         ).to_pylist()[0],
         "gaps": _counts(con, f"SELECT reason AS name FROM {gaps} WHERE {in_time}", values),
+        "expired": expired_in(con, period),
         "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
     }
+
+
+def expired_in(con: duckdb.DuckDBPyConnection, period: Period) -> list[dict[str, Any]]:
+    """What was there of a period and isn't any more, by log and reason."""
+    values = {"since": period.since, "until": period.until}
+    return list(rows_of(con, sql_file("expired_in.sql"), values).to_pylist())
 
 
 _COUNTED = (

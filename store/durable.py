@@ -7,8 +7,9 @@ is never retried, because after a failed fsync the kernel forgets what wasn't wr
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 
 from scalple.ingest.errors import CommitError, StoreError
@@ -71,6 +72,45 @@ def remove(path: Path) -> None:
     with _directory(path.parent) as directory:
         os.unlink(path.name, dir_fd=directory)
         os.fsync(directory)
+
+
+def shred(path: Path) -> None:
+    """Overwrites a small file where it lies, and removes it; as far as a file system lets one.
+
+    Raises:
+        StoreError: it is still there, perhaps overwritten.
+    """
+    try:
+        with _directory(path.parent) as directory:
+            descriptor = os.open(path.name, os.O_WRONLY | os.O_NOFOLLOW, dir_fd=directory)
+            try:
+                _write_all(descriptor, os.urandom(os.fstat(descriptor).st_size))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.unlink(path.name, dir_fd=directory)
+            os.fsync(directory)
+    except OSError as error:
+        raise StoreError(f"can't be destroyed: {error.strerror}", place=str(path)) from error
+
+
+def remove_all(paths: Sequence[Path]) -> None:
+    """Removes files in this order; when it returns, all of that is durable.
+
+    Raises:
+        StoreError: one can't be removed; those before it are gone.
+    """
+    for directory, some in groupby(paths, lambda path: path.parent):
+        try:
+            with _directory(directory) as descriptor:
+                for path in some:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path.name, dir_fd=descriptor)
+                os.fsync(descriptor)
+        except OSError as error:
+            raise StoreError(
+                f"can't be removed: {error.strerror}", place=str(directory), hint="run again"
+            ) from error
 
 
 class _Link:

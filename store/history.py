@@ -60,7 +60,9 @@ def _grew(contents: list[bytes], chain: Chain) -> bool:
 
 
 def _is_named(name: str, chain: Chain) -> bool:
-    """Whether a manifest names the segment."""
+    """Whether a manifest names the segment, and it hasn't expired."""
     return segment_parts(name) is not None and any(
-        segment.file == name for manifest in chain.manifests for segment in manifest.segments
+        segment.file == name
+        for manifest in map(chain.manifests.expired.left, chain.manifests)
+        for segment in manifest.segments
     )

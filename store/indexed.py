@@ -23,6 +23,7 @@ from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest, positions_from_bytes
 from scalple.store.manifests import Manifests, Past, leaves_of
 from scalple.store.note import VerifierKey
+from scalple.store.retained import read_expired
 from scalple.store.source import source_of
 from scalple.store.verified import VerifiedFiles
 
@@ -154,6 +155,9 @@ def open_origin(layout: OriginLayout, verified: VerifiedFiles) -> Opened:
     try:
         indexed, signer = _open_indexed(layout, verified)
         chain, beyond = read_settled(layout, past=indexed.chain() if indexed else None)
+        expired = chain.manifests.expired = read_expired(layout, chain.manifests)
+        if indexed is not None and expired.last is not None and expired.last >= indexed.size:
+            raise VerificationError("made before rows expired", place=str(layout.index_head))
         expected = chain.key_at(chain.tree.size)
         if indexed is None or signer == expected:
             return Opened(chain, beyond, indexed, ())
@@ -162,6 +166,7 @@ def open_origin(layout: OriginLayout, verified: VerifiedFiles) -> Opened:
         )
     except (VerificationError, OSError) as error:
         chain, beyond = read_settled(layout)  # what is wrong with the log itself is said here
+        chain.manifests.expired = read_expired(layout, chain.manifests)
         return Opened(chain, beyond, None, (_ignored(layout, error),))
 
 

@@ -6,13 +6,14 @@ explains, and a fault for anything else. Contents of named files are not looked 
 
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
-from scalple.store.chain import Chain, referenced_objects
+from scalple.store.chain import Chain
 from scalple.store.layout import PREPARED_MAX, OriginLayout, manifest_number, segment_parts
 from scalple.store.manifest import Manifest, sha256_hex
+from scalple.store.retained import files_of, gone_files
 from scalple.store.source import Source, source_of
 
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -29,25 +30,38 @@ def check_origin(
         busy: a writer is at work and may have added files since the head was read.
     """
     size = chain.tree.size
-    records = [record for manifest in chain.manifests for record in manifest.segments]
-    committed = {record.sha256 for record in records}
+    expired = gone_files(layout, chain)
+    committed = {one.sha256 for manifest in chain.manifests for one in manifest.segments}
     known = {layout.checkpoint, layout.public_key}
     known |= {layout.manifest(n) for n in range(size)}
-    known |= {layout.object(sha256) for sha256 in referenced_objects(chain)}
-    known |= {layout.segments / record.file for record in records}
+    known |= {path for m in chain.manifests for path in files_of(layout, m)} - expired.keys()
     if remote := source_of(layout.store_dir):
-        return _orphans(layout, remote, known, committed, size)
-    notes, faults = [], []
+        return _orphans(layout, remote, known, expired, committed, size)
+    notes, faults, still = [], [], 0
     for path, wrong in _entries(layout):
         if wrong is not None:
             faults.append(VerificationError(wrong, place=str(path)))
+        elif path in expired and _is_whole(path, expired[path]):
+            still += 1
         elif path in known or (busy and _in_flight(layout, path, size)):
             continue
         elif _is_uncommitted(layout, path, size, committed):
             notes.append(f"{path}: not committed; a crash left it, the next writer removes it")
         else:
             faults.append(VerificationError("no manifest names this file", place=str(path)))
+    if still:
+        notes.append(
+            f"{layout.origin}: {still} file(s) of what has expired are still there: the next `retention` "
+            "removes them"
+        )
     return notes, faults
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    try:
+        return sha256_hex(path.read_bytes()) == sha256
+    except OSError:
+        return False
 
 
 def missing(layout: OriginLayout, manifests: Sequence[Manifest]) -> list[VerificationError]:
@@ -128,22 +142,27 @@ def _is_uncommitted(layout: OriginLayout, path: Path, size: int, committed: set[
     recent = size <= n < size + PREPARED_MAX
     if not recent or sha256 in committed:
         return False
-    try:
-        return sha256_hex(path.read_bytes()) == sha256
-    except OSError:
-        return False
+    return _is_whole(path, sha256)
 
 
 def _orphans(
-    layout: OriginLayout, remote: Source, known: set[Path], committed: set[str], size: int
+    layout: OriginLayout,
+    remote: Source,
+    known: set[Path],
+    expired: Mapping[Path, str],
+    committed: set[str],
+    size: int,
 ) -> tuple[list[str], list[VerificationError]]:
     """What writers that lost a race, or stopped, have left in a bucket, where nobody removes it; and
     what was committed since the head was read. A file that isn't what its name says is a fault.
     """
-    found = newer = index = 0
+    found = newer = index = still = 0
     faults = []
     for path, _ in remote.names():
         if path in known or not path.is_relative_to(layout.directory):
+            continue
+        if path in expired:
+            still += 1
             continue
         if path.is_relative_to(layout.index):
             index += 1
@@ -163,6 +182,10 @@ def _orphans(
         except VerificationError as error:
             faults.append(error)
     notes = []
+    if still:
+        notes.append(
+            f"{layout.origin}: {still} file(s) of what has expired are still in the bucket"
+        )
     if index:
         notes.append(f"{layout.origin}: {index} file(s) of an index, which isn't used in a bucket")
     if newer:

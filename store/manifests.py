@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TypeVar, overload
 
+from scalple.store.expiry import Expired
 from scalple.store.keyedrows import KeyedRows, counted, joined
 from scalple.store.layout import OriginLayout
 from scalple.store.manifest import Manifest
@@ -102,6 +103,12 @@ class Manifests(Continued[Manifest]):
     def __init__(self, past: Past | None = None) -> None:
         super().__init__(past.size if past else 0, past.manifest if past else None)
         self.past = past
+        self.expired = Expired()
+        """What isn't there any more; who opens a log fills it in (`retained`)."""
+
+    def left(self, n: int) -> Manifest:
+        """Manifest `n` with what hasn't expired of it; see `Expired.left`."""
+        return self.expired.left(self[n])
 
     def newest(self, name: str) -> Manifest | None:
         """The newest one that names an object so."""
@@ -116,9 +123,9 @@ class Manifests(Continued[Manifest]):
         return found | self.past.hashes(name) if self.past else found
 
     def keyed(self) -> list[KeyedRows]:
-        """Their audit rows by subject key; the key that was named last comes last."""
+        """The audit rows that are left by subject key; the key that was named last comes last."""
         before = self.past.keyed() if self.past else []
-        return joined([*before, *counted(self.since)])
+        return joined([*before, *counted(map(self.expired.left, self.since))])
 
 
 def leaves_of(past: Past | None) -> Continued[bytes]:

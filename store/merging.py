@@ -72,15 +72,16 @@ class RunMaker:
     def add_commit(
         self,
         manifest: Manifest,
-        data: bytes,
         leaf: bytes,
+        left: Manifest,
         salt_keys: Sequence[bytes],
         names: bytes | None,
     ) -> None:
-        """The next commit: its manifest with bytes and leaf hash, the salt keys of its segments, and under
-        which names its audit rows were written, if it says. The rows follow by `add_rows`."""
-        self._manifests.add(manifest.n, manifest.committed_at, leaf, data)
-        records = manifest.segments
+        """The next commit: its manifest with its leaf hash, what of it hasn't expired, the salt keys of those
+        segments, and under which names its audit rows were written, if it says. The rows follow by
+        `add_rows`."""
+        self._manifests.add(manifest.n, manifest.committed_at, leaf, manifest.to_bytes())
+        records = left.segments
         for one, key in zip(records, salt_keys, strict=True):
             self._parts.add(one.kind, manifest.n, one.first_seq, one.rows, key)
         self._say_objects(
@@ -88,7 +89,7 @@ class RunMaker:
             dict.fromkeys(manifest.objects, manifest.n),
             {name: {sha256} for name, sha256 in manifest.objects.items()},
         )
-        self._keyed = joined([*self._keyed, *of_manifest(manifest)])
+        self._keyed = joined([*self._keyed, *of_manifest(left)])
         self._end = manifest.n + 1
         self._names.add(sum(one.rows for one in records if one.kind == "audit"), names)
 
@@ -103,13 +104,35 @@ class RunMaker:
         self._names.add(run.ends["audit"] - run.begins["audit"], names)
 
     def add_rows(self, kind: str, table: pa.Table) -> None:
-        """The next rows of a kind."""
+        """The next rows of a kind; those between them and the ones before have expired."""
+        self.skip_to(kind, table["seq"][0].as_py())
         pile = self._piles.setdefault(kind, _Pile())
         pile.add(table)
         self._ends[kind] += table.num_rows
         self.rows += table.num_rows
         while pile.rows >= FILE_ROWS_MAX:
             self._write_rows(kind, pile.take(FILE_ROWS_MAX))
+
+    def skip_to(self, kind: str, seq: int) -> None:
+        """No rows of a kind are left before this one. A file has no holes, of audit rows a run has none:
+        whoever calls begins a new run there (`holds_audit`)."""
+        if seq <= self._ends[kind]:
+            return
+        if self._begins[kind] == self._ends[kind]:
+            self._begins[kind] = seq
+        elif (pile := self._piles.get(kind)) is not None and pile.rows:
+            self._write_rows(kind, pile.take(pile.rows))
+        self._ends[kind] = seq
+
+    @property
+    def holds_audit(self) -> bool:
+        """Whether the run has audit rows already."""
+        return self._begins["audit"] < self._ends["audit"]
+
+    @property
+    def audit_end(self) -> int:
+        """The seq behind its last audit row."""
+        return self._ends["audit"]
 
     def finish(self) -> Run:
         """Writes what is left; the run."""

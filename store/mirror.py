@@ -3,7 +3,8 @@
 A store directory and a bucket enter; whatever of the signed log isn't in the bucket yet leaves, in an
 order in which the bucket is a store at every moment: segments and objects, then manifests, then the log's keys
 and the head that covers them. It can be stopped anywhere and run again. It copies only what was checked, and
-refuses when the bucket holds another log, or a longer one. It takes nothing away.
+refuses when the bucket holds another log, or a longer one. It takes nothing away but, where that is
+asked for, files of what the log says has expired.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store.bucket import SMALL_BYTES, Bucket
-from scalple.store.chain import Chain, placed, read_bytes, read_object, referenced_objects
+from scalple.store.chain import Chain, placed, read_bytes, read_object
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.keys import public_keys_text
 from scalple.store.layout import OriginLayout, origin_layout
@@ -21,6 +22,7 @@ from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 from scalple.store.probe import MIRROR, Capabilities, is_beside, probe, quick_probe
 from scalple.store.reader import StoreReader
+from scalple.store.retained import files_of, gone_files
 
 COPIES_AT_ONCE = 4
 UNSAFE = (
@@ -40,6 +42,10 @@ class Mirrored:
     files: int
     """Segments and objects that were copied."""
     bytes: int
+    removed: int = 0
+    """Files of what has expired that were removed from the bucket."""
+    left: int = 0
+    """Those that are still in it."""
 
 
 class Mirror:
@@ -48,9 +54,13 @@ class Mirror:
     Args:
         bucket: where to.
         note: is told what the operator should know.
+        removes: whether files go that only what has expired needs.
     """
 
-    def __init__(self, bucket: Bucket, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, bucket: Bucket, note: Callable[[str], None], *, removes: bool = False
+    ) -> None:
+        self._removes = removes
         self._bucket = bucket
         self._note = note
         self._safe = True
@@ -99,8 +109,22 @@ class Mirror:
             )
         self._list_keys(origin, chain)  # before the head that a new one signs
         self._sign(here, note)
+        removed, left = self._remove_expired(
+            here, chain
+        )  # the head that covers the expiry is there
         before = there.size if there else 0
-        return Mirrored(origin, before, chain.tree.size, files, copied)
+        return Mirrored(origin, before, chain.tree.size, files, copied, removed, left)
+
+    def _remove_expired(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
+        """(how many files were removed, how many of them are still there)."""
+        gone = {self._key(here, path) for path in gone_files(here, chain)}
+        if not gone:
+            return 0, 0
+        names = [*self._bucket.names(f"{here.origin}/segments/")]
+        names += self._bucket.names(f"{here.origin}/objects/")
+        there = sorted(gone & {name for name, _ in names})
+        removed = sum(self._bucket.delete(key) for key in there) if self._removes else 0
+        return removed, len(there) - removed
 
     def _head(self, here: OriginLayout, keys: Sequence[VerifierKey]) -> Checkpoint | None:
         key = f"{here.origin}/checkpoint"
@@ -129,7 +153,8 @@ class Mirror:
     def _copy_files(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
         present = dict(self._bucket.names(f"{here.origin}/segments/"))
         present |= dict(self._bucket.names(f"{here.origin}/objects/"))
-        records = [record for manifest in chain.manifests for record in manifest.segments]
+        left = [chain.manifests.left(n) for n in range(chain.tree.size)]
+        records = [record for manifest in left for record in manifest.segments]
         for record in records:
             key = self._key(here, here.segments / record.file)
             if present.get(key, record.bytes) != record.bytes:
@@ -137,8 +162,10 @@ class Mirror:
                     f"the mirror has {present[key]} bytes there, expected {record.bytes}",
                     place=self._bucket.place(key),
                 )
-        wanted = [(here.segments / record.file, record.sha256) for record in records]
-        wanted += [(here.object(sha256), sha256) for sha256 in sorted(referenced_objects(chain))]
+        every = {
+            path: sha256 for manifest in left for path, sha256 in files_of(here, manifest).items()
+        }
+        wanted = sorted(every.items(), key=lambda file: (file[0].parent == here.objects, file))
         missing = [one for one in wanted if present.get(self._key(here, one[0])) is None]
 
         def copy(file: tuple[Path, str]) -> int:

@@ -68,11 +68,15 @@ class Part:
         return segments.Segment(kind, pa.concat_tables(found), salt_key)
 
 
-def indexed_part(indexed: Indexed, run: Run, kind: str, seq: int) -> Part:
-    """The segment that holds a row of a run."""
+def indexed_part(indexed: Indexed, run: Run, kind: str, seq: int) -> Part | None:
+    """The segment that holds a row of a run, unless it has expired."""
     parts = indexed.parts(run)
-    of_kind = pc.and_(pc.equal(parts["kind"], kind), pc.less_equal(parts["first_seq"], seq))
-    part = parts.filter(of_kind).slice(pc.sum(of_kind).as_py() - 1).to_pylist()[0]
+    end = pc.add(parts["first_seq"], parts["rows"].cast(pa.uint64()))
+    holding = pc.and_(pc.less_equal(parts["first_seq"], seq), pc.greater(end, seq))
+    found = parts.filter(pc.and_(pc.equal(parts["kind"], kind), holding)).to_pylist()
+    if not found:
+        return None
+    part = found[0]
     manifest = indexed.manifest(part["n"])
     record = next(
         one for one in manifest.segments if one.kind == kind and one.first_seq == part["first_seq"]

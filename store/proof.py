@@ -23,6 +23,7 @@ from scalple.store import merkle
 from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.decoding import decode_row
 from scalple.store.encoding import encode_rows
+from scalple.store.expiry import Expiry
 from scalple.store.manifest import Manifest
 from scalple.store.note import VerifierKey
 from scalple.store.parts import Part
@@ -77,7 +78,7 @@ def make(reader: StoreReader, ids: Iterable[RowId]) -> dict[str, Any]:
     rows = maker.rows()
     cited = [RowId.parse(text) for row in rows for text in row["cites"]]
     for one in dict.fromkeys(one for one in cited if one is not None):
-        if one not in asked:
+        if one not in asked and not maker.expired(one):
             maker.want(one)
     rows += maker.rows()
     return {
@@ -98,11 +99,23 @@ class _Maker:
 
     def want(self, row: RowId) -> None:
         part = self._reader.part(row.origin, row.kind, row.seq) if row.kind in KINDS else None
+        if part is None and (act := self.expired(row)) is not None:
+            raise InputError(
+                f"row {row} has expired ({act.reason}; on {act.decided_at[:10]}): nothing of it is left "
+                "but its place in the log",
+                hint="a proof that was made before still checks",
+            )
         if part is None:
             raise InputError(
                 f"there is no row {row}", hint="ids are shown as log_id by query and sql"
             )
         self._wanted.setdefault(part.record.file, (part, []))[1].append(row)
+
+    def expired(self, row: RowId) -> Expiry | None:
+        """By which act a row expired, if it did."""
+        if row.origin not in self._reader.origins:
+            return None
+        return self._reader.expired(row.origin).of_row(row.kind, row.seq)
 
     def rows(self) -> list[dict[str, Any]]:
         """Those wanted since the last call, audit rows followed by their revisions."""

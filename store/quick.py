@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from scalple.store.digest import MEASURES, NEEDED, token_half
@@ -138,13 +139,19 @@ class Quick:
         known = revised.filter(pa.array(self._is_known(revised)))
         return np.sort(self.places(known))
 
-    def _is_known(self, rows: pa.Table) -> list[bool]:
-        """A revision may speak of a row that isn't there."""
-        ends: dict[str, int] = {}
-        for one in self._commits:
-            ends[one.origin] = one.first_seq + one.rows
-        pairs = zip(rows["origin"].to_pylist(), rows["seq"].to_pylist(), strict=True)
-        return [seq < ends.get(origin, 0) for origin, seq in pairs]
+    def _is_known(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
+        """A revision may speak of a row that isn't there: not yet, or not any more."""
+        origins = np.array(rows["origin"].to_pylist(), object)
+        seqs = np.asarray(rows["seq"], np.int64)
+        found = np.zeros(rows.num_rows, np.bool_)
+        for origin in set(origins.tolist()):
+            mine = origins == origin
+            held = [one for one in self._commits if one.origin == origin]
+            firsts = np.array([one.first_seq for one in held], np.int64)
+            ends = firsts + np.array([one.rows for one in held], np.int64)
+            at = np.searchsorted(firsts, seqs[mine], "right") - 1
+            found[mine] = (at >= 0) & (seqs[mine] < ends[at]) if held else False
+        return found
 
     @property
     def origin_sql(self) -> str:

@@ -17,11 +17,13 @@ from scalple.store import source
 from scalple.store.chain import Chain, read_bytes, read_object, referenced_objects
 from scalple.store.checkpoint import open_checkpoint
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
+from scalple.store.expiry import Expired
 from scalple.store.index import NUMBERING_FACTS, NUMBERING_ROWS, Numbering, Run
 from scalple.store.indexed import Indexed, open_origin
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest
 from scalple.store.parts import Part, indexed_part
+from scalple.store.retained import gone_files
 from scalple.store.segments import rows_from_parquet
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
@@ -287,21 +289,25 @@ class StoreReader:
         for manifest in chain.manifests[indexed.size if indexed else 0 :]:
             if until is not None and datetime.fromisoformat(manifest.committed_at) > until:
                 break
-            yield manifest
+            yield chain.manifests.expired.left(manifest)
 
     def part(self, origin: str, kind: str, seq: int) -> "Part | None":
-        """The segment that holds a row, as it was committed."""
+        """The segment that holds a row, as it was committed; None also of one that expired."""
         chain, indexed = self._chains.get(origin), self._indexed.get(origin)
         if chain is None:
             return None
         for run in indexed.index.runs if indexed else ():
             if indexed and run.begins[kind] <= seq < run.ends[kind]:
                 return indexed_part(indexed, run, kind, seq)
-        for manifest in chain.manifests.since:
+        for manifest in map(chain.manifests.expired.left, chain.manifests.since):
             for record in manifest.segments:
                 if record.kind == kind and record.first_seq <= seq < record.first_seq + record.rows:
                     return Part(self._layouts[origin], manifest.n, record)
         return None
+
+    def expired(self, origin: str) -> Expired:
+        """What isn't there any more of one origin."""
+        return self._chains[origin].manifests.expired
 
     def objects(self, sha256: str) -> bytes:
         """The bytes of an object that some manifest names.
@@ -320,6 +326,8 @@ class StoreReader:
             opened = open_origin(layout, self._verified)
         if opened.indexed is not None:
             self._indexed[layout.origin] = opened.indexed
+        if source.source_of(layout.store_dir):
+            source.forget(layout.store_dir, gone_files(layout, opened.chain))
         self.notes += opened.notes
         if opened.beyond:
             self.notes.append(

@@ -49,12 +49,14 @@ class RunCheck:
         layout: the origin.
         run: as the index's head has it.
         manifests: those of the run.
+        left: the same with what hasn't expired of each.
         begins: per kind the seq of its first row.
     """
 
     layout: OriginLayout
     run: Run
     manifests: Sequence[Manifest]
+    left: Sequence[Manifest]
     begins: Mapping[str, int]
 
     @property
@@ -93,8 +95,9 @@ class RunCheck:
         if by_index:
             self._add_indexed(maker)
         else:
-            for manifest in self.manifests:
-                compaction.add_logged(maker, self.layout, manifest, leaf_hash(manifest.to_bytes()))
+            for manifest, left in zip(self.manifests, self.left, strict=True):
+                leaf = leaf_hash(manifest.to_bytes())
+                compaction.add_logged(maker, self.layout, manifest, left, leaf)
         made = maker.finish()
         compare.finish()
         what = f"manifests {self.run.first} to {self.run.end - 1}"
@@ -105,19 +108,22 @@ class RunCheck:
     def _add_indexed(self, maker: RunMaker) -> None:
         parts = self._parts()
         keys = iter(salt_key for _, salt_key in parts)
-        for manifest in self.manifests:
-            held = [next(keys) for _ in manifest.segments]
+        ends = dict(self.begins)
+        for manifest, left in zip(self.manifests, self.left, strict=True):
+            held = [next(keys) for _ in left.segments]
             leaf = leaf_hash(manifest.to_bytes())
-            compaction.add_manifest(maker, self.layout, manifest, leaf, held)
+            compaction.add_manifest(maker, self.layout, manifest, left, leaf, held)
+            ends |= {one.kind: one.first_seq + one.rows for one in manifest.segments}
         for kind in KINDS:
             for table in self._rows(kind, [one for one in parts if one[0].kind == kind]):
                 maker.add_rows(kind, table)
+            maker.skip_to(kind, ends[kind])
 
     def _parts(self) -> list[Part]:
-        """Every segment of the run. That the salt key is the right one its root shows."""
+        """Every segment of the run that is left. That the salt key is the right one its root shows."""
         (file,) = self.run.holding(PARTS)
         said = pq.read_table(pa.BufferReader(read_file(self.layout, file)))
-        records = [(m.n, record) for m in self.manifests for record in m.segments]
+        records = [(m.n, record) for m in self.left for record in m.segments]
         expected = [(one.kind, n, one.first_seq, one.rows) for n, one in records]
         columns = (said[name].to_pylist() for name in ("kind", "n", "first_seq", "rows"))
         if list(zip(*columns, strict=True)) != expected:
@@ -135,6 +141,8 @@ class RunCheck:
         seq = known = self.begins[kind]
         rows = KINDS[kind].empty_table()
         for file in self.run.holding(kind):
+            if file.first_seq != seq and not rows.num_rows:  # those between have expired
+                seq = known = file.first_seq
             table = segments.rows_from_parquet(kind, read_file(self.layout, file))
             segments.check_rows(kind, table, self.layout.origin, seq)
             hashes += _hashes(table, seq, left)
@@ -143,7 +151,8 @@ class RunCheck:
             while left and (end := left[-1][0].first_seq + left[-1][0].rows) <= seq:
                 hashes = _expect_root(left.pop()[0], hashes)
                 shown = end
-            yield rows.slice(0, shown - known)
+            if shown > known:
+                yield rows.slice(0, shown - known)
             rows, known = rows.slice(shown - known), shown
         if left:
             raise VerificationError(f"rows of {kind} aren't all there")

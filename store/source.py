@@ -113,6 +113,13 @@ def fetch(directory: Path, wanted: Iterable[Wanted]) -> None:
         source.fetch(wanted)
 
 
+def forget(directory: Path, paths: Iterable[Path]) -> None:
+    """Files that nobody needs any more aren't kept here; where a store stands nothing is removed."""
+    if source_of(directory):
+        for path in paths:
+            path.unlink(missing_ok=True)
+
+
 def steady(directory: Path) -> AbstractContextManager[None]:
     """While it lasts, heads and manifests here belong together."""
     source = source_of(directory)

@@ -13,7 +13,8 @@ earlier. A report leaves, with every fault. Steps, per origin:
  6. every object that a manifest names has the hash it is named by;
  7. every segment: length, SHA-256, schema, seq, origin, and the root over its decoded rows;
  8. the digest of a commit, where it has one, is what its audit rows make;
- 9. nothing else lies in the store, and nothing is missing;
+ 9. nothing else lies in the store, and nothing is missing but what the log says has expired, no part
+    of which was held or younger than it says;
 10. the index, where there is one, is what the log makes.
 
 Of steps 6 to 8 and 10 `files_only` does the hashes, and `since` reads only the commits behind a
@@ -41,9 +42,12 @@ from scalple.store.chain import (
 from scalple.store.checkindex import IndexCheck, is_there, kept
 from scalple.store.commitcheck import digests_of, tasks_of
 from scalple.store.commitpool import Work, check_all
+from scalple.store.expiry import DIGEST
+from scalple.store.expirycheck import check_expiries, told_expired
 from scalple.store.keys import public_key_beside, read_public_keys
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.note import VerifierKey
+from scalple.store.retained import read_expired
 from scalple.store.source import source_of
 from scalple.store.verifyanchors import OriginState, begin_at, continues, held_against, look_back
 from scalple.store.verifyreport import Fault, Head, VerifyReport
@@ -174,6 +178,7 @@ def _read(one: OriginState) -> None:
     if not one.outside:
         one.notes.append(f"{layout.origin}: self-signed: no outside key")
     chain, beyond = read_settled(layout)
+    chain.manifests.expired = read_expired(layout, chain.manifests)
     one.busy = one.busy or is_locked(layout)
     if beyond and not one.busy:
         raise VerificationError(
@@ -193,6 +198,10 @@ def _read(one: OriginState) -> None:
         with placed(layout.manifest(manifest.n)):
             manifest.check_signature(chain.key_at(manifest.n))
     one.notes += _clocks(chain)
+    one.faults += [
+        Fault.of(error, str(layout.directory)) for error in check_expiries(layout, chain)
+    ]
+    one.notes += told_expired(chain)
     one.chain = chain
 
 
@@ -245,9 +254,10 @@ def _clocks(chain: Chain) -> Iterator[str]:
 def _check_all(origins: Sequence[OriginState], options: Options, report: VerifyReport) -> None:
     """Steps 6 to 8 and 10, of all origins together."""
     readable = [(one, one.chain) for one in origins if one.chain is not None]
+    left = [list(map(chain.manifests.expired.left, chain.manifests)) for _, chain in readable]
     work = [
-        Work(one.layout, digests_of(chain.manifests), tasks_of(chain.manifests, one.since))
-        for one, chain in readable
+        Work(one.layout, digests_of(manifests), tasks_of(manifests, one.since))
+        for (one, _), manifests in zip(readable, left, strict=True)
     ]
     options.start(sum(task.size for one in work for task in one.tasks))
     with ExitStack() as stack:
@@ -261,8 +271,8 @@ def _check_all(origins: Sequence[OriginState], options: Options, report: VerifyR
             advance=options.advance,
             first_only=options.first_only,
         )
-        for (one, chain), commits in zip(readable, found, strict=True):
-            absent = inventory.missing(one.layout, chain.manifests[: one.since])
+        for (one, _), manifests, commits in zip(readable, left, found, strict=True):
+            absent = inventory.missing(one.layout, manifests[: one.since])
             one.faults += [Fault.of(error, str(one.layout.directory)) for error in absent]
             for commit in commits:
                 one.faults += commit.faults
@@ -307,6 +317,8 @@ def _sum_up(one: OriginState, report: VerifyReport) -> None:
         one.notes += notes
         one.faults += [Fault.of(error, str(one.layout.directory)) for error in faults]
         report.manifests += chain.tree.size
+        for _, act in chain.manifests.expired.acts:
+            report.expired_rows += sum(part.rows for part in act.parts if part.kind != DIGEST)
         head = chain.head
         key = chain.key_at(head.size).to_text()
         report.heads.append(Head(head.origin, head.size, head.root.hex(), key, one.since))

@@ -73,6 +73,8 @@ class VerifyReport:
     rows: int = 0
     bytes: int = 0
     """Of all segments."""
+    expired_rows: int = 0
+    """Rows that the log says have expired: they aren't there, and can't be checked."""
     heads: list[Head] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What the reader of the report must know to judge it."""

@@ -1,4 +1,4 @@
-"""The views that questions are asked of: audit, evidence, denied, gaps, unparsed, revisions.
+"""The views that questions are asked of: audit, evidence, denied, gaps, unparsed, revisions; expired.
 
 A store enters; a DuckDB connection leaves that can read the store's checked segments and no
 other file, and whose configuration is locked. `audit` shows the newest revision of each row.
@@ -17,6 +17,7 @@ import pyarrow as pa
 from scalple.correlate.evidencesql import read_sql, silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
+from scalple.store.expiry import DIGEST
 from scalple.store.reader import StoreReader
 from scalple.store.sqlfile import sql_file
 
@@ -109,8 +110,50 @@ def connect_reader(
     gaps = _rows("gaps", "id", "/gaps#", paths["gaps"], known["gaps"])
     con.execute(f"CREATE VIEW committed_gaps AS {gaps}")
     con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
+    _tell_expired(con, reader)
     con.execute("SET lock_configuration = true")
     return con
+
+
+_EXPIRED = pa.schema(
+    [
+        ("origin", pa.string()),
+        ("kind", pa.string()),
+        ("rows", pa.int64()),
+        ("first_seq", pa.uint64()),
+        ("oldest", pa.timestamp("us", tz="UTC")),
+        ("newest", pa.timestamp("us", tz="UTC")),
+        ("expired_at", pa.timestamp("us", tz="UTC")),
+        ("manifest", pa.int64()),
+        ("profiles", pa.list_(pa.string())),
+        ("reason", pa.string()),
+    ]
+)
+
+
+def _tell_expired(con: duckdb.DuckDBPyConnection, reader: StoreReader) -> None:
+    """The table `expired`: what isn't there any more, and why."""
+    rows = [
+        {
+            "origin": origin,
+            "kind": part.kind,
+            "rows": part.rows,
+            "first_seq": part.first_seq,
+            "oldest": datetime.fromisoformat(part.oldest) if part.oldest else None,
+            "newest": datetime.fromisoformat(part.newest) if part.newest else None,
+            "expired_at": datetime.fromisoformat(act.decided_at),
+            "manifest": n,
+            "profiles": act.profiles,
+            "reason": act.reason,
+        }
+        for origin in reader.origins
+        for n, act in reader.expired(origin).acts
+        for part in act.parts
+        if part.kind != DIGEST
+    ]
+    con.register("expired_rows", pa.Table.from_pylist(rows, schema=_EXPIRED))
+    con.execute("CREATE TABLE expired AS FROM expired_rows")
+    con.unregister("expired_rows")
 
 
 def audit_sql(paths: list[str], where: str = "true", *, revised: bool) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import KINDS
@@ -78,6 +79,8 @@ class StoreWriter:
         self._usable = True
         self._sealer = Sealer()
         self._numbering: Numbering | None = None
+        self._month = (0, 0)
+        """Of the newest row when numbers began."""
         self._resumes = False
 
     @classmethod
@@ -300,7 +303,10 @@ class StoreWriter:
     def _digest(self, audit: pa.Table | None) -> Mapping[str, bytes]:
         if audit is None or not audit.num_rows:
             return {}
-        self._numbering = self._numbering or Numbering()
+        newest = pc.max(audit["log_time"]).as_py()
+        month = (newest.year, newest.month) if newest else self._month
+        if self._numbering is None or month > self._month:  # facts last no longer than their rows
+            self._numbering, self._month = Numbering(), month
         return self._numbering.digest(self._next_n, audit)
 
     def _write(self, kind: str, table: pa.Table) -> Iterator[SegmentRecord]:

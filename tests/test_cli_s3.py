@@ -1,5 +1,6 @@
 """The command line and buckets: what a user does, from the first commit to the proof."""
 
+import datetime as dt
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,10 @@ import pytest
 from scalple.store import keys, source
 from scalple.store.bucket import Bucket
 from scalple.store.bucketsettings import BucketSettings
+from scalple.store.writer import StoreWriter
 from tests.commandline import SAMPLE, Said, scalple
 from tests.s3server import SECRETS, serving
+from tests.store.sample import table
 
 CONFIGURATION = """
 [keys]
@@ -170,3 +173,50 @@ def test_who_uses_no_bucket_does_not_wait_for_boto3(sample_store: Path, tmp_path
         "assert not {'boto3', 'botocore'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, capture_output=True)
+
+
+def test_a_mirror_follows_what_expires_when_it_is_told_to(
+    endpoint: str, config: Path, tmp_path: Path
+) -> None:
+    there = bucket(endpoint, "expiring")
+    there.client.put_bucket_versioning(
+        Bucket="expiring", VersioningConfiguration={"Status": "Enabled"}
+    )
+    config.write_text(config.read_text() + '[retention]\nkeep_at_most = "1 year"\n')
+    store = tmp_path / "store"
+    key = keys.signing_key(store, tmp_path / "signing.key").private
+    for at, days in enumerate((500, 3)):
+        when = dt.datetime.now(dt.UTC) - dt.timedelta(days=days)
+        with StoreWriter.open(store, "db1", key, create=True) as writer:
+            writer.commit({"audit": table("audit", at, [{"log_time": when}])}, [], {})
+    mirror = ("mirror", "--store", store, "--to", "s3://expiring/db1", "--config", config)
+    copy = ("--store", "s3://expiring/db1", "--config", config)
+    done(*mirror)
+    question = ("--format", "json", "SELECT seq FROM audit ORDER BY 1")
+    rows = ("sql", *copy, "--access-log", tmp_path / "asked", *question)
+    assert [row["seq"] for row in done(*rows).json()] == [0, 1]
+    expired = next((store / "db1" / "segments").glob(f"{0:020d}-*")).name
+    cached = list((tmp_path / "cache").rglob(expired))
+    assert cached
+
+    done("retention", "--store", store, "--config", config)
+    assert "still in the bucket: --remove-expired" in done(*mirror).err
+    said = done(*rows)
+    assert [row["seq"] for row in said.json()] == [1]
+    assert "expired, not in this answer: 1 statements of db1" in said.err
+    assert not any(path.exists() for path in cached)
+    assert "are still in the bucket" in done("verify", *copy).out
+    assert "files of expired rows removed" in done(*mirror, "--remove-expired").out
+    report = done("verify", *copy).out
+    assert "1 rows have expired" in report
+    assert "still" not in report
+    assert [row["seq"] for row in done(*rows).json()] == [1]
+    names = [name for name, _ in there.names("db1/db1/segments/")]
+    assert len(names) == 1
+
+    fresh = ("mirror", "--store", store, "--to", "s3://expiring/fresh", "--config", config)
+    done(*fresh)
+    done("verify", "--store", "s3://expiring/fresh", "--config", config)
+    refused = scalple("retention", *copy)
+    assert refused.code == 4
+    assert "of a store in a bucket nothing expires" in refused.err

@@ -340,7 +340,7 @@ def test_a_writer_goes_on_while_the_index_is_made(
 
 def test_one_compaction_at_a_time(store: Path) -> None:
     with (
-        compaction._locked(layout_of(store)),
+        compaction.locked(layout_of(store)),
         pytest.raises(StoreError, match="being made already"),
     ):
         compacted(store, "db1", signing_key(store))
