@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
-from scalple.store import compaction, durable, resume
+from scalple.store import compaction, durable, resume, strict
 from scalple.store.chain import (
     Chain,
     placed,
@@ -206,7 +206,7 @@ def _of_runs(index: Index) -> list[IndexFile]:
 
 def _without_files(said: Index | Run) -> dict[str, Any]:
     """All else that a head says."""
-    plain: dict[str, Any] = json.loads(said.model_dump_json())
+    plain: dict[str, Any] = strict.plain(said)
     plain.pop("runs", None)
     for one in (plain, plain.get("numbering") or {}):
         one.pop("files", None)

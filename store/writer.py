@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -291,8 +291,8 @@ class StoreWriter:
         ).signed(self._private)
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             sha256 = self._write_object(positions_to_bytes(positions))
-            moved = {"positions": (), "positions_object": sha256, "signature": ""}
-            manifest = manifest.model_copy(update=moved).signed(self._private)
+            moved = replace(manifest, positions=(), positions_object=sha256, signature="")
+            manifest = moved.signed(self._private)
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             raise StoreError("too many segments for one manifest", hint="commit smaller batches")
         return manifest

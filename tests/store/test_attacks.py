@@ -11,7 +11,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -185,10 +185,10 @@ def forgeries(store: Store) -> Iterator[tuple[str, Change]]:
     for n in (0, 1):
         honest = Manifest.from_bytes(store.held[layout.manifest(n)])
         for lie in (
-            honest.model_copy(update={"software": "forged"}),
-            honest.model_copy(update={"software": "forged"}).signed(strange),
+            replace(honest, software="forged"),
+            replace(honest, software="forged").signed(strange),
             honest.signed(strange),
-            honest.model_copy(update={"signature": ""}),
+            replace(honest, signature=""),
         ):
             for key in (None, strange):
 
