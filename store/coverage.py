@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from scalple.store.question import Period, Question, filters
 from scalple.store.quick import Quick
@@ -38,9 +39,7 @@ def coverage(
     # A gap that lasts is one of every period that it touches.
     touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
     in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
-    gaps = (
-        "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT.format(origin=quick.origin_sql))})"
-    )
+    gaps = "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT, 'events')})"
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -67,12 +66,24 @@ _COUNTED = (
     "findings",
 )
 _QUICK_AUDIT = """
-SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
+SELECT name AS origin, unnest([ever_first, ever_last]) AS log_time, attribution_reason
+FROM met JOIN people ON code = person JOIN origins USING (origin)
 WHERE is_unheard(attribution_reason)
 UNION ALL
-SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
+SELECT name, max(ever_last), NULL FROM met JOIN origins USING (origin) GROUP BY 1
 """
 """What gaps.sql looks at: of which statements no log tells, and when the last statement was."""
+_EVENTS = """
+CREATE OR REPLACE TEMP TABLE events AS
+SELECT origin, seq, source, event, ts, detail, sidecar, sidecar_seq FROM evidence
+WHERE source IN ('pgbouncer', 'identity')
+"""
+"""The evidence that gaps.sql reads several times over."""
+_HEARD = """
+SELECT origin, epoch_us(min(ts)), epoch_us(max(ts) + INTERVAL 65 SECONDS)
+FROM events WHERE source = 'pgbouncer' GROUP BY origin
+"""
+"""Of which time the poolers' logs tell, as in gaps.sql."""
 
 
 def _count(
@@ -83,13 +94,35 @@ def _count(
     if quick is None:
         sql = f"SELECT {', '.join(_COUNTED)}, {measured} FROM audit WHERE {clause} GROUP BY ALL"
     else:
-        quick.load_facts()
+        _meet(con, clause, values, quick)
         sql = (
-            f"SELECT {', '.join(_COUNTED)}, n, first, last FROM "
-            f"(SELECT person, {measured} FROM facts WHERE {clause} GROUP BY person) "
-            "JOIN people ON code = person"
+            f"SELECT {', '.join(_COUNTED)}, n, first, last FROM met JOIN people ON code = person "
+            "WHERE n > 0"
         )
+        values = {}
     con.execute(f"CREATE OR REPLACE TEMP TABLE counted AS {sql}", values)
+
+
+def _meet(
+    con: duckdb.DuckDBPyConnection, clause: str, values: dict[str, Any], quick: Quick
+) -> None:
+    """The tables `met` (see met.sql), `events` and `origins`."""
+    quick.load_facts()
+    con.execute(_EVENTS)
+    sides = {
+        origin: f"CASE WHEN {_MICROS} < {first} THEN 0 WHEN {_MICROS} <= {last} THEN 1 ELSE 2 END"
+        for origin, first, last in con.execute(_HEARD).fetchall()
+    }
+    numbers = {origin: str(n) for n, origin in enumerate(quick.origins)}
+    names = {"origin": pa.array(range(len(numbers)), pa.int32()), "name": list(numbers)}
+    con.register("origins", pa.table(names))
+    sql = sql_file("met.sql").format(
+        origin=quick.by_origin(numbers), side=quick.by_origin(sides, "0"), clause=clause
+    )
+    con.execute(sql, values)
+
+
+_MICROS = "epoch_us(log_time)"
 
 
 def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:

@@ -6,7 +6,7 @@ rows that were revised) is read from the rows themselves, so that an answer made
 made from `audit`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -147,15 +147,21 @@ class Quick:
         return [seq < ends.get(origin, 0) for origin, seq in pairs]
 
     @property
-    def origin_sql(self) -> str:
-        """The origin of a row of `facts`."""
+    def origins(self) -> list[str]:
+        """Those that have audit rows, in the order of their places."""
+        return list(dict.fromkeys(one.origin for one in self._commits))
+
+    def by_origin(self, values: Mapping[str, str], other: str = "NULL") -> str:
+        """SQL of a row of `facts`: the value of its origin, or `other` where there is none."""
         begins: dict[str, int] = {}
         for n, one in enumerate(self._commits):
             begins.setdefault(one.origin, n << _COMMIT)
-        if len(begins) == 1:
-            return f"'{next(iter(begins))}'"
-        cases = [f"WHEN place >= {at} THEN '{name}'" for name, at in reversed(begins.items())]
-        return f"CASE {' '.join(cases)} END" if cases else "NULL"
+        found = {values.get(name, other): at for name, at in begins.items()}
+        if len(found) < 2:
+            return next(iter(found), other)
+        told = [(at, values.get(name, other)) for name, at in begins.items()]
+        cases = [f"WHEN place >= {at} THEN {value}" for at, value in reversed(told)]
+        return f"CASE {' '.join(cases)} END"
 
     def load_facts(self) -> None:
         """Makes the relations of `factrelations`, if they aren't there yet."""

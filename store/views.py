@@ -135,14 +135,16 @@ def _rows(kind: str, id_name: str, between: str, paths: list[str], where: str) -
     return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)}) WHERE {where}"
 
 
-def gaps_sql(audit: str | None = None) -> str:
+def gaps_sql(audit: str | None = None, evidence: str | None = None) -> str:
     """What is missing, in the columns of the committed rows.
 
     `audit`: a SELECT of the origin, log_time and attribution_reason of all statements; by default
-    the view of that name.
+    the view of that name. `evidence`: a relation with what is read of the evidence, likewise.
     """
     columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
     beside = "" if audit is None else f"audit AS ({audit}), "
+    if evidence is not None:
+        beside += f"evidence AS (FROM {evidence}), "
     return (
         f"SELECT id, {columns} FROM (WITH {beside}committed AS (FROM committed_gaps), "
         f"silences AS ({silences_sql('evidence')}) FROM ({sql_file('gaps.sql')}))"
