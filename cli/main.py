@@ -57,6 +57,10 @@ class Verbs(click.Group):
         """The verb of that name; each has a file of its own."""
         if cmd_name not in VERBS:
             return None
+        if cmd_name == "query":
+            from scalple.store import session
+
+            session.begin()
         name = cmd_name.replace("-", "_")
         verb: click.Command = getattr(importlib.import_module(f"scalple.cli.{name}"), name)
         return verb

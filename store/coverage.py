@@ -39,7 +39,7 @@ def coverage(
     # A gap that lasts is one of every period that it touches.
     touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
     in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
-    gaps = "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT, 'events')})"
+    gaps = f"({gaps_sql()})" if quick is None else _quick_gaps(con, quick)
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
@@ -65,25 +65,31 @@ _COUNTED = (
     "attribution_reason",
     "findings",
 )
-_QUICK_AUDIT = """
+_SPANS = """
 SELECT name AS origin, unnest([ever_first, ever_last]) AS log_time, attribution_reason
-FROM met JOIN people ON code = person JOIN origins USING (origin)
-WHERE is_unheard(attribution_reason)
+FROM met JOIN people ON code = person JOIN origins USING (origin) WHERE {unheard}
 UNION ALL
 SELECT name, max(ever_last), NULL FROM met JOIN origins USING (origin) GROUP BY 1
 """
-"""What gaps.sql looks at: of which statements no log tells, and when the last statement was."""
-_EVENTS = """
-CREATE OR REPLACE TEMP TABLE events AS
-SELECT origin, seq, source, event, ts, detail, sidecar, sidecar_seq FROM evidence
-WHERE source IN ('pgbouncer', 'identity')
+"""What gaps.sql looks at: of which statements no log tells, and when the last statement was. Of each
+person the first and the last one do."""
+_ROWS = """
+UNION ALL
+SELECT name, log_time, attribution_reason
+FROM facts JOIN people ON code = person JOIN origins ON origin = {origin}
+WHERE is_unheard(attribution_reason)
 """
-"""The evidence that gaps.sql reads several times over."""
-_HEARD = """
-SELECT origin, epoch_us(min(ts)), epoch_us(max(ts) + INTERVAL 65 SECONDS)
-FROM events WHERE source = 'pgbouncer' GROUP BY origin
+"""Where they don't: some lie in the time of which the poolers' logs tell, and others beside it."""
+_STRADDLES = """
+SELECT count(*) FROM (
+  SELECT origin AS name, min(ts) AS first_ts, max(ts) + INTERVAL 65 SECONDS AS last_ts
+  FROM events WHERE source = 'pgbouncer' GROUP BY origin
+) JOIN origins USING (name) JOIN met USING (origin) JOIN people ON code = person
+WHERE is_unheard(attribution_reason)
+  AND (ever_first < first_ts AND ever_last >= first_ts
+    OR ever_first <= last_ts AND ever_last > last_ts)
 """
-"""Of which time the poolers' logs tell, as in gaps.sql."""
+"""How many unnamed people ran statements in that time and others beside it."""
 
 
 def _count(
@@ -106,23 +112,29 @@ def _count(
 def _meet(
     con: duckdb.DuckDBPyConnection, clause: str, values: dict[str, Any], quick: Quick
 ) -> None:
-    """The tables `met` (see met.sql), `events` and `origins`."""
+    """The tables `met` (see met.sql) and `origins`."""
     quick.load_facts()
-    con.execute(_EVENTS)
-    sides = {
-        origin: f"CASE WHEN {_MICROS} < {first} THEN 0 WHEN {_MICROS} <= {last} THEN 1 ELSE 2 END"
-        for origin, first, last in con.execute(_HEARD).fetchall()
-    }
-    numbers = {origin: str(n) for n, origin in enumerate(quick.origins)}
-    names = {"origin": pa.array(range(len(numbers)), pa.int32()), "name": list(numbers)}
+    names = {"origin": pa.array(range(len(quick.origins)), pa.int32()), "name": quick.origins}
     con.register("origins", pa.table(names))
-    sql = sql_file("met.sql").format(
-        origin=quick.by_origin(numbers), side=quick.by_origin(sides, "0"), clause=clause
+    only = "" if clause == "true" else f" FILTER ({clause})"
+    counted = ", ".join(
+        f"{what}{only} AS {name}"
+        for what, name in (
+            ("count(*)", "n"),
+            ("min(log_time)", "first"),
+            ("max(log_time)", "last"),
+        )
     )
-    con.execute(sql, values)
+    con.execute(sql_file("met.sql").format(origin=quick.origin_number, counted=counted), values)
 
 
-_MICROS = "epoch_us(log_time)"
+def _quick_gaps(con: duckdb.DuckDBPyConnection, quick: Quick) -> str:
+    """The rows of `gaps`, after `_meet`."""
+    quick.load_events()
+    audit = _SPANS.format(unheard="is_unheard(attribution_reason)")
+    if con.execute(_STRADDLES).fetchall()[0][0]:
+        audit = _SPANS.format(unheard="false") + _ROWS.format(origin=quick.origin_number)
+    return f"({gaps_sql(audit, 'events')})"
 
 
 def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:

@@ -28,40 +28,24 @@ import pyarrow.parquet as pq
 
 from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
-from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
+from scalple.store.digestnames import (
+    FACTS,
+    MEASURES,
+    NEEDED,
+    PERSON,
+    ROWS,
+    SINCE,
+    STATEMENT,
+    SUBJECTS,
+)
 from scalple.store.distinct import Distinct, distinct
 from scalple.store.sqlfile import sql_file
 
-STATEMENT = (
-    "query_fingerprint",
-    "class",
-    "command",
-    "affected_tables",
-    "columns_accessed",
-    "columns_basis",
-    "access_shape",
-)
-PERSON = (
-    "session_user_id",
-    "session_email",
-    "on_behalf_of",
-    "attribution_candidates",
-    "attribution_grade",
-    "attribution_method",
-    "attribution_reason",
-    "findings",
-    "database",
-)
-MEASURES = ("log_time", "rows_returned")
-NEEDED = tuple(dict.fromkeys((*STATEMENT, *PERSON, "query", "subjects")))
-"""The columns of `audit` that facts are made of."""
 _MADE = {
     "named_columns": """list_sort(list_distinct(list_transform(subjects, lambda s: s."column")))""",
     "brings_others": "brings_others",
     "rewritten": "rewritten",
 }
-SINCE = b"scalple.since"
-"""The key of a Parquet file's metadata that says since which manifest facts are numbered."""
 _FACTS = pa.schema([("of", pa.string()), ("fact", pa.string())])
 _HALF = np.uint64(32)
 _ROW_GROUP_ROWS = 16_384
@@ -231,11 +215,6 @@ def subjects_index(rows: pa.Table) -> pa.Table:
             "seq": pa.array(first + (pairs & np.uint64(2**32 - 1))),
         }
     )
-
-
-def token_half(token: int) -> int:
-    """By which part of it a token is looked up."""
-    return token >> 32
 
 
 def read_rows(source: Path | pa.NativeFile) -> Numbered:

@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from scalple.ingest.errors import VerificationError
 from scalple.store.digest import (
-    MEASURES,
     Digester,
     Meaning,
     read_any,
@@ -23,7 +22,7 @@ from scalple.store.digest import (
     read_since,
     subjects_index,
 )
-from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
+from scalple.store.digestnames import FACTS, MEASURES, ROWS, SUBJECTS
 
 
 class Checker:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -21,11 +22,13 @@ import pyarrow as pa
 
 from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
-from scalple.store.digest import MEASURES, PERSON, SINCE, STATEMENT, Digester
-from scalple.store.digestnames import FACTS, ROWS
+from scalple.store.digestnames import FACTS, MEASURES, PERSON, ROWS, SINCE, STATEMENT
 from scalple.store.reader import AuditCommit
 from scalple.store.sqlfile import sql_file
 from scalple.store.views import path_list
+
+if TYPE_CHECKING:
+    from scalple.store.digest import Digester
 
 Codes = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
@@ -97,8 +100,6 @@ def make_relations(
         - added.meanings[of].num_rows
         for name, (of, _) in _KINDS.items()
     }
-    con.register("outdated", pa.table({"place": pa.array(outdated, pa.int64())}))
-    con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
     more_facts = added.facts(sizes)
     if names is not None:
         places = np.asarray(more_facts["place"], np.int64)
@@ -161,10 +162,14 @@ class _Digests:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) -> None:
         self.rows = f"read_parquet({_paths(commits, ROWS)})"
-        self._facts = f"read_parquet({_paths(commits, FACTS)})"
         self._commits = commits
         numberings = _numberings(con, commits) if commits else [0]
         self._is_one = numberings[-1] == 0
+        if commits:
+            con.execute(
+                "CREATE TEMP TABLE told_facts AS SELECT *, file_index, file_row_number "
+                f"FROM read_parquet({_paths(commits, FACTS)})"
+            )
         if not self._is_one:
             self._number(con, numberings)
 
@@ -173,7 +178,7 @@ class _Digests:
         con.execute("SET VARIABLE numbering = $1::INTEGER[]", [numberings])
         for of in ("statement", "person"):
             found = con.execute(
-                f"SELECT file_index, count(*) FROM {self._facts} WHERE \"of\" = '{of}' GROUP BY 1"
+                f"SELECT file_index, count(*) FROM told_facts WHERE \"of\" = '{of}' GROUP BY 1"
             ).fetchall()
             counts: Counter[int] = Counter()
             for at, count in found:
@@ -196,7 +201,7 @@ class _Digests:
             order = f"{_looked_up('numbering')}, {order}"
         return (
             f"SELECT (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS code, fact "
-            f"FROM {self._facts} WHERE \"of\" = '{of}'"
+            f"FROM told_facts WHERE \"of\" = '{of}'"
         )
 
 
@@ -227,7 +232,7 @@ class _Added:
         self._tables: list[pa.Table] = []
         self._texts: dict[str, dict[str, int]] = {"statement": {}, "person": {}}
 
-    def add(self, given: Rows, digester: Digester) -> None:
+    def add(self, given: Rows, digester: "Digester") -> None:
         facts = digester.facts(given.rows)
         columns = {
             of: self._codes(of, coded)
@@ -264,9 +269,16 @@ def _added(more: Iterable[Rows]) -> _Added:
     added = _Added()
     digester: Digester | None = None
     for one in more:
-        digester = digester or Digester()  # takes a moment, and most stores need none
+        digester = digester or _digester()
         added.add(one, digester)
     return added
+
+
+def _digester() -> "Digester":
+    """Takes a moment, and most stores need none."""
+    from scalple.store.digest import Digester
+
+    return Digester()
 
 
 def _structure(members: Sequence[str]) -> str:

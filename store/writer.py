@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +38,7 @@ from scalple.store.manifest import (
 )
 from scalple.store.note import VerifierKey
 from scalple.store.sealing import Sealer
+from scalple.store.software import software
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class StoreWriter:
             objects={name: self._write_object(data) for name, data in objects.items()},
             committed_at=self._clock().isoformat(timespec="microseconds"),
             nonce=self._nonce,
-            software=f"scalple-ingest {version('scalple-ingest')}",
+            software=software(),
         ).signed(self._private)
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             sha256 = self._write_object(positions_to_bytes(positions))
