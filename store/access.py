@@ -119,6 +119,8 @@ class AccessLog:
 def get_ready() -> None:
     """Load what writing a row needs: on another thread, while the question is answered."""
 
+    import cryptography.hazmat.primitives.serialization  # noqa: F401
+
     import scalple.store.writer  # noqa: F401  # with it Arrow's kernels and the digester
 
     software()

@@ -30,10 +30,8 @@ def coverage(
         {},
     ).to_pylist()[0]
 
-    def counts(column: str) -> dict[str, int]:
-        return _sums(con, f"SELECT {column} AS name, n FROM counted")
-
-    grades = counts("attribution_grade")
+    counts = _counted(con)
+    grades = counts["attribution_grade"]
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
     by_people = period_facts["statements"] - grades.get("pooler", 0)
     # A gap that lasts is one of every period that it touches.
@@ -44,9 +42,9 @@ def coverage(
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
         "by_grade": grades,
-        "by_method": counts("attribution_method"),
-        "by_reason": counts("attribution_reason"),
-        "findings": counts("unnest(findings)"),
+        "by_method": counts["attribution_method"],
+        "by_reason": counts["attribution_reason"],
+        "findings": counts["findings"],
         **rows_of(
             con,
             "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
@@ -58,6 +56,12 @@ def coverage(
     }
 
 
+_SUMMED = {
+    "attribution_grade": "attribution_grade",
+    "attribution_method": "attribution_method",
+    "attribution_reason": "attribution_reason",
+    "findings": "unnest(findings)",
+}
 _COUNTED = (
     "session_user_id",
     "attribution_grade",
@@ -166,6 +170,20 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
         ).to_pylist(),
         "poolers": rows_of(con, sql_file("coverage_poolers.sql"), {}).to_pylist(),
     }
+
+
+def _counted(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
+    """What is counted -> name -> how many statements of the period, most first."""
+    every = " UNION ALL ".join(
+        f"SELECT '{what}' AS what, {name} AS name, n FROM counted" for what, name in _SUMMED.items()
+    )
+    found: dict[str, dict[str, int]] = {what: {} for what in _SUMMED}
+    for what, name, n in con.execute(
+        f"SELECT what, name, sum(n)::BIGINT FROM ({every}) WHERE name IS NOT NULL "
+        "GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+    ).fetchall():
+        found[what][name] = n
+    return found
 
 
 def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:

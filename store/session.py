@@ -49,13 +49,22 @@ def take() -> duckdb.DuckDBPyConnection:
     return _opened()
 
 
+def has_files() -> bool:
+    """Whether DuckDB has put something on disk that it removes when it ends."""
+    return _directory().exists()
+
+
+def _directory() -> Path:
+    return Path(tempfile.gettempdir()) / f"scalple-{os.getpid()}"
+
+
 def _opened() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"scalple-{os.getpid()}"),
+            "temp_directory": str(_directory()),
             "temp_file_encryption": True,
         }
     )
