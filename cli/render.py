@@ -28,8 +28,13 @@ TABLE_WIDTH = 120
 """Columns of a table that doesn't go to a terminal."""
 
 
+_AS_THEY_ARE = (str, int, bool)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: times as RFC 3339 in UTC, bytes as base64."""
+    if value is None or type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, dt.datetime):  # one without a zone is UTC, as everywhere in the store
         in_utc = value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
         return in_utc.isoformat(timespec="microseconds") + "Z"

@@ -48,7 +48,10 @@ _MADE = {
 }
 _FACTS = pa.schema([("of", pa.string()), ("fact", pa.string())])
 _HALF = np.uint64(32)
-_ROW_GROUP_ROWS = 16_384
+_LOOKED_UP_ROWS = 16_384
+_READ_ROWS = 131_072
+"""How many rows stand together in a file: few where few are wanted; where all are read, DuckDB gives each
+of its threads so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +184,8 @@ def to_objects(tables: Mapping[str, pa.Table], since: str) -> dict[str, bytes]:
     """The bytes of a digest, or of parts of one."""
     numbered = {SINCE: since}
     how: dict[str, dict[str, Any]] = {
-        SUBJECTS: {"sorted_by": ("token_half", "seq"), "looked_up": True},
-        ROWS: {"sorted_by": ("log_time",)},
+        SUBJECTS: {"sorted_by": ("token_half", "seq"), "group": _LOOKED_UP_ROWS, "ranged": True},
+        ROWS: {"sorted_by": ("log_time",), "group": _READ_ROWS},
         FACTS: {},
     }
     return {
@@ -293,8 +296,15 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool = False) -> bytes:
-    """`sorted_by`: what grows slowly is told in differences; `looked_up`: few rows are wanted."""
+def _to_bytes(
+    table: pa.Table,
+    sorted_by: Sequence[str] = (),
+    group: int | None = None,
+    *,
+    ranged: bool = False,
+) -> bytes:
+    """`sorted_by`: what grows slowly is told in differences; `group`: so many rows stand together;
+    `ranged`: each says from where to where its values reach."""
     sink = pa.BufferOutputStream()
     metadata = table.schema.metadata or {}
     with pq.ParquetWriter(
@@ -305,10 +315,10 @@ def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool
         store_schema=False,
         use_dictionary=[name for name in table.column_names if name not in sorted_by],
         column_encoding=dict.fromkeys(sorted_by, "DELTA_BINARY_PACKED"),
-        write_statistics=looked_up,
+        write_statistics=ranged,
     ) as writer:
         writer.add_key_value_metadata(metadata)
-        writer.write_table(table.replace_schema_metadata(), _ROW_GROUP_ROWS if looked_up else None)
+        writer.write_table(table.replace_schema_metadata(), group)
     return bytes(sink.getvalue().to_pybytes())
 
 

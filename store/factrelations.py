@@ -87,19 +87,17 @@ def make_relations(
     told = [n for n, one in enumerate(commits) if one.digest]
     digests = _Digests(con, [commits[n] for n in told])
     added = _added(more)
+    sizes = {"statement": 0, "person": 0}
+    is_once = digests.is_one and not added.has_rows
     for name, (of, members) in _KINDS.items():
-        con.register("more_meanings", added.meanings[of])
-        con.execute(
-            f"CREATE TEMP TABLE {name} AS "
-            + sql_file("meanings.sql").format(
-                told=digests.meanings(of), members=_structure(members)
-            )
-        )
-    sizes = {
-        of: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-        - added.meanings[of].num_rows
-        for name, (of, _) in _KINDS.items()
-    }
+        if not is_once:
+            con.register("more_meanings", added.meanings[of])
+        text = sql_file("meanings_once.sql" if is_once else "meanings.sql")
+        made = text.format(told=digests.meanings(of), members=_structure(members))
+        con.execute(f"CREATE TEMP TABLE {name} AS {made}")
+        if not is_once:
+            count = con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            sizes[of] = count - added.meanings[of].num_rows
     more_facts = added.facts(sizes)
     if names is not None:
         places = np.asarray(more_facts["place"], np.int64)
@@ -164,13 +162,14 @@ class _Digests:
         self.rows = f"read_parquet({_paths(commits, ROWS)})"
         self._commits = commits
         numberings = _numberings(con, commits) if commits else [0]
-        self._is_one = numberings[-1] == 0
+        self.is_one = numberings[-1] == 0
+        """All is numbered in one."""
         if commits:
             con.execute(
                 "CREATE TEMP TABLE told_facts AS SELECT *, file_index, file_row_number "
                 f"FROM read_parquet({_paths(commits, FACTS)})"
             )
-        if not self._is_one:
+        if not self.is_one:
             self._number(con, numberings)
 
     def _number(self, con: duckdb.DuckDBPyConnection, numberings: list[int]) -> None:
@@ -190,14 +189,14 @@ class _Digests:
 
     def code(self, of: str) -> str:
         """The number of a row's fact, among all."""
-        return f'"{of}"' if self._is_one else f'"{of}" + {_looked_up(f"first_{of}")}'
+        return f'"{of}"' if self.is_one else f'"{of}" + {_looked_up(f"first_{of}")}'
 
     def meanings(self, of: str) -> str:
         """A SELECT of `code` and `fact` of what the numbers stand for."""
         if not self._commits:
             return "SELECT 0 AS code, '' AS fact WHERE false"
         order = "file_index, file_row_number"
-        if not self._is_one:
+        if not self.is_one:
             order = f"{_looked_up('numbering')}, {order}"
         return (
             f"SELECT (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS code, fact "
@@ -246,6 +245,11 @@ class _Added:
         known = self._texts[of]
         numbers = [known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()]
         return pa.array(numbers, pa.int32()).take(coded.indices)
+
+    @property
+    def has_rows(self) -> bool:
+        """There are any."""
+        return any(table.num_rows for table in self._tables)
 
     @property
     def meanings(self) -> dict[str, pa.Table]:
