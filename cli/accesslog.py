@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -20,7 +21,7 @@ import click
 from scalple.cli.declarations import records_questions
 from scalple.cli.places import Places
 from scalple.ingest.errors import ScalpleError, StoreError
-from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked
+from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked, get_ready
 from scalple.store.reader import StoreReader
 from scalple.store.source import shown, source_of
 
@@ -80,6 +81,8 @@ def logged(
     places += [elsewhere] if elsewhere is not None else []
     logs = [AccessLog(one, Path(key_file) if key_file else None) for one in places]
     found = Found()
+    ready = Thread(target=get_ready)
+    ready.start()
     try:
         yield found
     except Exception:

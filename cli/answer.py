@@ -5,7 +5,7 @@ People's names are settled here: pseudonyms where the answer is for the subject,
 only for the controller who holds the subject key. Writes nothing (see `written` and `report`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ class Wanted:
         whole: every possible access.
         grouped: groups of them.
         most: so many groups, the most frequent ones; None: all, and a timeline.
-        columns: of direct accesses no others need be told; None: all.
+        columns: of direct accesses no others need be told, as SQL; None: all.
     """
 
     keys: tuple[bytes, ...]
@@ -78,7 +78,7 @@ class Answer:
 
     Attributes:
         parts: the JSON document.
-        rows: typed rows, for Parquet.
+        rows: makes typed rows, for Parquet.
         groups: possible accesses by template and actor, perhaps not all of them.
         templates: how many groups there are.
         possible: how many accesses were possible.
@@ -88,7 +88,7 @@ class Answer:
     """
 
     parts: dict[str, Any]
-    rows: pa.Table
+    rows: Callable[[], pa.Table]
     groups: list[dict[str, Any]]
     possible: int
     templates: int = 0
@@ -123,7 +123,7 @@ def answer(
     rest = told(possible(con, asked)) if wanted.whole else []
     found_groups = possible_groups(con, asked, wanted.most, quick) if wanted.grouped else None
     groups = told(found_groups.table) if found_groups else []
-    _add_circumstances(con, [*first, *rest], wanted.names)
+    _add_circumstances(con, [*first, *rest], wanted.names, quick)
     for one in (*rest, *groups):
         one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
     parts: dict[str, Any] = {
@@ -138,7 +138,7 @@ def answer(
         parts["activity"] = render.plain(done)
     found = Answer(
         parts,
-        _typed([("direct", first), ("possible", rest)]),
+        lambda: _typed([("direct", first), ("possible", rest)]),
         render.plain(groups),
         found_groups.times if found_groups else len(rest),
         found_groups.groups if found_groups else 0,
@@ -172,7 +172,7 @@ def breach_answer(
     }
     found = Answer(
         parts,
-        pa.Table.from_pylist(notify, schema=NOTIFY),
+        lambda: pa.Table.from_pylist(notify, schema=NOTIFY),
         render.plain(groups),
         sum(one["times"] for one in groups),
         len(groups),
@@ -224,11 +224,11 @@ def _subject(one: dict[str, Any], wanted: Wanted) -> dict[str, Any]:
 
 
 def _add_circumstances(
-    con: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]], names: bool
+    con: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]], names: bool, quick: Quick | None
 ) -> None:
     """Purpose, groups and ticket of the newest event that a row cites; the ticket may name people."""
     ids = {one for row in rows for one in row["attribution_evidence"] or ()}
-    said = circumstances(con, ids)
+    said = circumstances(con, ids, quick.load_events()) if quick else circumstances(con, ids)
     for row in rows:
         events = [said[one] for one in row["attribution_evidence"] or () if one in said]
         newest = max(events, key=lambda one: one.ts, default=None)

@@ -22,6 +22,11 @@ _HIDDEN_FROM_SUBJECT = (
 """The dates, the categories of data and a pseudonym for each actor stay."""
 
 
+def needed(column: str) -> str:
+    """What is read of a column of rows that only their subject will see."""
+    return f"NULL AS {column}" if column in _HIDDEN_FROM_SUBJECT else column
+
+
 def for_subject(row: dict[str, Any], tokens: set[int], key: bytes) -> dict[str, Any]:
     """A row as its subject may see it.
 

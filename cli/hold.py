@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from scalple.cli import render
 from scalple.cli.accesslog import user
@@ -25,7 +24,7 @@ from scalple.cli.options import (
 from scalple.cli.originkeys import origin_key, origins
 from scalple.cli.places import places
 from scalple.ingest.errors import InputError
-from scalple.store import holds
+from scalple.store import holds, strict
 from scalple.store.holds import HOLDS, Hold, Holds
 from scalple.store.layout import origin_layout
 from scalple.store.reader import StoreReader
@@ -134,20 +133,23 @@ def _placed(
     hold_id: str, reason: str, ticket: str | None, since: str | None, until: str | None, now: str
 ) -> Hold:
     chosen = period(since, until)
+    said = {
+        "id": hold_id,
+        "reason": reason,
+        "ticket": ticket,
+        "since": chosen.since.isoformat() if chosen.since else None,
+        "until": chosen.until.isoformat() if chosen.until else None,
+        "placed_at": now,
+        "placed_by": _who(),
+        "released_at": None,
+        "released_by": None,
+        "released_why": None,
+    }
     try:
-        return Hold(
-            id=hold_id,
-            reason=reason,
-            ticket=ticket,
-            since=chosen.since.isoformat() if chosen.since else None,
-            until=chosen.until.isoformat() if chosen.until else None,
-            placed_at=now,
-            placed_by=_who(),
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        return holds.checked(said)
+    except ValueError as error:
         raise InputError(
-            f"{first['loc'][0]}: {first['msg']}",
+            str(error),
             hint="an id has letters, digits, '.', '_', '-'; texts have at most 1,000 characters",
         ) from error
 
@@ -163,9 +165,7 @@ def _state(one: Hold) -> str:
 
 def _list(directory: Path, names: list[str], form: str) -> None:
     rows: list[dict[str, Any]] = [
-        {"origin": name, **one.model_dump(mode="json")}
-        for name in names
-        for one in _known(directory, name)
+        {"origin": name, **strict.plain(one)} for name in names for one in _known(directory, name)
     ]
     if form == "json":
         render.write_json({"holds": rows}, sys.stdout)

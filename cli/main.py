@@ -6,10 +6,12 @@ that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an
 """
 
 import errno
+import gc
 import importlib
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 import click
@@ -123,6 +125,45 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def run() -> None:
+    """`main`, in a process that does nothing else.
+
+    Half of the time that a small question takes is Python's own: it is begun and ended sooner here.
+    """
+    is_question = sys.argv[1:2] == ["query"]
+    if is_question:
+        _begin()
+    main()
+    if is_question:
+        _leave()
+
+
+def _begin() -> None:
+    """DuckDB starts while the rest is loaded; nothing that is loaded will be garbage."""
+    from scalple.store import session
+
+    gc.set_threshold(100_000)
+    sys.setswitchinterval(
+        0.000_5
+    )  # what is loaded on another thread doesn't keep the answer waiting
+    session.begin()
+
+
+def _leave() -> None:
+    """End at once: the answer is written and what is durable is durable. To take everything apart
+    first takes 45 ms. Where something is left to do, the interpreter does it."""
+    from scalple.store import session
+
+    if threading.active_count() > 1 or session.has_files():
+        return
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(0)
+
+
 class _Interrupt:
     """Remembers Ctrl-C: DuckDB turns the exception into various errors of its own."""
 
@@ -135,4 +176,4 @@ class _Interrupt:
 
 
 if __name__ == "__main__":
-    main()
+    run()

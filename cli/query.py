@@ -10,6 +10,7 @@ import click
 from scalple.cli import asking, render, subjectkeys
 from scalple.cli.accesslog import access_options, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
+from scalple.cli.disclosure import needed
 from scalple.cli.expiredlines import expired_lines
 from scalple.cli.options import (
     as_of_option,
@@ -172,7 +173,9 @@ def query(
     most = (GROUPS_SHOWN if shown is None else shown) if form == "table" else None
     grouped = form in ("table", "html")
     whole = not grouped or bundled is not None
-    columns = ROW_COLUMNS if form == "table" and bundled is None else None
+    columns = None
+    if form == "table" and bundled is None:
+        columns = ROW_COLUMNS if names else tuple(map(needed, ROW_COLUMNS))
     wanted = Wanted(hand.keys, names, known.identifiers, whole, grouped, most, columns)
     with logged(
         question("query", options, tokens, purpose), reader, directory, where, access_log

@@ -10,10 +10,13 @@ import datetime as dt
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import pyarrow as pa
+
+from scalple.cli.columns import Column, drawn
 
 if TYPE_CHECKING:  # other formats than tables needn't wait for it
     from rich.console import Console
@@ -24,8 +27,13 @@ TABLE_WIDTH = 120
 """Columns of a table that doesn't go to a terminal."""
 
 
+_AS_THEY_ARE = (str, int, bool)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON can hold it: times as RFC 3339 in UTC, bytes as base64."""
+    if value is None or type(value) in _AS_THEY_ARE:
+        return value
     if isinstance(value, dt.datetime):  # one without a zone is UTC, as everywhere in the store
         in_utc = value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
         return in_utc.isoformat(timespec="microseconds") + "Z"
@@ -129,6 +137,45 @@ def write_table(
     folding: Sequence[str] | None = None,
 ) -> None:
     """A table for people; where room is short only the `folding` columns give way, or all."""
+    if _is_plain(out) and rows and len(columns) * COLUMN_WIDTH_MIN <= TABLE_WIDTH:
+        shown = [
+            Column([name, *cells], is_numeric, folding is None or name in folding)
+            for name, cells, is_numeric in _cells(rows, columns)
+        ]
+        if (text := drawn(shown, title, TABLE_WIDTH)) is not None:
+            out.write(text)
+            return
+    _write_rich(rows, columns, out, title, empty, folding)
+
+
+def _cells(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str]
+) -> Iterator[tuple[str, list[str], bool]]:
+    """Name, texts, and whether they are numbers, of each column."""
+    for name in columns:
+        values = [row[name] for row in rows]
+        numeric = all(isinstance(one, int | float | None) for one in values)
+        yield name, [text_of(one) for one in values], numeric
+
+
+def _is_plain(out: TextIO) -> bool:
+    """Nobody wants colours, and the lines of a table can be written."""
+    asked = ("FORCE_COLOR", "TTY_COMPATIBLE")
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    return not (
+        _is_terminal(out) or any(one in os.environ for one in asked)
+    ) and encoding.lower().startswith("utf")
+
+
+def _write_rich(
+    rows: Sequence[dict[str, Any]],
+    columns: Sequence[str],
+    out: TextIO,
+    title: str | None,
+    empty: str,
+    folding: Sequence[str] | None,
+) -> None:
+    """The same for a terminal, as wide as it is, and for letters that are wider than others."""
     from rich.table import Table
 
     console = terminal(out)
@@ -139,16 +186,17 @@ def write_table(
         _write_records(rows, columns, console)
         return
     shown = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
-    for name in columns:
-        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+    texts = []
+    for name, cells, is_numeric in _cells(rows, columns):
         shown.add_column(
             name,
-            justify="right" if numeric else "left",
+            justify="right" if is_numeric else "left",
             overflow="fold",
             no_wrap=folding is not None and name not in folding,
         )
-    for row in rows:
-        shown.add_row(*(text_of(row[name]) for name in columns))
+        texts.append(cells)
+    for row in zip(*texts, strict=True):
+        shown.add_row(*row)
     console.print(shown, highlight=False, markup=False)
 
 
@@ -188,5 +236,14 @@ def terminal(out: TextIO) -> "Console":
     """A rich console; wide when the output is no terminal, so that nothing is folded there."""
     from rich.console import Console
 
-    interactive = out.isatty() if not isinstance(out, io.StringIO) else False
-    return Console(file=out, width=None if interactive else TABLE_WIDTH, soft_wrap=not interactive)
+    interactive = _is_terminal(out)
+    return Console(
+        file=out,
+        width=None if interactive else TABLE_WIDTH,
+        soft_wrap=not interactive,
+        emoji=False,  # `:key:` in a statement stays what it is
+    )
+
+
+def _is_terminal(out: TextIO) -> bool:
+    return out.isatty() if not isinstance(out, io.StringIO) else False

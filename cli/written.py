@@ -8,7 +8,6 @@ import io
 from typing import Any, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scalple.cli import render
 from scalple.cli.answer import BESIDE, Answer
@@ -47,8 +46,10 @@ def written(
     """The answer in one of the formats; a table shows at most `shown` direct accesses, and as many
     templates. With `terminal` a table is written there, as wide as it is, and nothing is returned."""
     if form == "parquet":
+        import pyarrow.parquet as pq
+
         sink = pa.BufferOutputStream()
-        pq.write_table(found.rows, sink, compression="zstd")
+        pq.write_table(found.rows(), sink, compression="zstd")
         return bytes(sink.getvalue().to_pybytes())
     out = io.StringIO()
     if form == "html":
@@ -65,7 +66,8 @@ def written(
 def _write_flat(found: Answer, form: str, out: TextIO) -> None:
     """Rows only: what each of them is part of comes first."""
     if "breach" in found.parts:
-        rows, columns = render.items(found.rows), found.rows.column_names
+        table = found.rows()
+        rows, columns = render.items(table), table.column_names
     else:
         names = ("direct", "possible") if form == "csv" else ("direct", "possible", "refused")
         rows = [{"part": part, **row} for part in names for row in found.parts[part]]

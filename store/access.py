@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from scalple.ingest.errors import RaceError, StoreError
 from scalple.store import keys
 from scalple.store.layout import ACCESS_ORIGIN, origin_layout
 from scalple.store.reader import StoreReader
-from scalple.store.writer import StoreWriter
+from scalple.store.software import software
 
 LOCK_SECONDS = 30.0
 """How long a question waits for others that are being logged; each takes milliseconds."""
@@ -102,6 +101,8 @@ class AccessLog:
         outcome: str,
         rows: int | None,
     ) -> tuple[str, ...]:
+        from scalple.store.writer import StoreWriter
+
         with StoreWriter.open(
             self.directory,
             ACCESS_ORIGIN,
@@ -113,6 +114,16 @@ class AccessLog:
             row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
             writer.commit({"access": row}, [], {})
             return writer.notes
+
+
+def get_ready() -> None:
+    """Load what writing a row needs: on another thread, while the question is answered."""
+
+    import cryptography.hazmat.primitives.serialization  # noqa: F401
+
+    import scalple.store.writer  # noqa: F401  # with it Arrow's kernels and the digester
+
+    software()
 
 
 def _row(seq: int, asked: Asked, reader: StoreReader, outcome: str, rows: int | None) -> pa.Table:
@@ -130,6 +141,6 @@ def _row(seq: int, asked: Asked, reader: StoreReader, outcome: str, rows: int | 
         "heads": [f"{head.origin} {head.size} {head.root.hex()}" for head in heads],
         "outcome": outcome,
         "rows": rows,
-        "software": f"scalple-ingest {version('scalple-ingest')}",
+        "software": software(),
     }
     return pa.Table.from_pylist([row], schema=ACCESS)

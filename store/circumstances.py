@@ -26,13 +26,15 @@ class Circumstances:
     groups: tuple[str, ...] | None
 
 
-def circumstances(con: duckdb.DuckDBPyConnection, ids: Collection[str]) -> dict[str, Circumstances]:
-    """Those events among the cited ones that say something of the kind."""
+def circumstances(
+    con: duckdb.DuckDBPyConnection, ids: Collection[str], evidence: str = "evidence"
+) -> dict[str, Circumstances]:
+    """Those events among the cited ones that say something of the kind; `evidence` has them."""
     if not ids:
         return {}
     rows = rows_of(
         con,
-        "SELECT id, ts, detail FROM evidence "
+        f"SELECT id, ts, detail FROM {evidence} "
         "WHERE source = 'identity' AND detail IS NOT NULL AND list_contains($ids, id)",
         {"ids": sorted(ids)},
     ).to_pylist()

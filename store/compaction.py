@@ -21,8 +21,8 @@ from scalple.correlate.record import KINDS
 from scalple.ingest.errors import ConfigError, StoreError, VerificationError
 from scalple.store import durable, segments
 from scalple.store.chain import Chain, placed, read_bytes, read_object, read_own_keys
-from scalple.store.digest import SINCE, read_facts, to_objects
-from scalple.store.digestnames import CALLED, FACTS, ROWS
+from scalple.store.digest import read_facts, to_objects
+from scalple.store.digestnames import CALLED, FACTS, ROWS, SINCE
 from scalple.store.index import (
     MANIFESTS,
     NUMBERING_FACTS,

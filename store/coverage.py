@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from scalple.store.question import Period, Question, filters
 from scalple.store.quick import Quick
@@ -29,25 +30,21 @@ def coverage(
         {},
     ).to_pylist()[0]
 
-    def counts(column: str) -> dict[str, int]:
-        return _sums(con, f"SELECT {column} AS name, n FROM counted")
-
-    grades = counts("attribution_grade")
+    counts = _counted(con)
+    grades = counts["attribution_grade"]
     named = sum(grades.get(grade, 0) for grade in ("proven", "confirmed", "claimed"))
     by_people = period_facts["statements"] - grades.get("pooler", 0)
     # A gap that lasts is one of every period that it touches.
     touching, _ = filters(Question(period=period), begins="coalesce(since, log_time)")
     in_time = f"log_time IS NULL OR ({' AND '.join(touching) or 'true'})"
-    gaps = (
-        "gaps" if quick is None else f"({gaps_sql(_QUICK_AUDIT.format(origin=quick.origin_sql))})"
-    )
+    gaps = f"({gaps_sql()})" if quick is None else _quick_gaps(con, quick)
     return period_facts | {
         "attributed": named,
         "attributed_share": round(named / by_people, 6) if by_people else None,
         "by_grade": grades,
-        "by_method": counts("attribution_method"),
-        "by_reason": counts("attribution_reason"),
-        "findings": counts("unnest(findings)"),
+        "by_method": counts["attribution_method"],
+        "by_reason": counts["attribution_reason"],
+        "findings": counts["findings"],
         **rows_of(
             con,
             "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
@@ -66,6 +63,12 @@ def expired_in(con: duckdb.DuckDBPyConnection, period: Period) -> list[dict[str,
     return list(rows_of(con, sql_file("expired_in.sql"), values).to_pylist())
 
 
+_SUMMED = {
+    "attribution_grade": "attribution_grade",
+    "attribution_method": "attribution_method",
+    "attribution_reason": "attribution_reason",
+    "findings": "unnest(findings)",
+}
 _COUNTED = (
     "session_user_id",
     "attribution_grade",
@@ -73,13 +76,31 @@ _COUNTED = (
     "attribution_reason",
     "findings",
 )
-_QUICK_AUDIT = """
-SELECT {origin} AS origin, log_time, attribution_reason FROM facts JOIN people ON code = person
-WHERE is_unheard(attribution_reason)
+_SPANS = """
+SELECT name AS origin, unnest([ever_first, ever_last]) AS log_time, attribution_reason
+FROM met JOIN people ON code = person JOIN origins USING (origin) WHERE {unheard}
 UNION ALL
-SELECT {origin}, max(log_time), NULL FROM facts GROUP BY 1
+SELECT name, max(ever_last), NULL FROM met JOIN origins USING (origin) GROUP BY 1
 """
-"""What gaps.sql looks at: of which statements no log tells, and when the last statement was."""
+"""What gaps.sql looks at: of which statements no log tells, and when the last statement was. Of each
+person the first and the last one do."""
+_ROWS = """
+UNION ALL
+SELECT name, log_time, attribution_reason
+FROM facts JOIN people ON code = person JOIN origins ON origin = {origin}
+WHERE is_unheard(attribution_reason)
+"""
+"""Where they don't: some lie in the time of which the poolers' logs tell, and others beside it."""
+_STRADDLES = """
+SELECT count(*) FROM (
+  SELECT origin AS name, min(ts) AS first_ts, max(ts) + INTERVAL 65 SECONDS AS last_ts
+  FROM events WHERE source = 'pgbouncer' GROUP BY origin
+) JOIN origins USING (name) JOIN met USING (origin) JOIN people ON code = person
+WHERE is_unheard(attribution_reason)
+  AND (ever_first < first_ts AND ever_last >= first_ts
+    OR ever_first <= last_ts AND ever_last > last_ts)
+"""
+"""How many unnamed people ran statements in that time and others beside it."""
 
 
 def _count(
@@ -90,13 +111,41 @@ def _count(
     if quick is None:
         sql = f"SELECT {', '.join(_COUNTED)}, {measured} FROM audit WHERE {clause} GROUP BY ALL"
     else:
-        quick.load_facts()
+        _meet(con, clause, values, quick)
         sql = (
-            f"SELECT {', '.join(_COUNTED)}, n, first, last FROM "
-            f"(SELECT person, {measured} FROM facts WHERE {clause} GROUP BY person) "
-            "JOIN people ON code = person"
+            f"SELECT {', '.join(_COUNTED)}, n, first, last FROM met JOIN people ON code = person "
+            "WHERE n > 0"
         )
+        values = {}
     con.execute(f"CREATE OR REPLACE TEMP TABLE counted AS {sql}", values)
+
+
+def _meet(
+    con: duckdb.DuckDBPyConnection, clause: str, values: dict[str, Any], quick: Quick
+) -> None:
+    """The tables `met` (see met.sql) and `origins`."""
+    quick.load_facts()
+    names = {"origin": pa.array(range(len(quick.origins)), pa.int32()), "name": quick.origins}
+    con.register("origins", pa.table(names))
+    only = "" if clause == "true" else f" FILTER ({clause})"
+    counted = ", ".join(
+        f"{what}{only} AS {name}"
+        for what, name in (
+            ("count(*)", "n"),
+            ("min(log_time)", "first"),
+            ("max(log_time)", "last"),
+        )
+    )
+    con.execute(sql_file("met.sql").format(origin=quick.origin_number, counted=counted), values)
+
+
+def _quick_gaps(con: duckdb.DuckDBPyConnection, quick: Quick) -> str:
+    """The rows of `gaps`, after `_meet`."""
+    quick.load_events()
+    audit = _SPANS.format(unheard="is_unheard(attribution_reason)")
+    if con.execute(_STRADDLES).fetchall()[0][0]:
+        audit = _SPANS.format(unheard="false") + _ROWS.format(origin=quick.origin_number)
+    return f"({gaps_sql(audit, 'events')})"
 
 
 def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[str, Any]:
@@ -128,6 +177,20 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
         ).to_pylist(),
         "poolers": rows_of(con, sql_file("coverage_poolers.sql"), {}).to_pylist(),
     }
+
+
+def _counted(con: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
+    """What is counted -> name -> how many statements of the period, most first."""
+    every = " UNION ALL ".join(
+        f"SELECT '{what}' AS what, {name} AS name, n FROM counted" for what, name in _SUMMED.items()
+    )
+    found: dict[str, dict[str, int]] = {what: {} for what in _SUMMED}
+    for what, name, n in con.execute(
+        f"SELECT what, name, sum(n)::BIGINT FROM ({every}) WHERE name IS NOT NULL "
+        "GROUP BY 1, 2 ORDER BY 3 DESC, 2"
+    ).fetchall():
+        found[what][name] = n
+    return found
 
 
 def _counts(con: duckdb.DuckDBPyConnection, rows: str, values: Mapping[str, Any]) -> dict[str, int]:

@@ -28,43 +28,30 @@ import pyarrow.parquet as pq
 
 from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
-from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
+from scalple.store.digestnames import (
+    FACTS,
+    MEASURES,
+    NEEDED,
+    PERSON,
+    ROWS,
+    SINCE,
+    STATEMENT,
+    SUBJECTS,
+)
 from scalple.store.distinct import Distinct, distinct
 from scalple.store.sqlfile import sql_file
 
-STATEMENT = (
-    "query_fingerprint",
-    "class",
-    "command",
-    "affected_tables",
-    "columns_accessed",
-    "columns_basis",
-    "access_shape",
-)
-PERSON = (
-    "session_user_id",
-    "session_email",
-    "on_behalf_of",
-    "attribution_candidates",
-    "attribution_grade",
-    "attribution_method",
-    "attribution_reason",
-    "findings",
-    "database",
-)
-MEASURES = ("log_time", "rows_returned")
-NEEDED = tuple(dict.fromkeys((*STATEMENT, *PERSON, "query", "subjects")))
-"""The columns of `audit` that facts are made of."""
 _MADE = {
     "named_columns": """list_sort(list_distinct(list_transform(subjects, lambda s: s."column")))""",
     "brings_others": "brings_others",
     "rewritten": "rewritten",
 }
-SINCE = b"scalple.since"
-"""The key of a Parquet file's metadata that says since which manifest facts are numbered."""
 _FACTS = pa.schema([("of", pa.string()), ("fact", pa.string())])
 _HALF = np.uint64(32)
-_ROW_GROUP_ROWS = 16_384
+_LOOKED_UP_ROWS = 16_384
+_READ_ROWS = 131_072
+"""How many rows stand together in a file: few where few are wanted; where all are read, DuckDB gives each
+of its threads so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +188,8 @@ def to_objects(tables: Mapping[str, pa.Table], since: str) -> dict[str, bytes]:
     """The bytes of a digest, or of parts of one."""
     numbered = {SINCE: since}
     how: dict[str, dict[str, Any]] = {
-        SUBJECTS: {"sorted_by": ("token_half", "seq"), "looked_up": True},
-        ROWS: {"sorted_by": ("log_time",)},
+        SUBJECTS: {"sorted_by": ("token_half", "seq"), "group": _LOOKED_UP_ROWS, "ranged": True},
+        ROWS: {"sorted_by": ("log_time",), "group": _READ_ROWS},
         FACTS: {},
     }
     return {
@@ -243,11 +230,6 @@ def subjects_indexes(rows: pa.Table, counts: Sequence[int]) -> tuple[pa.Table, l
         "seq": pa.array(first + (whole & np.uint64(2**32 - 1))),
     }
     return pa.table(table), [len(one) for one in found]
-
-
-def token_half(token: int) -> int:
-    """By which part of it a token is looked up."""
-    return token >> 32
 
 
 def read_rows(source: Path | pa.NativeFile) -> Numbered:
@@ -326,8 +308,15 @@ def _plain(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=table.column_names)
 
 
-def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool = False) -> bytes:
-    """`sorted_by`: what grows slowly is told in differences; `looked_up`: few rows are wanted."""
+def _to_bytes(
+    table: pa.Table,
+    sorted_by: Sequence[str] = (),
+    group: int | None = None,
+    *,
+    ranged: bool = False,
+) -> bytes:
+    """`sorted_by`: what grows slowly is told in differences; `group`: so many rows stand together;
+    `ranged`: each says from where to where its values reach."""
     sink = pa.BufferOutputStream()
     metadata = table.schema.metadata or {}
     with pq.ParquetWriter(
@@ -338,10 +327,10 @@ def _to_bytes(table: pa.Table, sorted_by: Sequence[str] = (), *, looked_up: bool
         store_schema=False,
         use_dictionary=[name for name in table.column_names if name not in sorted_by],
         column_encoding=dict.fromkeys(sorted_by, "DELTA_BINARY_PACKED"),
-        write_statistics=looked_up,
+        write_statistics=ranged,
     ) as writer:
         writer.add_key_value_metadata(metadata)
-        writer.write_table(table.replace_schema_metadata(), _ROW_GROUP_ROWS if looked_up else None)
+        writer.write_table(table.replace_schema_metadata(), group)
     return bytes(sink.getvalue().to_pybytes())
 
 

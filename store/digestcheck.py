@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from scalple.ingest.errors import VerificationError
 from scalple.store.digest import (
-    MEASURES,
     Digester,
     Facts,
     Meaning,
@@ -27,7 +26,7 @@ from scalple.store.digest import (
     subjects_index,
     subjects_indexes,
 )
-from scalple.store.digestnames import FACTS, ROWS, SUBJECTS
+from scalple.store.digestnames import FACTS, MEASURES, ROWS, SUBJECTS
 
 Known = tuple[int, list[str], list[str], tuple[int, int]]
 

@@ -311,13 +311,12 @@ def _join(found: list[Part], part: Part, holds: Holds) -> None:
     ):
         found.append(part)
         return
-    found[-1] = last.model_copy(
-        update={
-            "end": part.end,
-            "rows": last.rows + part.rows,
-            "oldest": moments[0] if moments else None,
-            "newest": moments[-1] if moments else None,
-        }
+    found[-1] = replace(
+        last,
+        end=part.end,
+        rows=last.rows + part.rows,
+        oldest=moments[0] if moments else None,
+        newest=moments[-1] if moments else None,
     )
 
 

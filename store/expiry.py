@@ -6,14 +6,13 @@ what isn't there any more. Decides nothing: that is `expiring`'s.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from typing import Annotated
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
+from scalple.store import strict
 from scalple.store.digestnames import CALLED, NAMES
 from scalple.store.manifest import Count, Manifest, canonical_json
 
@@ -24,54 +23,46 @@ DIGEST = "digest"
 WHATS = (*KINDS, DIGEST)
 
 
-def _known(text: str) -> str:
-    if text not in WHATS:
-        raise ValueError(f"nothing called {text!r} expires")
-    return text
+def _is_moment(text: str) -> bool:
+    return datetime.fromisoformat(text).tzinfo is not None
 
 
-def _moment(text: str) -> str:
-    if datetime.fromisoformat(text).tzinfo is None:
-        raise ValueError("a time without an offset")
-    return text
+Moment = Annotated[str, _is_moment]
+"""A time with an offset, RFC 3339."""
 
 
-Moment = Annotated[str, AfterValidator(_moment)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class Part(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
     """Rows of one kind in manifests that follow each other.
 
     In none of these manifests are rows of the kind left; those without any may lie between.
     """
 
-    kind: Annotated[str, AfterValidator(_known)]
+    kind: Annotated[str, WHATS.__contains__]
     first: Count
     end: Count
     """The manifests first … end-1."""
     first_seq: Count
-    rows: Annotated[int, Field(gt=0)]
+    rows: Annotated[int, lambda n: n > 0]
     """Rows from `first_seq` on; of a digest, the audit rows that it was about."""
     oldest: Moment | None
     newest: Moment | None
     """Times of these rows; null where they have none of their own."""
 
 
-class SaidLimit(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaidLimit:
     """An age, and who asks for it."""
 
     age: str
     source: str
 
 
-class Expiry(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiry:
     """What one commit lets expire, and why."""
 
-    v: Literal[1] = 1
+    v: Annotated[int, lambda n: n == 1] = 1
     origin: str
     previous: Count | None
     """The manifest with the expiry before this one."""
@@ -82,11 +73,11 @@ class Expiry(_Strict):
     profiles: list[str]
     keep_at_least: SaidLimit | None
     keep_at_most: SaidLimit
-    parts: Annotated[list[Part], Field(min_length=1)]
+    parts: Annotated[list[Part], len]
 
     def to_bytes(self) -> bytes:
         """The object."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(strict.plain(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Expiry":
@@ -96,8 +87,8 @@ class Expiry(_Strict):
             VerificationError: it is none, or not in canonical form.
         """
         try:
-            found = cls.model_validate_json(data)
-        except ValidationError as error:
+            found = strict.from_json(cls, data)
+        except ValueError as error:
             raise VerificationError(f"not an expiry: {error}") from error
         if found.to_bytes() != data:
             raise VerificationError("an expiry isn't in canonical form")
@@ -162,11 +153,10 @@ class Expired:
             names.add(CALLED)
         if not gone and names.isdisjoint(manifest.objects):
             return manifest
-        return manifest.model_copy(
-            update={
-                "segments": tuple(one for one in manifest.segments if one.kind not in gone),
-                "objects": {k: v for k, v in manifest.objects.items() if k not in names},
-            }
+        return replace(
+            manifest,
+            segments=tuple(one for one in manifest.segments if one.kind not in gone),
+            objects={k: v for k, v in manifest.objects.items() if k not in names},
         )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import numpy as np
@@ -21,11 +22,13 @@ import pyarrow as pa
 
 from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
-from scalple.store.digest import MEASURES, PERSON, SINCE, STATEMENT, Digester
-from scalple.store.digestnames import FACTS, ROWS
+from scalple.store.digestnames import FACTS, MEASURES, PERSON, ROWS, SINCE, STATEMENT
 from scalple.store.reader import AuditCommit
 from scalple.store.sqlfile import sql_file
 from scalple.store.views import path_list
+
+if TYPE_CHECKING:
+    from scalple.store.digest import Digester
 
 Codes = npt.NDArray[np.int32]
 Places = npt.NDArray[np.int64]
@@ -84,21 +87,17 @@ def make_relations(
     told = [n for n, one in enumerate(commits) if one.digest]
     digests = _Digests(con, [commits[n] for n in told])
     added = _added(more)
+    sizes = {"statement": 0, "person": 0}
+    is_once = digests.is_one and not added.has_rows
     for name, (of, members) in _KINDS.items():
-        con.register("more_meanings", added.meanings[of])
-        con.execute(
-            f"CREATE TEMP TABLE {name} AS "
-            + sql_file("meanings.sql").format(
-                told=digests.meanings(of), members=_structure(members)
-            )
-        )
-    sizes = {
-        of: con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-        - added.meanings[of].num_rows
-        for name, (of, _) in _KINDS.items()
-    }
-    con.register("outdated", pa.table({"place": pa.array(outdated, pa.int64())}))
-    con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
+        if not is_once:
+            con.register("more_meanings", added.meanings[of])
+        text = sql_file("meanings_once.sql" if is_once else "meanings.sql")
+        made = text.format(told=digests.meanings(of), members=_structure(members))
+        con.execute(f"CREATE TEMP TABLE {name} AS {made}")
+        if not is_once:
+            count = con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
+            sizes[of] = count - added.meanings[of].num_rows
     more_facts = added.facts(sizes)
     if names is not None:
         places = np.asarray(more_facts["place"], np.int64)
@@ -161,11 +160,16 @@ class _Digests:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) -> None:
         self.rows = f"read_parquet({_paths(commits, ROWS)})"
-        self._facts = f"read_parquet({_paths(commits, FACTS)})"
         self._commits = commits
         numberings = _numberings(con, commits) if commits else [0]
-        self._is_one = numberings[-1] == 0
-        if not self._is_one:
+        self.is_one = numberings[-1] == 0
+        """All is numbered in one."""
+        if commits:
+            con.execute(
+                "CREATE TEMP TABLE told_facts AS SELECT *, file_index, file_row_number "
+                f"FROM read_parquet({_paths(commits, FACTS)})"
+            )
+        if not self.is_one:
             self._number(con, numberings)
 
     def _number(self, con: duckdb.DuckDBPyConnection, numberings: list[int]) -> None:
@@ -173,7 +177,7 @@ class _Digests:
         con.execute("SET VARIABLE numbering = $1::INTEGER[]", [numberings])
         for of in ("statement", "person"):
             found = con.execute(
-                f"SELECT file_index, count(*) FROM {self._facts} WHERE \"of\" = '{of}' GROUP BY 1"
+                f"SELECT file_index, count(*) FROM told_facts WHERE \"of\" = '{of}' GROUP BY 1"
             ).fetchall()
             counts: Counter[int] = Counter()
             for at, count in found:
@@ -185,18 +189,18 @@ class _Digests:
 
     def code(self, of: str) -> str:
         """The number of a row's fact, among all."""
-        return f'"{of}"' if self._is_one else f'"{of}" + {_looked_up(f"first_{of}")}'
+        return f'"{of}"' if self.is_one else f'"{of}" + {_looked_up(f"first_{of}")}'
 
     def meanings(self, of: str) -> str:
         """A SELECT of `code` and `fact` of what the numbers stand for."""
         if not self._commits:
             return "SELECT 0 AS code, '' AS fact WHERE false"
         order = "file_index, file_row_number"
-        if not self._is_one:
+        if not self.is_one:
             order = f"{_looked_up('numbering')}, {order}"
         return (
             f"SELECT (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS code, fact "
-            f"FROM {self._facts} WHERE \"of\" = '{of}'"
+            f"FROM told_facts WHERE \"of\" = '{of}'"
         )
 
 
@@ -227,7 +231,7 @@ class _Added:
         self._tables: list[pa.Table] = []
         self._texts: dict[str, dict[str, int]] = {"statement": {}, "person": {}}
 
-    def add(self, given: Rows, digester: Digester) -> None:
+    def add(self, given: Rows, digester: "Digester") -> None:
         facts = digester.facts(given.rows)
         columns = {
             of: self._codes(of, coded)
@@ -241,6 +245,11 @@ class _Added:
         known = self._texts[of]
         numbers = [known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()]
         return pa.array(numbers, pa.int32()).take(coded.indices)
+
+    @property
+    def has_rows(self) -> bool:
+        """There are any."""
+        return any(table.num_rows for table in self._tables)
 
     @property
     def meanings(self) -> dict[str, pa.Table]:
@@ -264,9 +273,16 @@ def _added(more: Iterable[Rows]) -> _Added:
     added = _Added()
     digester: Digester | None = None
     for one in more:
-        digester = digester or Digester()  # takes a moment, and most stores need none
+        digester = digester or _digester()
         added.add(one, digester)
     return added
+
+
+def _digester() -> "Digester":
+    """Takes a moment, and most stores need none."""
+    from scalple.store.digest import Digester
+
+    return Digester()
 
 
 def _structure(members: Sequence[str]) -> str:

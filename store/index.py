@@ -7,14 +7,14 @@ are opened elsewhere: `indexed` reads them, `compaction` makes them, `checkindex
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import VerificationError
-from scalple.store import note
+from scalple.store import note, strict
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS
 from scalple.store.keyedrows import KeyedRows
 from scalple.store.keyhistory import Rotation
@@ -34,11 +34,8 @@ CONTENTS = (MANIFESTS, PARTS, POSITIONS, NUMBERING_ROWS, NUMBERING_FACTS, CALLED
 _NAME = re.compile(rf"({'|'.join(CONTENTS)})-([0-9a-f]{{64}})")
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class IndexFile(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexFile:
     """One file: what it holds, and the hash of its bytes."""
 
     holds: str
@@ -55,7 +52,8 @@ class IndexFile(_Strict):
         return f"{self.holds}-{self.sha256}"
 
 
-class KeyChange(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyChange:
     """What a manifest says of the signing key (see `keyhistory`)."""
 
     n: Count
@@ -74,7 +72,8 @@ class KeyChange(_Strict):
         return Rotation(self.n, old, new)
 
 
-class Run(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
     """Manifests that follow each other, with all their rows, in few files."""
 
     first: Count
@@ -108,7 +107,8 @@ class Run(_Strict):
         return [one for one in self.files if one.holds == holds]
 
 
-class Numbering(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbering:
     """The facts that have a number in the numbering that the newest digest uses."""
 
     since: Count
@@ -118,7 +118,8 @@ class Numbering(_Strict):
     files: list[IndexFile]
 
 
-class Index(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
     """The head of an index: all of its files, and the log that they were made of."""
 
     origin: str
@@ -135,7 +136,7 @@ class Index(_Strict):
     positions: IndexFile
     """The latest position of each generation."""
     numbering: Numbering | None
-    runs: Annotated[list[Run], Field(min_length=1)]
+    runs: Annotated[list[Run], len]
 
     @property
     def tree(self) -> CompactRange:
@@ -150,7 +151,7 @@ class Index(_Strict):
 
     def sign(self, private: Ed25519PrivateKey) -> bytes:
         """The index as a signed note; the key's name is the origin."""
-        text = canonical_json(self.model_dump(mode="json")).decode()
+        text = canonical_json(strict.plain(self)).decode()
         return note.sign(f"{TITLE}\n{text}\n", self.origin, private)
 
 
@@ -168,8 +169,8 @@ def open_index(data: bytes, keys: Iterable[note.VerifierKey]) -> tuple[Index, no
     if title != TITLE:
         raise VerificationError(f"no index of a form that is known here: {title[:40]!r}")
     try:
-        index = Index.model_validate_json(text)
-    except ValidationError as error:
+        index = strict.from_json(Index, text)
+    except ValueError as error:
         raise VerificationError(f"not an index: {error}") from error
     if index.origin != key.name:
         raise VerificationError(f"index of another origin: {index.origin}")

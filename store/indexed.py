@@ -12,8 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scalple.ingest.errors import VerificationError
 from scalple.store.chain import Chain, read_bytes, read_own_keys, read_settled
@@ -92,6 +90,8 @@ class Indexed(Past):
 
     def parts(self, run: Run) -> pa.Table:
         """The segments that a run was made of: `kind`, `n`, `first_seq`, `rows`, `salt_key`."""
+        import pyarrow.parquet as pq  # most questions do without
+
         return pq.read_table(self.path(run.holding(PARTS)[0]))
 
     def ends(self, run: Run, until: datetime | None) -> tuple[int, dict[str, int]]:
@@ -103,6 +103,9 @@ class Indexed(Past):
         return self._cuts[run.first, until]
 
     def _cut(self, run: Run, until: datetime) -> tuple[int, dict[str, int]]:
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
         times = pq.read_table(self.path(run.holding(MANIFESTS)[0]), columns=["committed_at"])
         is_later = [datetime.fromisoformat(one) > until for one in times[0].to_pylist()]
         end = run.first + is_later.index(True)
@@ -123,6 +126,8 @@ class Indexed(Past):
         return found
 
     def _read_group(self, at: int, group: int, name: str) -> list[bytes]:
+        import pyarrow.parquet as pq
+
         path = self.path(self.index.runs[at].holding(MANIFESTS)[0])
         column = pq.ParquetFile(path).read_row_group(group, columns=[name])[0]
         values: list[bytes] = column.to_pylist()

@@ -3,11 +3,11 @@
 Opens no Parquet: that is `indexcompare`'s.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from scalple.ingest.errors import VerificationError
+from scalple.store import strict
 from scalple.store.chain import read_bytes
 from scalple.store.index import Index, IndexFile, Run
 from scalple.store.layout import OriginLayout
@@ -33,7 +33,7 @@ def differences(
 
 def without_files(said: Index | Run) -> dict[str, Any]:
     """All else that a head says."""
-    plain: dict[str, Any] = json.loads(said.model_dump_json())
+    plain: dict[str, Any] = strict.plain(said)
     plain.pop("runs", None)
     for one in (plain, plain.get("numbering") or {}):
         one.pop("files", None)

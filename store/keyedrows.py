@@ -5,8 +5,7 @@ looked up here.
 """
 
 from collections.abc import Iterable
-
-from pydantic import BaseModel, ConfigDict
+from dataclasses import dataclass
 
 from scalple.store.manifest import Count, Manifest, Sha256
 
@@ -14,10 +13,9 @@ SUBJECT_KEY = "subject-key"
 """What a manifest calls the object with the id of the key that the tokens were made with."""
 
 
-class KeyedRows(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyedRows:
     """What was committed under one key."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     sha256: Sha256 | None
     """Of the object; None: the manifests name no key."""

@@ -13,12 +13,6 @@ from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import durable
@@ -55,6 +49,8 @@ def signing_key(
     Raises:
         ConfigError: the file is missing (and mustn't be made), or holds no Ed25519 key.
     """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
     create = create_signing_key if may_create else None
     path, warnings = _find(store_dir, configured, f"{name}.key", create)
     try:
@@ -92,6 +88,12 @@ def subject_key_id(secret: bytes) -> str:
 
 def create_signing_key(path: Path) -> None:
     """Makes an Ed25519 key; an existing file is never overwritten."""
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     durable.create(path, pem, mode=0o600)

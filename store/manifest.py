@@ -9,27 +9,26 @@ import base64
 import binascii
 import hashlib
 import json
+import re
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scalple.ingest.errors import VerificationError
+from scalple.store import strict
 from scalple.store.note import VerifierKey
 
 FORMAT_VERSION = 1
 MANIFEST_BYTES_MAX = 32 * 1024
 _SIGNED_PREFIX = b"scalple/manifest/v1\n"
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+Sha256 = Annotated[str, re.compile("[0-9a-f]{64}").fullmatch]
+Count = Annotated[int, lambda n: 0 <= n < 1 << 63]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class Position(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
     """How far one generation of a log file was read by this commit."""
 
     source: str
@@ -55,23 +54,25 @@ class Position(_Strict):
         return (self.source, self.head_sha256, self.head_bytes, self.incarnation)
 
 
-class SegmentRecord(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord:
     """One committed Parquet file."""
 
     kind: str
     file: str
     first_seq: Count
-    rows: Annotated[int, Field(gt=0)]
+    rows: Annotated[int, lambda n: 0 < n < 1 << 63]
     rows_root: Sha256
     """RFC 6962 root over the salted rows in the order of seq."""
     sha256: Sha256
     bytes: Count
 
 
-class Manifest(_Strict):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
     """One commit."""
 
-    v: Annotated[int, Field(ge=FORMAT_VERSION, le=FORMAT_VERSION)] = FORMAT_VERSION
+    v: Annotated[int, lambda v: v == FORMAT_VERSION] = FORMAT_VERSION
     origin: str
     n: Count
     previous: Sha256 | None
@@ -92,7 +93,7 @@ class Manifest(_Strict):
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785 for the values that occur here), UTF-8, no final newline."""
-        return canonical_json(self.model_dump(mode="json"))
+        return canonical_json(strict.plain(self))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Manifest":
@@ -104,18 +105,18 @@ class Manifest(_Strict):
         if len(data) > MANIFEST_BYTES_MAX:
             raise VerificationError(f"manifest has {len(data)} bytes, {MANIFEST_BYTES_MAX} at most")
         try:
-            manifest = cls.model_validate_json(data)
-            canonical = manifest.to_bytes()
-        except (ValidationError, UnicodeEncodeError) as error:
+            value = strict.parsed(data)
+            manifest = strict.from_plain(cls, value)
+        except ValueError as error:
             raise VerificationError(f"not a manifest: {error}") from error
-        if canonical != data:
+        if canonical_json(value) != data:
             raise VerificationError("manifest isn't in canonical form")
         return manifest
 
     def signed(self, private: Ed25519PrivateKey) -> "Manifest":
         """The same manifest with its signature."""
         signature = base64.b64encode(private.sign(self._message())).decode("ascii")
-        return self.model_copy(update={"signature": signature})
+        return replace(self, signature=signature)
 
     def check_signature(self, key: VerifierKey) -> None:
         """Returns when the manifest was signed by the key.
@@ -130,12 +131,12 @@ class Manifest(_Strict):
         key.check(signature, self._message())
 
     def _message(self) -> bytes:
-        return _SIGNED_PREFIX + self.model_copy(update={"signature": ""}).to_bytes()
+        return _SIGNED_PREFIX + replace(self, signature="").to_bytes()
 
 
 def positions_to_bytes(positions: tuple[Position, ...]) -> bytes:
     """The positions as an object of their own."""
-    return canonical_json([position.model_dump(mode="json") for position in positions])
+    return canonical_json(strict.plain(positions))
 
 
 def positions_from_bytes(data: bytes) -> tuple[Position, ...]:
@@ -145,11 +146,11 @@ def positions_from_bytes(data: bytes) -> tuple[Position, ...]:
         VerificationError: not positions, or not in canonical form.
     """
     try:
-        positions = tuple(Position.model_validate_json(canonical_json(p)) for p in json.loads(data))
-        canonical = positions_to_bytes(positions)
+        value = strict.parsed(data)
+        positions = tuple(strict.from_plain(Position, one) for one in value)
     except (ValueError, TypeError) as error:
         raise VerificationError(f"not a list of positions: {error}") from error
-    if canonical != data:
+    if canonical_json(value) != data:
         raise VerificationError("positions aren't in canonical form")
     return positions
 

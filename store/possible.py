@@ -241,9 +241,7 @@ def _quick_groups(quick: Quick, question: Question, most: int | None) -> Groups:
         {},
     )
     places = np.asarray(top["place"], np.int64)
-    samples = quick.rows(np.unique(places), "true", {}, f"origin, seq, {', '.join(SAMPLE)}")
-    order = np.argsort(quick.places(samples))
-    samples = samples.take(pa.array(order[np.searchsorted(np.unique(places), places)]))
+    samples = quick.in_order(places, ", ".join(SAMPLE))
     columns = {name: top[name] for name in GROUP}
     columns |= {name: samples[name] for name in SAMPLE}
     columns |= {name: top[name] for name in ("times", "first", "last", "rows")}

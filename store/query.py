@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from scalple.correlate.record import DENIED
 from scalple.ingest.errors import InputError
 from scalple.store.guard import only_select
 from scalple.store.possible import direct_rows
@@ -43,7 +44,7 @@ def direct(
 def refused(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
     """Rows of `denied`: what the actor asked for and didn't get. Only of an actor can that be asked."""
     if question.actor is None or question.tokens or question.table is not None:
-        return rows_of(con, "SELECT * FROM denied WHERE false", {})
+        return DENIED.empty_table()
     where, values = filters(question)
     sql = f"SELECT * FROM denied WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
     return rows_of(con, sql, values)

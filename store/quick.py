@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from scalple.store.digest import MEASURES, NEEDED, token_half
-from scalple.store.digestnames import SUBJECTS
+from scalple.store.digestnames import MEASURES, NEEDED, SUBJECTS, token_half
 from scalple.store.factrelations import Places, Rows, make_relations
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
@@ -24,6 +23,11 @@ from scalple.store.views import audit_sql, connect_reader, path_list
 
 _COMMIT = 32
 _ROW = (1 << _COMMIT) - 1
+_EVENTS = """
+CREATE TEMP TABLE events AS
+SELECT id, origin, seq, source, event, ts, detail, sidecar, sidecar_seq FROM evidence
+WHERE source IN ('pgbouncer', 'identity')
+"""
 
 
 class Quick:
@@ -43,6 +47,7 @@ class Quick:
         self.names.register(self.con)
         self._revised = bool(reader.segments("revisions", as_of))
         self._loaded = False
+        self._has_events = False
         self._found: dict[str, Places] = {}
 
     def naming(
@@ -63,18 +68,26 @@ class Quick:
         self, places: Places, where: str, values: dict[str, Any], columns: str = "*"
     ) -> pa.Table:
         """Those of these rows that fit, by time."""
-        held = sorted(set((places >> _COMMIT).tolist()))
-        paths = [str(p.absolute()) for at in held for p in self._commits[at].segments]
-        self.con.register("wanted", self._named(places))
-        committed = audit_sql(
-            paths, "seq IN (SELECT seq FROM wanted)", revised=self._revised and bool(paths)
-        )
         sql = (
-            f"SELECT {columns} FROM ({committed}) WHERE ({where}) "
+            f"SELECT {columns} FROM ({self._holding(places)}) WHERE ({where}) "
             "AND (origin, seq) IN (SELECT (origin, seq) FROM wanted) "
             "ORDER BY log_time, origin, seq"
         )
         return self.con.sql(sql, params=values).to_arrow_table()
+
+    def in_order(self, places: Places, columns: str) -> pa.Table:
+        """These rows, as they are named."""
+        sql = f"SELECT {columns} FROM ({self._holding(places)}) JOIN wanted USING (origin, seq)"
+        return self.con.sql(f"{sql} ORDER BY nth").to_arrow_table()
+
+    def _holding(self, places: Places) -> str:
+        """The rows of files that hold these, and the relation `wanted`, which names them."""
+        held = sorted(set((places >> _COMMIT).tolist()))
+        paths = [str(p.absolute()) for at in held for p in self._commits[at].segments]
+        self.con.register("wanted", self._named(places))
+        return audit_sql(
+            paths, "seq IN (SELECT seq FROM wanted)", revised=self._revised and bool(paths)
+        )
 
     def places(self, rows: pa.Table) -> Places:
         """Where rows with `origin` and `seq` are."""
@@ -93,11 +106,11 @@ class Quick:
         held = places >> _COMMIT
         firsts = np.array([one.first_seq for one in self._commits], np.int64)
         seqs = (places & _ROW) + firsts[held]
-        origins = pa.array([one.origin for one in self._commits], pa.string())
+        origins = np.array([one.origin for one in self._commits], object)
         return pa.table(
             {
-                "place": pa.array(places),
-                "origin": origins.take(pa.array(held)),
+                "nth": pa.array(np.arange(len(places))),
+                "origin": pa.array(origins[held], pa.string()),
                 "seq": pa.array(seqs.astype(np.uint64)),
             }
         )
@@ -119,7 +132,8 @@ class Quick:
             places = np.asarray(hits["seq"], np.int64) - firsts[at]
             known = places < counts[at]  # at the time that is asked about
             found.append((at << _COMMIT | places)[known])
-        return np.unique(np.concatenate(found))
+        every = np.sort(np.concatenate(found))
+        return every[np.diff(every, prepend=-1) > 0]  # np.unique would load numpy.ma for it
 
     def _untold(self) -> list[int]:
         """Commits that have no digest."""
@@ -154,15 +168,28 @@ class Quick:
         return found
 
     @property
-    def origin_sql(self) -> str:
-        """The origin of a row of `facts`."""
+    def origins(self) -> list[str]:
+        """Those that have audit rows, in the order of their places."""
+        return list(dict.fromkeys(one.origin for one in self._commits))
+
+    @property
+    def origin_number(self) -> str:
+        """SQL of a row of `facts`: which of `origins` it is of."""
         begins: dict[str, int] = {}
         for n, one in enumerate(self._commits):
             begins.setdefault(one.origin, n << _COMMIT)
-        if len(begins) == 1:
-            return f"'{next(iter(begins))}'"
-        cases = [f"WHEN place >= {at} THEN '{name}'" for name, at in reversed(begins.items())]
-        return f"CASE {' '.join(cases)} END" if cases else "NULL"
+        if len(begins) < 2:
+            return "0"
+        cases = [f"WHEN place >= {at} THEN {n}" for n, at in enumerate(begins.values())]
+        return f"CASE {' '.join(reversed(cases))} END"
+
+    def load_events(self) -> str:
+        """Makes the table `events` if it isn't there yet, and names it: what several questions read
+        of the evidence, and more than once."""
+        if not self._has_events:
+            self.con.execute(_EVENTS)
+            self._has_events = True
+        return "events"
 
     def load_facts(self) -> None:
         """Makes the relations of `factrelations`, if they aren't there yet."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pyarrow as pa
 
@@ -22,11 +22,12 @@ from scalple.store.index import NUMBERING_FACTS, NUMBERING_ROWS, Numbering, Run
 from scalple.store.indexed import Indexed, open_origin
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest
-from scalple.store.parts import Part, indexed_part
 from scalple.store.retained import gone_files
-from scalple.store.segments import rows_from_parquet
 from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
+
+if TYPE_CHECKING:  # questions do without what takes rows out of segments
+    from scalple.store.parts import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class SegmentRef:
 
     def table(self) -> pa.Table:
         """Its rows in the order of seq."""
+        from scalple.store.segments import rows_from_parquet
+
         return rows_from_parquet(self.kind, read_bytes(self.path))
 
 
@@ -293,6 +296,8 @@ class StoreReader:
 
     def part(self, origin: str, kind: str, seq: int) -> "Part | None":
         """The segment that holds a row, as it was committed; None also of one that expired."""
+        from scalple.store.parts import Part, indexed_part
+
         chain, indexed = self._chains.get(origin), self._indexed.get(origin)
         if chain is None:
             return None

@@ -8,13 +8,13 @@ since. What it says must fit the signed head and the last manifest; the whole lo
 
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scalple.correlate.record import KINDS
 from scalple.ingest.errors import StoreError, VerificationError
-from scalple.store import durable, note
+from scalple.store import durable, note, strict
 from scalple.store.chain import (
     Chain,
     count_beyond,
@@ -33,10 +33,9 @@ from scalple.store.note import VerifierKey
 TITLE = "scalple/resume/v1"
 
 
-class _Resume(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Resume:
     """The end of a log."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     origin: str
     size: Count
@@ -52,7 +51,7 @@ def leave(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> Non
     """Writes the file. That it can't be written is no error: the next opening takes longer."""
     if chain.last_sha256 is None:
         return
-    text = canonical_json(_said(chain).model_dump(mode="json")).decode()
+    text = canonical_json(strict.plain(_said(chain))).decode()
     with suppress(StoreError):
         durable.make_directory(layout.index)
         durable.replace(layout.resume, note.sign(f"{TITLE}\n{text}\n", layout.origin, private))
@@ -129,8 +128,8 @@ def _opened(
     if data.count(b"\n") != LINES:
         raise VerificationError("carries signatures that can't be checked")
     try:
-        said = _Resume.model_validate_json(text)
-    except ValidationError as error:
+        said = strict.from_json(_Resume, text)
+    except ValueError as error:
         raise VerificationError(f"not where a writer left off: {error}") from error
     if title != TITLE or said.origin != layout.origin or said.next_seq.keys() != KINDS.keys():
         raise VerificationError("not where a writer of this version and origin left off")

@@ -13,8 +13,6 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from scalple.correlate import calledby
 from scalple.ingest.errors import VerificationError
@@ -39,6 +37,8 @@ def to_bytes(called: pa.ChunkedArray) -> bytes:
     Args:
         called: per audit row, in order of seq, a JSON text, or NULL where there is nothing to say.
     """
+    import pyarrow.compute as pc  # no question needs it
+
     texts = pa.chunked_array(called.chunks, called.type).cast(pa.string()).combine_chunks()
     coded = texts.dictionary_encode()
     codes = pc.add(pc.fill_null(coded.indices, -1), pa.scalar(1, pa.int32()))
@@ -47,6 +47,8 @@ def to_bytes(called: pa.ChunkedArray) -> bytes:
 
 def written(codes: pa.Array, lineages: Sequence[str]) -> bytes:
     """The object that gives each row its number; what the numbers from 1 on stand for, as JSON."""
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     table = pa.table({"names": codes})
     with pq.ParquetWriter(sink, table.schema, compression="zstd", store_schema=False) as writer:
@@ -80,6 +82,8 @@ def read(source: Path | pa.NativeFile) -> tuple[Codes, str]:
     Raises:
         VerificationError: it is no such object.
     """
+    import pyarrow.parquet as pq  # most stores have no such object
+
     try:
         table = pq.read_table(source)
         told = (table.schema.metadata or {})[_LINEAGES].decode()

@@ -5,8 +5,6 @@ other file, and whose configuration is locked. `audit` shows the newest revision
 What a user's own SQL may do with the connection is `guard`'s; questions are `query`'s.
 """
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +12,10 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from scalple.correlate.evidencesql import read_sql, silences_sql
+from scalple.correlate.evidencesql import silences_sql
 from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
 from scalple.ingest.records import TEXT, TIME
+from scalple.store import session
 from scalple.store.expiry import DIGEST
 from scalple.store.reader import StoreReader
 from scalple.store.sqlfile import sql_file
@@ -73,11 +72,12 @@ def connect_reader(
     reader: StoreReader,
     as_of: datetime | None = None,
     access: StoreReader | None = None,
-    digests: Sequence[Path] = (),
+    digests: Sequence[Path] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the views over what a reader covers; `as_of` as in `connect`.
 
-    `access` covers the log of questions, for the view of that name. It may read `digests` as well.
+    `access` covers the log of questions, for the view of that name. Who gives
+    `digests` may read these as well, and has no view `gaps`: it knows a shorter way.
     """
     readers = {kind: access if access and kind == "access" else reader for kind in KINDS}
     paths = {
@@ -85,22 +85,11 @@ def connect_reader(
         for kind, one in readers.items()
     }
     known = {kind: _known(one.ends(kind, as_of)) for kind, one in readers.items()}
-    con = duckdb.connect(
-        config={
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-            "temp_directory": str(Path(tempfile.gettempdir()) / f"scalple-{os.getpid()}"),
-            "temp_file_encryption": True,
-        }
-    )
-    con.execute("SET TimeZone = 'UTC'")
+    con = session.take()
     allowed = [path for found in paths.values() for path in found]
-    allowed += [str(path.absolute()) for path in digests]
-    con.execute(f"SET allowed_paths = {path_list(allowed)}")
+    allowed += [str(path.absolute()) for path in digests or ()]
+    con.execute("SET allowed_paths = $1", [allowed])
     con.execute("SET enable_external_access = false")
-    con.execute(read_sql("macros.sql"))
-    con.execute(sql_file("writing.sql"))
     for kind in KINDS:
         if kind not in ("audit", "gaps"):
             rows = _rows(kind, "id", f"/{kind}#", paths[kind], known[kind])
@@ -109,7 +98,8 @@ def connect_reader(
     con.execute(f"CREATE VIEW audit AS {audit}")
     gaps = _rows("gaps", "id", "/gaps#", paths["gaps"], known["gaps"])
     con.execute(f"CREATE VIEW committed_gaps AS {gaps}")
-    con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
+    if digests is None:
+        con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
     _tell_expired(con, reader)
     con.execute("SET lock_configuration = true")
     return con
@@ -178,14 +168,16 @@ def _rows(kind: str, id_name: str, between: str, paths: list[str], where: str) -
     return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)}) WHERE {where}"
 
 
-def gaps_sql(audit: str | None = None) -> str:
+def gaps_sql(audit: str | None = None, evidence: str | None = None) -> str:
     """What is missing, in the columns of the committed rows.
 
     `audit`: a SELECT of the origin, log_time and attribution_reason of all statements; by default
-    the view of that name.
+    the view of that name. `evidence`: a relation with what is read of the evidence, likewise.
     """
     columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
     beside = "" if audit is None else f"audit AS ({audit}), "
+    if evidence is not None:
+        beside += f"evidence AS (FROM {evidence}), "
     return (
         f"SELECT id, {columns} FROM (WITH {beside}committed AS (FROM committed_gaps), "
         f"silences AS ({silences_sql('evidence')}) FROM ({sql_file('gaps.sql')}))"

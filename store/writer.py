@@ -11,9 +11,8 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -40,6 +39,7 @@ from scalple.store.manifest import (
 )
 from scalple.store.note import VerifierKey
 from scalple.store.sealing import Sealer
+from scalple.store.software import software
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,12 +290,12 @@ class StoreWriter:
             objects={name: self._write_object(data) for name, data in objects.items()},
             committed_at=self._clock().isoformat(timespec="microseconds"),
             nonce=self._nonce,
-            software=f"scalple-ingest {version('scalple-ingest')}",
+            software=software(),
         ).signed(self._private)
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             sha256 = self._write_object(positions_to_bytes(positions))
-            moved = {"positions": (), "positions_object": sha256, "signature": ""}
-            manifest = manifest.model_copy(update=moved).signed(self._private)
+            moved = replace(manifest, positions=(), positions_object=sha256, signature="")
+            manifest = moved.signed(self._private)
         if len(manifest.to_bytes()) > MANIFEST_BYTES_MAX:
             raise StoreError("too many segments for one manifest", hint="commit smaller batches")
         return manifest

@@ -5,11 +5,15 @@ templates, actors, subjects and times, committed through the one write path in b
 `reprocess` makes them. Beside it stands DuckDB's bare scan of the column that names subjects, of
 the same files: what a question would cost at least if it looked at every row.
 
+Where so much was promised, the target stands beside what was measured. It is of an idle machine of two
+cores: wall time on a busy one overstates.
+
 Then stores as a daemon leaves them, of 100 and of 10,000 small commits: before `compact`, and after
 it, asked in turns, so that whatever else the machine does meets both.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -44,6 +48,10 @@ SMALL = 100
 """Rows of a commit of a daemon that commits every few seconds."""
 ASKED, ACCESSES = "4711", 100
 """The customer asked about, and in how many statements the largest store names him."""
+TARGETS = {100_000: 0.4, 10_000_000: 1.0}
+"""Statements -> seconds in which a question about one person is answered."""
+TARGET_P95, TARGET_RATIO = 0.5, 2.0
+"""Of a million statements in 10,000 commits, compacted: seconds; times those of a hundredth of it."""
 APART_US = 86_400
 """Between two statements, on average: a million a day."""
 
@@ -224,7 +232,17 @@ def many_commits(counts: list[int], rounds: int) -> None:
             medians.append((p50, p95))
             print(f"  {what:30} median {p50:6.2f} s, p95 {p95:6.2f} s, of {rounds}")
         (p50, p95), (first50, first95) = medians[-1], medians[1]
-        print(f"  largest to smallest: {p50 / first50:.2f} x (median), {p95 / first95:.2f} x (p95)")
+        print(
+            f"  largest: p95 {p95:.2f} s{told_of(p95, TARGET_P95)}; to smallest {p50 / first50:.2f} x "
+            f"(median), {p95 / first95:.2f} x (p95){told_of(p95 / first95, TARGET_RATIO)}"
+        )
+
+
+def told_of(measured: float, target: float | None) -> str:
+    """The target beside what was measured."""
+    if target is None:
+        return ""
+    return f" (target {target:g}: {'met' if measured <= target else 'missed'})"
 
 
 def run(verb: str, store: Path) -> None:
@@ -234,13 +252,18 @@ def run(verb: str, store: Path) -> None:
 
 def start() -> None:
     """Load what a question needs, and ask none."""
-    subprocess.run([PROGRAM, "query", "--help"], check=True, capture_output=True)
+    subprocess.run([PROGRAM, "query", "--help"], check=True, capture_output=True, env=_as_users())
 
 
 def ask(store: Path) -> None:
     """The question, in a process of its own."""
     command = [PROGRAM, "query", "--store", str(store), "--subject", f"customer_id={ASKED}"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=_as_users())
+
+
+def _as_users() -> dict[str, str]:
+    """The environment, in which Python keeps what it has compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def scan(store: Path) -> None:
@@ -278,7 +301,7 @@ def main() -> None:
             bare = best(3, partial(scan, store))
             used = ", ".join(f"{size:,.1f} MB of {name}" for name, size in sizes(store))
             print(f"{statements:,} statements, {used}; best of {given.rounds}")
-            print(f"  query --subject  {ours:6.2f} s")
+            print(f"  query --subject  {ours:6.2f} s{told_of(ours, TARGETS.get(statements))}")
             print(f"  DuckDB bare scan of subjects  {bare:6.2f} s -> {ours / bare:.2f} x its time")
         finally:
             if given.keep is None:

@@ -26,7 +26,7 @@ import os, sys
 import scalple.cli.main as command
 import scalple.cli.reprocess, scalple.cli.query, scalple.cli.verify, scalple.cli.coverage
 import scalple.cli.config, scalple.cli.bundle, rich.console, rich.table, rich.progress
-import encodings.idna, importlib.readers
+import encodings.idna, importlib.readers, cryptography.hazmat.primitives.serialization
 os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY})
 sys.argv[0] = "scalple-ingest"
 command.main()

@@ -11,7 +11,7 @@ import random
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -194,10 +194,10 @@ def forgeries(store: Store) -> Iterator[tuple[str, Change]]:
     for n in (0, 1):
         honest = Manifest.from_bytes(store.held[layout.manifest(n)])
         for lie in (
-            honest.model_copy(update={"software": "forged"}),
-            honest.model_copy(update={"software": "forged"}).signed(strange),
+            replace(honest, software="forged"),
+            replace(honest, software="forged").signed(strange),
             honest.signed(strange),
-            honest.model_copy(update={"signature": ""}),
+            replace(honest, signature=""),
         ):
             for key in (None, strange):
 
@@ -298,7 +298,7 @@ def covering(store: Store, kind: str, path: Path) -> Callable[[], bool]:
     manifests = list(read_chain(layout, 2).manifests)
     if kind == "segments":
         (record,) = (one for m in manifests for one in m.segments if one.file == path.name)
-        alone = manifests[int(path.name[:20])].model_copy(update={"segments": (record,)})
+        alone = replace(manifests[int(path.name[:20])], segments=(record,))
         checker = CommitChecker(layout, digests_of(manifests), files_only=True)
         return lambda: bool(checker.check(Task(alone, ())).faults)
     if kind == "index" and (content := content_of(path.name)):

@@ -17,6 +17,7 @@ from scalple.store.quick import Quick
 from scalple.store.reader import StoreReader
 from scalple.store.verified import VerifiedFiles
 from scalple.store.verify import verify
+from scalple.store.views import gaps_sql
 from scalple.store.writer import StoreWriter
 from tests.store.sample import NOON, other_kinds, signing_key, table
 from tests.store.test_digest import Origins, assert_same, commits, questions
@@ -51,7 +52,8 @@ def answers(reader: StoreReader, as_of: datetime | None, question: Question) -> 
         "coverage": coverage.coverage(quick.con, question.period, quick),
     }
     for kind in (one for one in KINDS if one != "access"):
-        sql = f"FROM {kind} ORDER BY ALL" if kind == "gaps" else f"FROM {kind} ORDER BY origin, seq"
+        gaps = f"FROM ({gaps_sql()}) ORDER BY ALL"
+        sql = gaps if kind == "gaps" else f"FROM {kind} ORDER BY origin, seq"
         found[kind] = quick.con.sql(sql).to_arrow_table().to_pylist()
     for origin in reader.origins:
         chain = reader.chain(origin)

@@ -27,6 +27,7 @@ from scalple.store.quick import Quick
 from scalple.store.reader import StoreReader
 from scalple.store.verified import VerifiedFiles
 from scalple.store.verify import verify
+from scalple.store.views import gaps_sql
 from tests.store.sample import NOON, make_store, signing_key, table
 
 USER, ORDER, EMAIL = "public.users.id", "public.orders.user_id", "public.users.email"
@@ -98,9 +99,18 @@ revisions = st.fixed_dictionaries(
         ),
     },
 )
+heard = st.fixed_dictionaries(
+    {
+        "source": st.sampled_from(["pgbouncer", "pgbouncer", "identity"]),
+        "event": some(["alive", "process-up", "start"]),
+        "ts": moments,
+        "sidecar": some(["p"]),
+    }
+)
 commits = st.fixed_dictionaries(
     {
         "origin": st.sampled_from(["db1", "db2"]),
+        "evidence": st.lists(heard, max_size=2),
         "rows": st.lists(rows, max_size=8),
         "revisions": st.lists(st.tuples(st.integers(0, 12), revisions), max_size=3),
         "digested": st.sampled_from([True, True, True, False]),
@@ -152,6 +162,9 @@ class Origins:
         tables = {}
         if commit["rows"]:
             tables["audit"] = table("audit", one.next_seq["audit"], commit["rows"], origin)
+        if commit["evidence"]:
+            said = commit["evidence"]
+            tables["evidence"] = table("evidence", one.next_seq["evidence"], said, origin)
         if commit["revisions"]:
             changes = [
                 {"audit_seq": seq, "changes": json.dumps(change), "revised_at": NOON}
@@ -195,6 +208,11 @@ def by_hand(con: Any, question: Question, period: str) -> dict[str, Any]:
     }
 
 
+def gap_rows(con: Any, gaps: str) -> list[str]:
+    """All that is said of gaps, in some order."""
+    return sorted(map(str, con.sql(f"SELECT * FROM {gaps}").to_arrow_table().to_pylist()))
+
+
 def assert_same(reader: StoreReader, as_of: datetime | None, question: Question) -> None:
     """Every answer that digests quicken."""
     quick = Quick(reader, as_of)
@@ -214,7 +232,9 @@ def assert_same(reader: StoreReader, as_of: datetime | None, question: Question)
 
     period = question.period
     quickly = coverages.coverage(con, period, quick)
+    gaps = gap_rows(con, coverages._quick_gaps(con, quick))
     assert quickly == coverages.coverage(con, period)
+    assert gaps == gap_rows(con, f"({gaps_sql()})")
     where = ["true"]
     where += ["log_time >= $since"] if period.since is not None else []
     where += ["log_time < $until"] if period.until is not None else []

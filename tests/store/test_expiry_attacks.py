@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def by_hand(store: Path, **other: Any) -> None:
         keep_at_least=None,
         keep_at_most=SaidLimit(age="60 days", source="keep_at_most"),
         parts=plan.parts(()),
-    ).model_copy(update=other)
+    )
+    said = replace(said, **other)
     state(store, {EXPIRED: said.to_bytes()})
     removed(store)
 
@@ -212,7 +214,7 @@ def test_a_hold_that_is_taken_out_of_the_list_is_missed(store: Path) -> None:
         placed_by="ann (1000) on host",
     )
     state(store, {holds.HOLDS: holds.to_bytes((hold,))})
-    changed = hold.model_copy(update={"since": NOW.isoformat()})
+    changed = replace(hold, since=NOW.isoformat())
     for other in ((), (changed,)):
         copy = store.with_name("copy")
         shutil.rmtree(copy, ignore_errors=True)
@@ -256,7 +258,7 @@ def test_an_expiry_by_hand_that_breaks_its_own_rule_is_found(
         "to come": {"end": 9},
     }
     if wanted := change.get("parts"):
-        changed = audit.model_copy(update=other.get(wanted, {}))
+        changed = replace(audit, **other.get(wanted, {}))
         rest = parts if wanted == "twice" else [one for one in parts if one is not audit]
         change = {"parts": [*rest, changed]}
     if "keep_at_least" in change:
@@ -272,8 +274,8 @@ def test_an_expiry_that_a_later_one_leaves_out_is_missed(store: Path) -> None:
     data = (origin_layout(store, "db1").objects / chain.manifests[2].objects[EXPIRED]).read_bytes()
     later = Expiry.from_bytes(data)
     (audit,) = [one for one in later.parts if one.kind == "audit"]
-    moved = audit.model_copy(update={"first": 1, "end": 2, "first_seq": 2})
-    state(store, {EXPIRED: later.model_copy(update={"parts": [moved]}).to_bytes()})
+    moved = replace(audit, first=1, end=2, first_seq=2)
+    state(store, {EXPIRED: replace(later, parts=[moved]).to_bytes()})
     assert any("an expiry of before is left out" in one.what for one in examine(store).faults)
 
 

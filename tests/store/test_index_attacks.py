@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scalple.ingest.errors import ConfigError, ScalpleError, StoreError, VerificationError
-from scalple.store import compaction, durable, proof
+from scalple.store import compaction, durable, proof, strict
 from scalple.store.chain import read_chain
 from scalple.store.index import Index, IndexFile, open_index
 from scalple.store.layout import OriginLayout, origin_layout
@@ -145,7 +146,7 @@ def test_a_file_that_does_not_belong(store: Path, name: str) -> None:
 
 def forge(store: Path, **changes: Any) -> None:
     """Signs a head that says something else."""
-    index = head_of(store).model_copy(update=changes)
+    index = replace(head_of(store), **changes)
     layout_of(store).index_head.write_bytes(index.sign(signing_key(store)))
 
 
@@ -198,20 +199,20 @@ def swap(store: Path, holds: str, change: Callable[[pa.Table], pa.Table]) -> Non
     table = change(whole.read())
     pq.write_table(table.replace_schema_metadata(metadata), sink, store_schema=False)
     data = bytes(sink.getvalue().to_pybytes())
-    made = IndexFile(**{**file.model_dump(), "sha256": sha256_hex(data), "bytes": len(data)})
+    made = IndexFile(**{**strict.plain(file), "sha256": sha256_hex(data), "bytes": len(data)})
     (layout.index / file.name).unlink()
     (layout.index / made.name).write_bytes(data)
 
     def renamed(value: Any) -> Any:
         if isinstance(value, list):
             return [renamed(one) for one in value]
-        if value == file.model_dump():
-            return made.model_dump()
+        if value == strict.plain(file):
+            return strict.plain(made)
         if isinstance(value, dict):
             return {name: renamed(one) for name, one in value.items()}
         return value
 
-    changed = Index.model_validate(renamed(index.model_dump()))
+    changed = strict.from_plain(Index, renamed(strict.plain(index)))
     layout.index_head.write_bytes(changed.sign(signing_key(store)))
 
 
@@ -267,14 +268,15 @@ def test_a_signed_index_that_says_something_else_than_the_log(
 def test_a_signed_head_that_says_something_else_than_the_log(store: Path) -> None:
     run = head_of(store).runs[0]
     good = layout_of(store).index_head.read_bytes()
-    for name, value in (
-        ("committed_by", "2020-01-01T00:00:00+00:00"),
-        ("newest", {**run.newest, "rules": 0}),
-        ("hashes", {**run.hashes, "rules": ["0" * 64]}),
-        ("ends", {**run.ends, "denied": 2}),
-        ("files", run.files[1:]),
-    ):
-        forge(store, runs=[run.model_copy(update={name: value})])
+    changes: dict[str, Any] = {
+        "committed_by": "2020-01-01T00:00:00+00:00",
+        "newest": {**run.newest, "rules": 0},
+        "hashes": {**run.hashes, "rules": ["0" * 64]},
+        "ends": {**run.ends, "denied": 2},
+        "files": run.files[1:],
+    }
+    for name, value in changes.items():
+        forge(store, runs=[replace(run, **{name: value})])
         refused(store)
         layout_of(store).index_head.write_bytes(good)
     forge(store, last_sha256="0" * 64)
@@ -282,7 +284,7 @@ def test_a_signed_head_that_says_something_else_than_the_log(store: Path) -> Non
     layout_of(store).index_head.write_bytes(good)
     numbering = head_of(store).numbering
     assert numbering is not None
-    forge(store, numbering=numbering.model_copy(update={"nonce": "other"}))
+    forge(store, numbering=replace(numbering, nonce="other"))
     refused(store, "numbering")
 
 

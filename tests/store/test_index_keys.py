@@ -1,6 +1,7 @@
 """An index of a log whose signing key changes: the keys are right, and only the key in force makes one."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,7 @@ def test_a_key_of_before_makes_no_index_that_is_read(store: Path) -> None:
         with pytest.raises(ConfigError, match="isn't the one that this origin goes on with"):
             compacted(store, "db1", private)
     index = opened(store)._indexed["db1"].index
-    forged = index.model_copy(
-        update={"runs": [index.runs[0].model_copy(update={"committed_by": ""})]}
-    )
+    forged = replace(index, runs=[replace(index.runs[0], committed_by="")])
     for head in (index.sign(KEYS[1]), forged.sign(KEYS[0])):
         layout.index_head.write_bytes(head)
         assert not is_used(store)
@@ -104,7 +103,7 @@ def test_changes_that_an_index_invents_or_keeps_quiet_are_noticed(store: Path) -
     layout = origin_layout(store, "db1")
     index = opened(store)._indexed["db1"].index
     for kept in ([], index.rotations[:1], index.rotations[1:]):
-        head = index.model_copy(update={"rotations": kept}).sign(KEYS[2])
+        head = replace(index, rotations=kept).sign(KEYS[2])
         layout.index_head.write_bytes(head)
         assert any(one.what == "index, head: rotations differs" for one in examine(store).faults)
         reader = opened(store)

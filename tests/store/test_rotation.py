@@ -5,6 +5,7 @@ Enters: small stores whose key changes. Leaves: nothing. Does not: change keys b
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,14 +173,13 @@ def next_manifest(store: Path, objects: dict[str, bytes] | None = None) -> Manif
     log = StoreReader.open(store).chain("db1")
     for data in (objects or {}).values():
         layout.object(sha256_hex(data)).write_bytes(data)
-    return log.manifests[-1].model_copy(
-        update={
-            "n": log.tree.size,
-            "previous": log.last_sha256,
-            "segments": (),
-            "positions": (),
-            "objects": {name: sha256_hex(data) for name, data in (objects or {}).items()},
-        }
+    return replace(
+        log.manifests[-1],
+        n=log.tree.size,
+        previous=log.last_sha256,
+        segments=(),
+        positions=(),
+        objects={name: sha256_hex(data) for name, data in (objects or {}).items()},
     )
 
 

@@ -6,7 +6,9 @@ the checkpoint of that time: `test_cut_tail…` shows that an earlier checkpoint
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -207,27 +209,27 @@ Edit = Callable[[Manifest], Manifest]
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda m: m.model_copy(update={"origin": "db2"}), "origin breaks"),
-        (lambda m: m.model_copy(update={"n": 7}), "number breaks"),
-        (lambda m: m.model_copy(update={"previous": "0" * 64}), "previous breaks"),
-        (lambda m: m.model_copy(update={"segments": m.segments[1:]}), "a digest of nothing"),
-        (lambda m: m.model_copy(update={"segments": m.segments[:-1]}), "no manifest names"),
-        (lambda m: m.model_copy(update={"segments": m.segments * 2}), "seq of .* breaks"),
-        (lambda m: m.model_copy(update={"positions": (position(100, 90),)}), "doesn't advance"),
-        (lambda m: m.model_copy(update={"positions": (position(90, 200),)}), "begin in .* breaks"),
+        (lambda m: replace(m, origin="db2"), "origin breaks"),
+        (lambda m: replace(m, n=7), "number breaks"),
+        (lambda m: replace(m, previous="0" * 64), "previous breaks"),
+        (lambda m: replace(m, segments=m.segments[1:]), "a digest of nothing"),
+        (lambda m: replace(m, segments=m.segments[:-1]), "no manifest names"),
+        (lambda m: replace(m, segments=m.segments * 2), "seq of .* breaks"),
+        (lambda m: replace(m, positions=(position(100, 90),)), "doesn't advance"),
+        (lambda m: replace(m, positions=(position(90, 200),)), "begin in .* breaks"),
         (lambda m: edit_segment(m, rows=5), "expected 5 rows"),
         (lambda m: edit_segment(m, rows_root="0" * 64), "row root"),
         (lambda m: edit_segment(m, bytes=5), "bytes differ"),
         (lambda m: edit_segment(m, kind="evidence"), "segment's file breaks"),
         (lambda m: edit_segment(m, file="../../x"), "segment's file breaks"),
-        (lambda m: m.model_copy(update={"objects": {"rules": "0" * 64}}), "can't read"),
+        (lambda m: replace(m, objects={"rules": "0" * 64}), "can't read"),
         (lambda m: edit_objects(m, "audit-rows", "rules"), "no digest"),
         (lambda m: edit_objects(m, "audit-facts", "audit-subjects"), "columns are"),
         (lambda m: edit_objects(m, "audit-subjects", "audit-facts"), "isn't what the rows say"),
         (lambda m: edit_objects(m, "audit-rows", "audit-facts"), "since when"),
         (lambda m: edit_objects(m, "signing-key", "rules"), "not an Ed25519 verifier key"),
-        (lambda m: m.model_copy(update={"committed_at": "yesterday"}), "isn't RFC 3339"),
-        (lambda m: m.model_copy(update={"committed_at": "2026-03-14T12:00"}), "isn't RFC 3339"),
+        (lambda m: replace(m, committed_at="yesterday"), "isn't RFC 3339"),
+        (lambda m: replace(m, committed_at="2026-03-14T12:00"), "isn't RFC 3339"),
         (lambda m: m, ""),
     ],
 )
@@ -250,9 +252,7 @@ def test_a_writer_with_the_key_that_lies(store: Path, edit: Edit, message: str) 
 
 def edit_objects(manifest: Manifest, name: str, other: str) -> Manifest:
     """The manifest with one object in place of another."""
-    return manifest.model_copy(
-        update={"objects": manifest.objects | {name: manifest.objects[other]}}
-    )
+    return replace(manifest, objects=manifest.objects | {name: manifest.objects[other]})
 
 
 def leaf(manifest: Manifest) -> bytes:
@@ -260,10 +260,10 @@ def leaf(manifest: Manifest) -> bytes:
     return leaf_hash(manifest.to_bytes())
 
 
-def edit_segment(manifest: Manifest, **changes: object) -> Manifest:
+def edit_segment(manifest: Manifest, **changes: Any) -> Manifest:
     """The manifest with its first segment changed."""
-    first = manifest.segments[0].model_copy(update=changes)
-    return manifest.model_copy(update={"segments": (first, *manifest.segments[1:])})
+    first = replace(manifest.segments[0], **changes)
+    return replace(manifest, segments=(first, *manifest.segments[1:]))
 
 
 def test_a_manifest_signed_by_another_key(store: Path) -> None:
