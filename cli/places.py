@@ -31,6 +31,7 @@ class Places:
     s3: BucketSettings = _AWS
     cache_dir: str | None = None
     cache_mb: int = CACHE_MB
+    only_host: bool = False
 
 
 def places(path: Path | None) -> Places:
@@ -58,4 +59,5 @@ def places_of(config: "Config") -> Places:
         s3.settings(),
         s3.cache_dir,
         s3.cache_mb,
+        config.only_host,
     )

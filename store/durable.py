@@ -3,11 +3,13 @@
 Bytes and a path enter. A new file appears complete under its name or not at all: written without
 a name (O_TMPFILE), fsynced, linked, and the directory fsynced through a descriptor that was open
 before. An error before the link leaves nothing; an error after it leaves the state unknown and
-is never retried, because after a failed fsync the kernel forgets what wasn't written.
+is never retried, because after a failed fsync the kernel forgets what wasn't written. Whether it may
+be written at all says a guard, asked last of all with the directory that the name will stand in.
 """
 
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,8 +17,11 @@ from scalple.ingest.errors import CommitError, StoreError
 
 TEMPORARY_SUFFIX = ".tmp"
 
+Guard = Callable[[Path, int], None]
+"""Given a directory and its open descriptor, raises StoreError if it mustn't be written to."""
 
-def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+
+def create(path: Path, data: bytes, *, mode: int = 0o644, guard: Guard | None = None) -> None:
     """Creates a file that must not exist yet.
 
     Raises:
@@ -25,6 +30,8 @@ def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         CommitError: the name may or may not be there after a power cut.
     """
     with _directory(path.parent) as directory, _unnamed(path, data, mode, directory) as link:
+        if guard is not None:
+            guard(path.parent, directory)
         try:
             link(path.name)
             os.fsync(directory)
@@ -34,7 +41,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             raise _unknown(path, error) from error
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes, *, guard: Guard | None = None) -> None:
     """Puts a file in place of the one under its name; a reader sees the old or the new one.
 
     Raises:
@@ -43,6 +50,8 @@ def replace(path: Path, data: bytes) -> None:
     """
     temporary = path.name + TEMPORARY_SUFFIX
     with _directory(path.parent) as directory, _unnamed(path, data, 0o644, directory) as link:
+        if guard is not None:
+            guard(path.parent, directory)
         try:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
@@ -66,9 +75,11 @@ def make_directory(path: Path) -> None:
         raise StoreError(f"can't create directory: {error.strerror}", place=str(path)) from error
 
 
-def remove(path: Path) -> None:
+def remove(path: Path, *, guard: Guard | None = None) -> None:
     """Removes a file that no manifest names."""
     with _directory(path.parent) as directory:
+        if guard is not None:
+            guard(path.parent, directory)
         os.unlink(path.name, dir_fd=directory)
         os.fsync(directory)
 
@@ -100,8 +111,9 @@ def _unnamed(path: Path, data: bytes, mode: int, directory: int) -> Iterator[_Li
             descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, mode)
             link = _Link(f"/proc/self/fd/{descriptor}", directory, by_descriptor=True)
         except (OSError, AttributeError):  # file systems (NFS) and systems without O_TMPFILE
-            temporary = f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}"
-            flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+            # No name that another host, or a process that was killed, can have taken as well.
+            temporary = f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
             descriptor = os.open(temporary, flags, mode, dir_fd=directory)
             link = _Link(temporary, directory, by_descriptor=False)
         try:

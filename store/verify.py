@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import inventory, recovery
+from scalple.store import inventory, lease
 from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
@@ -168,12 +168,12 @@ def _layouts(store_dir: Path, origin: str | None) -> list[OriginLayout]:
 def _read(one: OriginState) -> None:
     """Steps 1 to 4."""
     layout = one.layout
-    one.busy = recovery.is_locked(layout)
+    one.busy = lease.is_locked(layout)
     _check_keys(layout, one.outside)
     if not one.outside:
         one.notes.append(f"{layout.origin}: self-signed: no outside key")
     chain, beyond = read_settled(layout)
-    one.busy = one.busy or recovery.is_locked(layout)
+    one.busy = one.busy or lease.is_locked(layout)
     if beyond and not one.busy:
         raise VerificationError(
             "manifest isn't covered by the signed head",
