@@ -49,6 +49,8 @@ class Chain:
     rotations: list[Rotation] = field(default_factory=list)
     first_key: VerifierKey | None = None
     """The key that the log began with; None where nobody asked for keys."""
+    signed: bytes = b""
+    """The signed note of the head that it was read up to (`read_settled`)."""
 
     @property
     def head(self) -> Checkpoint:
@@ -233,7 +235,12 @@ def read_checkpoint(
     Raises:
         VerificationError: missing, malformed, or not signed by one of the keys.
     """
-    data = read_bytes(layout.checkpoint)
+    return _opened(layout, read_bytes(layout.checkpoint), keys)
+
+
+def _opened(
+    layout: OriginLayout, data: bytes, keys: Iterable[VerifierKey]
+) -> tuple[Checkpoint, VerifierKey]:
     with placed(layout.checkpoint):
         found = open_checkpoint(data, keys)
         if data.count(b"\n") != 5:
@@ -284,11 +291,11 @@ def read_settled(
     def counted() -> int:
         if past is None:
             return manifest_count(layout)
-        return count_beyond(layout, _read_head(layout)[1][0].size)
+        return count_beyond(layout, _read_head(layout)[2][0].size)
 
     for _ in range(SETTLE_TRIES):
         count = counted()
-        keys, (checkpoint, signer) = _read_head(layout)
+        keys, signed, (checkpoint, signer) = _read_head(layout)
         if count == checkpoint.size or count > checkpoint.size + 1:
             break
         if count < checkpoint.size and counted() < checkpoint.size:
@@ -306,6 +313,7 @@ def read_settled(
         )
     chain = read_chain(layout, checkpoint.size, keys[0], past)
     check_head(layout, chain, checkpoint, signer)
+    chain.signed = signed
     return chain, count - checkpoint.size
 
 
@@ -343,13 +351,14 @@ def check_signer(chain: Chain, checkpoint: Checkpoint, signer: VerifierKey) -> N
 
 def _read_head(
     layout: OriginLayout,
-) -> tuple[list[VerifierKey], tuple[Checkpoint, VerifierKey]]:
+) -> tuple[list[VerifierKey], bytes, tuple[Checkpoint, VerifierKey]]:
     """The keys are read again if the head has a new one: a writer at work may be changing it."""
     keys = read_own_keys(layout)
+    data = read_bytes(layout.checkpoint)
     try:
-        return keys, read_checkpoint(layout, keys)
+        return keys, data, _opened(layout, data, keys)
     except VerificationError:
         again = read_own_keys(layout)
         if again == keys:
             raise
-        return again, read_checkpoint(layout, again)
+        return again, data, _opened(layout, data, again)
