@@ -69,7 +69,8 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     try:
         with _directory(path.parent) as parent:
-            path.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(path.name, dir_fd=parent)
             os.fsync(parent)
     except OSError as error:
         raise StoreError(f"can't create directory: {error.strerror}", place=str(path)) from error
