@@ -15,7 +15,7 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Recorder:
     def acknowledge(self) -> None:
         """What was done so far is promised to somebody."""
         self.events.append(("acknowledged",))
+
+    def wait(self, stream: int, steps: int) -> None:
+        """What follows isn't done before another thread has done so many steps."""
+        self.events.append(("waits", stream, steps))
 
     def open(self, path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
         descriptor = os.open(path, flags, mode, dir_fd=dir_fd)
@@ -148,7 +152,7 @@ class Disk:
                 self.pending.setdefault(more[0], []).append((more[1], more[2]))
             elif what == "sync names":
                 self.names.setdefault(more[0], {}).update(self.pending.pop(more[0], []))
-            else:
+            elif what == "acknowledged":
                 acknowledged += 1
         return acknowledged
 
@@ -201,6 +205,19 @@ def _is_reached(tree: Tree, path: str) -> bool:
     """What stands in a directory whose own name is gone is gone as well."""
     parents = [str(parent) for parent in Path(path).parents][:-1]
     return all(tree.get(parent, b"") is None for parent in parents)
+
+
+def moments(streams: Sequence[Sequence[Event]]) -> Iterator[tuple[int, ...]]:
+    """How many steps each thread can have done at one moment, as far as they wait for one another."""
+    waits = [
+        (me, at, event[1], event[2])
+        for me, events in enumerate(streams)
+        for at, event in enumerate(events)
+        if event[0] == "waits"
+    ]
+    for point in itertools.product(*(range(len(events) + 1) for events in streams)):
+        if all(point[me] <= at or point[other] >= steps for me, at, other, steps in waits):
+            yield point
 
 
 def tree_of(base: Path) -> Tree:

@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ConfigError, ScalpleError
 from scalple.store import chain, compaction, durable
-from scalple.store.layout import ACCESS_ORIGIN
+from scalple.store.layout import ACCESS_ORIGIN, PREPARED_MAX
 from scalple.store.reader import StoreReader
 from scalple.store.verified import VerifiedFiles
 from scalple.store.verify import Options, verify
 from scalple.store.writer import Prepared, StoreWriter
-from tests.crashmodel import Disk, Event, Recorder, Shelf, Tree, digest, tree_of
+from tests.crashmodel import Disk, Event, Recorder, Shelf, Tree, digest, moments, tree_of
 from tests.store.sample import (
     NOON,
     RULES,
@@ -32,6 +32,10 @@ from tests.store.sample import (
 
 STATES = int(os.environ.get("CRASH_STATES", "120"))
 """So many different trees are opened; `make prove` takes 20,000."""
+LONG = "CRASH_STATES" in os.environ
+COMMITS = 5 if LONG else 2
+"""Commits of batches that are prepared ahead."""
+AHEAD = PREPARED_MAX - 1
 BEFORE = 2
 """Commits that are there before anything is recorded."""
 NEW = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -45,7 +49,7 @@ class World:
         name: of what was done.
         tree: what was on the disk before.
         streams: the steps, of threads that touch no file or directory in common: any step of one may
-            come before or after any of another's.
+            come before or after any of another's, unless one of them waits.
         before: how many manifests the log had.
         origin: the log.
         key: its signing key, at first.
@@ -85,35 +89,42 @@ def commit(writer: StoreWriter, prepared: Prepared | None = None) -> None:
     writer.commit(prepared or prepare(writer, n), where, {"rules": RULES + b" " * n})
 
 
-Does = Callable[[Path, Ed25519PrivateKey, Recorder], Iterator[None]]
-"""Does something with a store; yields where its recording begins, or another thread's."""
+Does = Callable[[Path, Ed25519PrivateKey, Recorder], Iterator[int]]
+"""Does something with a store; yields the number of the thread that does what follows."""
 
 
-def begins(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[None]:
+def begins(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """The origin is made, and gets its first rows."""
-    yield
+    yield 0
     with open_writer(store, key) as writer:
         commit(writer)
         recorder.acknowledge()
 
 
-def goes_on(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[None]:
+def goes_on(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """Batches are prepared while the one before them is committed."""
     make_store(store, BEFORE)
     with open_writer(store, key) as writer:
-        first = prepare(writer, BEFORE)
-        yield
-        prepare(writer, BEFORE + 1)
-        prepare(writer, BEFORE + 2)
-        yield
-        commit(writer, first)
-        recorder.acknowledge()
+        batches = [prepare(writer, BEFORE)]
+        prepared: list[int] = [0]
+        committed: list[int] = []
+        for n in range(COMMITS):
+            yield 0
+            if n >= AHEAD:
+                recorder.wait(1, committed[n - AHEAD])
+            batches.append(prepare(writer, BEFORE + n + 1))
+            prepared.append(len(recorder.events))
+            yield 1
+            recorder.wait(0, prepared[n])
+            commit(writer, batches[n])
+            recorder.acknowledge()
+            committed.append(len(recorder.events))
 
 
-def changes_its_key(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[None]:
+def changes_its_key(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """A new signing key, and a commit under it."""
     make_store(store, BEFORE)
-    yield
+    yield 0
     with open_writer(store, key) as writer:
         writer.rotate(NEW)
         recorder.acknowledge()
@@ -121,19 +132,19 @@ def changes_its_key(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> 
         recorder.acknowledge()
 
 
-def is_asked(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[None]:
+def is_asked(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """Questions are logged, each in an opening of its own that leaves where it ended."""
-    yield
+    yield 0
     for n in range(3):
         with open_writer(store, key, ACCESS_ORIGIN) as writer:
             writer.commit({"gaps": other_kinds(n, ACCESS_ORIGIN)["gaps"]}, [], {})
             recorder.acknowledge()
 
 
-def is_compacted(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[None]:
+def is_compacted(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """The index is made, a commit comes, and the index is made again."""
     make_store(store, BEFORE)
-    yield
+    yield 0
     compaction.compact(store, "db1", key, VerifiedFiles(None))
     with open_writer(store, key) as writer:
         commit(writer)
@@ -141,14 +152,12 @@ def is_compacted(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Ite
     compaction.compact(store, "db1", key, VerifiedFiles(None))
 
 
-def without_unnamed_files(
-    store: Path, key: Ed25519PrivateKey, recorder: Recorder
-) -> Iterator[None]:
+def without_unnamed_files(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
     """A commit on a file system that has no files without names."""
     make_store(store, BEFORE)
     with pytest.MonkeyPatch.context() as patch:
         patch.delattr(os, "O_TMPFILE")
-        yield
+        yield 0
         with open_writer(store, key) as writer:
             commit(writer)
             recorder.acknowledge()
@@ -168,10 +177,10 @@ def record(directory: Path, does: Does) -> World:
     streams: list[list[Event]] = []
     tree: Tree = {}
     with pytest.MonkeyPatch.context() as patch:
-        for _ in steps:
+        for thread in steps:
             tree = tree or tree_of(base)
-            streams.append([])
-            recorder.events = streams[-1]
+            streams += [[]] * (thread >= len(streams))
+            recorder.events = streams[thread]
             patch.setattr(durable, "os", recorder)
     before = sum("manifests/" in path for path in tree)
     origin = ACCESS_ORIGIN if does is is_asked else "db1"
@@ -191,10 +200,6 @@ def cut(world: World, points: tuple[int, ...]) -> Iterator[Left]:
     done = [disk.happens(events[:at]) for events, at in zip(world.streams, points, strict=True)]
     for tree in disk.kept():
         yield Left(world, tree, world.before + sum(done), 1)
-
-
-def all_points(world: World) -> Iterator[tuple[int, ...]]:
-    return itertools.product(*(range(len(events) + 1) for events in world.streams))
 
 
 def mended(left: Left, base: Path, decoded: set[bytes]) -> tuple[int, list[Event]]:
@@ -273,7 +278,8 @@ class Search:
             left, size, events = self._mended[at]
             self._mended[at] = self._mended[-1]
             self._mended.pop()
-            for count in randomness.sample(range(len(events) + 1), min(len(events) + 1, 12)):
+            steps = range(1, len(events) + 1)
+            for count in randomness.sample(steps, len(steps) if LONG else min(len(steps), 6)):
                 disk = Disk(left.tree)
                 disk.happens(events[:count])
                 promised = size if count == len(events) else left.promised
@@ -290,7 +296,7 @@ def test_whatever_a_power_cut_leaves_holds_all_that_was_promised(
     search = Search(Shelf(memory))
     points = []
     for world in (record(memory, does) for does in WORLDS):
-        every = list(all_points(world))
+        every = list(moments(world.streams))
         points.append([(world, at) for at in randomness.sample(every, len(every))])
     for taken in itertools.zip_longest(*points):  # in turns
         for world, at in filter(None, taken):
