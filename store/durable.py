@@ -7,6 +7,7 @@ is never retried, because after a failed fsync the kernel forgets what wasn't wr
 be written at all says a guard, asked last of all with the directory that the name will stand in.
 """
 
+import errno
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -16,6 +17,15 @@ from pathlib import Path
 from scalple.ingest.errors import CommitError, StoreError
 
 TEMPORARY_SUFFIX = ".tmp"
+
+_MENDS = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room within the quota",
+    errno.EFBIG: "raise the limit for the size of files (ulimit -f)",
+    errno.EACCES: "give back the right to write there",
+    errno.EPERM: "give back the right to write there",
+    errno.EROFS: "mount it for writing",
+}
 
 Guard = Callable[[Path, int], None]
 """Given a directory and its open descriptor, raises StoreError if it mustn't be written to."""
@@ -73,16 +83,27 @@ def make_directory(path: Path) -> None:
                 os.mkdir(path.name, dir_fd=parent)
             os.fsync(parent)
     except OSError as error:
-        raise StoreError(f"can't create directory: {error.strerror}", place=str(path)) from error
+        raise _refused("can't create directory", path, error) from error
 
 
 def remove(path: Path, *, guard: Guard | None = None) -> None:
-    """Removes a file that no manifest names."""
+    """Removes a file that no manifest names.
+
+    Raises:
+        StoreError: it is still there.
+        CommitError: it may be there again after a power cut.
+    """
     with _directory(path.parent) as directory:
         if guard is not None:
             guard(path.parent, directory)
-        os.unlink(path.name, dir_fd=directory)
-        os.fsync(directory)
+        try:
+            os.unlink(path.name, dir_fd=directory)
+        except OSError as error:
+            raise _refused("can't remove", path, error) from error
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            raise _unknown(path, error) from error
 
 
 class _Link:
@@ -124,7 +145,7 @@ def _unnamed(path: Path, data: bytes, mode: int, directory: int) -> Iterator[_Li
             os.close(descriptor)
             raise
     except OSError as error:
-        raise StoreError(f"can't write: {error.strerror}", place=str(path)) from error
+        raise _refused("can't write", path, error) from error
     try:
         yield link
     finally:
@@ -145,11 +166,18 @@ def _directory(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise StoreError(f"can't open directory: {error.strerror}", place=str(path)) from error
+        raise _refused("can't open directory", path, error) from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _refused(what: str, path: Path, error: OSError) -> StoreError:
+    """Nothing has happened; says what there is to do."""
+    mend = _MENDS.get(error.errno or 0)
+    hint = f"{mend}, and run again: it goes on from what is committed, none of which is lost"
+    return StoreError(f"{what}: {error.strerror}", place=str(path), hint=hint if mend else None)
 
 
 def _unknown(path: Path, error: OSError) -> CommitError:

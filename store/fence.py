@@ -78,5 +78,5 @@ def take_back(layout: OriginLayout, held: Lease, manifest: Manifest) -> None:
     if source_of(layout.store_dir) is not None or not held.is_in_place():
         return
     for segment in manifest.segments:
-        with suppress(OSError, StoreError):
+        with suppress(StoreError):
             durable.remove(layout.segments / segment.file)

@@ -123,6 +123,10 @@ class StoreWriter:
             if keys_directory(store_dir).is_dir():
                 write_public_keys(public_key_beside(store_dir, origin), chain.keys)
             writer = cls(layout, signing_key, chain, held, clock)
+        except OSError as error:
+            held.release()
+            place = str(error.filename or layout.directory)
+            raise StoreError(f"can't be opened: {error.strerror}", place=place) from error
         except BaseException:
             held.release()
             raise

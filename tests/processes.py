@@ -5,6 +5,7 @@ Enters: what such a process does. Leaves: the process, and a pipe to it. Does no
 
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -20,7 +21,7 @@ from tests.commandline import Said, scalple
 from tests.store.sample import open_writer, position, statements
 
 NOBODY = 65534
-SECONDS = 120
+SECONDS = 60
 """A process that says nothing for so long has failed."""
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -38,7 +39,7 @@ _CONTEXT.set_forkserver_preload(
             "rich.progress",
             "scalple.store.sealing",
         ),
-        *("encodings.idna", "importlib.readers"),
+        *("encodings.idna", "encodings.utf_8_sig", "importlib.readers"),
     ]
 )
 
@@ -64,6 +65,11 @@ class Other:
         """Its next message; EOFError once it has ended."""
         assert self._pipe.poll(SECONDS), "the other process says nothing"
         return self._pipe.recv()
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether a message of it waits here."""
+        return self._pipe.poll()
 
     def rest(self) -> list[Any]:
         """What it still has to say, until its end."""
@@ -128,6 +134,14 @@ def write_on_and_on(pipe: Connection, store: Path, access: str = "on") -> None:
             writer.commit(prepared, [position(10 * n, 10 * n + 10)], to_objects(Rules(), access))
             prepared = ahead
             pipe.send(n)
+
+
+def run_limited(pipe: Connection, limit: int) -> None:
+    """Runs the command lines that it is told; no file may become larger than so many bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with contextlib.suppress(EOFError):
+        while words := pipe.recv():
+            pipe.send(scalple(*words))
 
 
 def run_as_nobody(pipe: Connection, home: Path) -> None:

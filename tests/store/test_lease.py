@@ -433,7 +433,7 @@ def test_questions_of_who_may_only_read_are_answered_while_a_writer_writes(
         )
         assert refused.code in (3, 5)
         assert writer_there.process.is_alive()
-        while writer_there._pipe.poll():
+        while writer_there.has_spoken:
             writer_there.hear()
         first = writer_there.hear()
         assert before.keys() == {path for path in store.rglob("*") if path.is_dir()}

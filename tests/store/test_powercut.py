@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.ingest.errors import ConfigError, ScalpleError
-from scalple.store import chain, compaction, durable
+from scalple.store import chain, compaction, durable, segments
 from scalple.store.layout import ACCESS_ORIGIN, PREPARED_MAX
 from scalple.store.reader import StoreReader
 from scalple.store.verified import VerifiedFiles
@@ -33,8 +33,10 @@ from tests.store.sample import (
 STATES = int(os.environ.get("CRASH_STATES", "120"))
 """So many different trees are opened; `make prove` takes 20,000."""
 LONG = "CRASH_STATES" in os.environ
-COMMITS = 5 if LONG else 2
+COMMITS = 3 if LONG else 2
 """Commits of batches that are prepared ahead."""
+OBJECTS = 8
+"""So many of each of these commits are its own."""
 AHEAD = PREPARED_MAX - 1
 BEFORE = 2
 """Commits that are there before anything is recorded."""
@@ -83,10 +85,11 @@ def prepare(writer: StoreWriter, n: int) -> Prepared:
     return writer.prepare({"audit": statements(4 * n, 4), **other_kinds(n)})
 
 
-def commit(writer: StoreWriter, prepared: Prepared | None = None) -> None:
+def commit(writer: StoreWriter, prepared: Prepared | None = None, objects: int = 1) -> None:
     n = writer.head_size
     where = [position(100 * n, 100 * n + 100)]
-    writer.commit(prepared or prepare(writer, n), where, {"rules": RULES + b" " * n})
+    named = {f"object-{at}": b"%d of %d" % (at, n) for at in range(objects)}
+    writer.commit(prepared or prepare(writer, n), where, {"rules": RULES, **named})
 
 
 Does = Callable[[Path, Ed25519PrivateKey, Recorder], Iterator[int]]
@@ -102,9 +105,10 @@ def begins(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[
 
 
 def goes_on(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator[int]:
-    """Batches are prepared while the one before them is committed."""
+    """Batches of many segments are prepared while those before them are committed."""
     make_store(store, BEFORE)
-    with open_writer(store, key) as writer:
+    with pytest.MonkeyPatch.context() as patch, open_writer(store, key) as writer:
+        patch.setattr(segments, "SEGMENT_ROWS_MAX", 1)
         batches = [prepare(writer, BEFORE)]
         prepared: list[int] = [0]
         committed: list[int] = []
@@ -116,7 +120,7 @@ def goes_on(store: Path, key: Ed25519PrivateKey, recorder: Recorder) -> Iterator
             prepared.append(len(recorder.events))
             yield 1
             recorder.wait(0, prepared[n])
-            commit(writer, batches[n])
+            commit(writer, batches[n], OBJECTS)
             recorder.acknowledge()
             committed.append(len(recorder.events))
 
@@ -223,10 +227,9 @@ def mended(left: Left, base: Path, decoded: set[bytes]) -> tuple[int, list[Event
             writer = open_writer(store, world.key, world.origin)
         except ConfigError:
             writer = open_writer(store, NEW, world.origin)  # the change was committed
-        size = writer.head_size
+        size, root = writer.head_size, writer.head.root
         writer.close()
     assert size in (left.promised, left.promised + 1)
-    root = StoreReader.open(store, world.origin).chain(world.origin).head.root
     report = verify(store, options=Options(files_only=root in decoded))
     assert report.manifests == size
     assert not [note for note in report.notes if not re.search("no outside key|index", note)]
