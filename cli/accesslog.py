@@ -79,9 +79,8 @@ def logged(
     # Another place is for who may not write here; whoever may leaves a trace here as well.
     places = [directory] if _writable(directory) else []
     places += [elsewhere] if elsewhere is not None else []
-    if where.only_host:
-        for one in places:
-            filesystem.only_this_host(one)
+    for one in places:
+        filesystem.only_this_host(one, where.only_host)
     logs = [AccessLog(one, Path(key_file) if key_file else None) for one in places]
     found = Found()
     try:

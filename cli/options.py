@@ -88,8 +88,7 @@ def store_path(option: str | None, config: "Config | Places", *, fresh: bool = F
         raise ConfigError(
             f"can't be a store: {error.strerror}", place=_shortened(name), hint="check --store"
         ) from error
-    if config.only_host:
-        filesystem.only_this_host(path)
+    filesystem.only_this_host(path, config.only_host)
     return path
 
 

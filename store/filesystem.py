@@ -40,9 +40,9 @@ SHARED = frozenset(
 _only_here: set[Path] = set()
 
 
-def only_this_host(store_dir: Path) -> None:
-    """From now on this process believes that no other host writes to the store."""
-    _only_here.add(store_dir)
+def only_this_host(store_dir: Path, believed: bool = True) -> None:
+    """Whether this process believes from now on that no other host writes to the store."""
+    (_only_here.add if believed else _only_here.discard)(store_dir)
 
 
 def refuse_shared(store_dir: Path, descriptor: int) -> None:

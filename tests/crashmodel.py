@@ -17,6 +17,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,7 @@ class Disk:
         for contents in itertools.product(*(self.files[number].kept() for number in numbers)):
             data = dict(zip(numbers, contents, strict=True))
             tree = {**fixed, **{path: data[number] for path, number in there}}
-            yield {path: one for path, one in tree.items() if _is_reached(tree, path)}
+            yield _reached(tree)
 
 
 def _some(choices: list[list[Any]]) -> Iterator[tuple[Any, ...]]:
@@ -201,10 +202,14 @@ def _some(choices: list[list[Any]]) -> Iterator[tuple[Any, ...]]:
         yield tuple(drawn.choice(one) for one in choices)
 
 
-def _is_reached(tree: Tree, path: str) -> bool:
-    """What stands in a directory whose own name is gone is gone as well."""
-    parents = [str(parent) for parent in Path(path).parents][:-1]
-    return all(tree.get(parent, b"") is None for parent in parents)
+def _reached(tree: Tree) -> Tree:
+    """Without what stands in a directory whose own name is gone."""
+    found: Tree = {}
+    for path in sorted(tree):  # a directory comes before what is in it
+        parent = path.rpartition("/")[0]
+        if not parent or found.get(parent, b"") is None:
+            found[path] = tree[path]
+    return found
 
 
 def moments(streams: Sequence[Sequence[Event]]) -> Iterator[tuple[int, ...]]:
@@ -228,13 +233,18 @@ def tree_of(base: Path) -> Tree:
     }
 
 
-def digest(tree: Tree) -> bytes:
-    """The same for the same tree only."""
+def digest(tree: Tree, without: tuple[str, ...] = ()) -> bytes:
+    """The same for the same tree only, or for trees that differ below these directories only."""
     hashed = hashlib.sha256()
     for path, data in sorted(tree.items()):
-        whole = b"" if data is None else hashlib.sha256(data).digest()
-        hashed.update(path.encode() + b"\0" + whole + b"\0")
+        if not any(name in path for name in without):
+            hashed.update(path.encode() + b"\0" + (b"" if data is None else _sha256(data)) + b"\0")
     return hashed.digest()
+
+
+@lru_cache(10_000)
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 class Shelf:
@@ -244,6 +254,7 @@ class Shelf:
         self.base = directory / "base"
         self._held = directory / "held"
         self._held.mkdir()
+        self._made: dict[bytes, str] = {}
 
     def put(self, tree: Tree) -> Path:
         """The tree, in place of the one before."""
@@ -253,9 +264,23 @@ class Shelf:
             if data is None:
                 (self.base / path).mkdir()
                 continue
-            held = self._held / hashlib.sha256(data).hexdigest()
-            if not held.exists():
+            name = _sha256(data)
+            if name not in self._made:
+                held = self._held / name.hex()
                 held.write_bytes(data)
                 held.chmod(0o600)
-            os.link(held, self.base / path)
+                self._made[name] = str(held)
+            os.link(self._made[name], f"{self.base}/{path}")
         return self.base
+
+    def signature(self) -> bytes:
+        """The same for the same tree as it is now: files of the shelf are known by their number."""
+        hashed = hashlib.sha256()
+        for directory, inner, files in os.walk(self.base):
+            inner.sort()
+            for name in sorted(files):
+                path = f"{directory}/{name}"
+                status = os.lstat(path)
+                known = b"%d" % status.st_ino if status.st_nlink > 1 else Path(path).read_bytes()
+                hashed.update(path.encode() + b"\0" + hashlib.sha256(known).digest())
+        return hashed.digest()

@@ -21,10 +21,10 @@ from tests.processes import NOBODY, SECONDS, other, run_as_nobody, run_limited, 
 from tests.processes import Other as Process
 
 CSV = (SAMPLE / "postgresql.csv").read_bytes()
-PART = 60_000
-PARTS = 3
+PART = 40_000
+PARTS = 2
 EVERY = bool(os.environ.get("EVERY_SIZE"))
-"""The suite fills the disk at two sizes; `make prove` at every page."""
+"""The suite fills the disk once; `make prove` at every page."""
 PAGE = 4096
 READ = """SELECT source_file, source_offset, query_fingerprint, session_user_id, attribution_grade
     FROM audit ORDER BY seq"""
@@ -129,8 +129,7 @@ def test_a_disk_that_is_full_at_any_size(
     store = disk / "store"
     used = _used(disk, store, samples)
     failed = 0
-    step = PAGE if EVERY else used // 2 - PAGE
-    for room in range(2 * PAGE if EVERY else step // 2, used, step):
+    for room in range(2 * PAGE, used, PAGE) if EVERY else [used * 2 // 3]:
         _empty(disk)
         remount(disk, f"size={room}")
         done = scalple(*words(store, samples))
@@ -142,7 +141,6 @@ def test_a_disk_that_is_full_at_any_size(
         assert "make room on the disk" in done.err or done.code == 6
         failed += 1
     print(f"the disk was full at {failed} sizes up to {used:,} bytes; each time all rows came")
-    assert failed >= 2
 
 
 def _used(disk: Path, store: Path, samples: Path) -> int:
@@ -181,7 +179,7 @@ def _begun(store: Path, one: Process) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("limit", [2_000, 20_000])
+@pytest.mark.parametrize("limit", [1_000, 4_000, 8_000] if EVERY else [4_000])
 def test_files_that_may_not_grow_as_large_as_needed(
     tmp_path: Path, samples: Path, whole: list[dict[str, Any]], limit: int
 ) -> None:
@@ -194,7 +192,9 @@ def test_files_that_may_not_grow_as_large_as_needed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give its rights up")
-@pytest.mark.parametrize("what", ["segments", "objects", "manifests", "."])
+@pytest.mark.parametrize(
+    "what", ["segments", "objects", "manifests", "."] if EVERY else ["objects"]
+)
 def test_the_right_to_write_is_lost_in_the_middle(
     samples: Path, whole: list[dict[str, Any]], what: str
 ) -> None:

@@ -22,7 +22,7 @@ from scalple.store.layout import origin_layout
 from scalple.store.lease import Lease
 from scalple.store.verify import verify
 from scalple.store.writer import StoreWriter
-from tests.commandline import SAMPLE, reprocess_sample, scalple
+from tests.commandline import SAMPLE, scalple
 from tests.processes import (
     NOBODY,
     other,
@@ -45,7 +45,7 @@ from tests.store.test_commit import read_rows
 
 WRITERS = 16
 COMMITS = 2
-STRIDE = 1 if os.environ.get("EVERY_STEP") else 3
+STRIDE = 1 if os.environ.get("EVERY_STEP") else 5
 """Of the checks before which a writer sleeps, so many at a time; `make prove` takes each."""
 SELF_SIGNED = ["db1: self-signed: no outside key"]
 
@@ -77,7 +77,8 @@ def test_a_second_writer_loses_and_is_told_who_the_first_is(tmp_path: Path) -> N
         assert time.strftime("started %Y-%m-%d", time.gmtime()) in str(refused.value)
         assert "wait for it, or end that process" in str(refused.value)
         keys.subject_key(store, None)
-        told = reprocess_sample(store, "--origin", "db1")
+        events = ("--identity-events", SAMPLE / "identity.jsonl")
+        told = scalple("reprocess", "--store", store, "--origin", "db1", *events)
         assert told.code == 5
         assert f"process {first.pid} on host " in told.err
         first.tell(True)
@@ -360,17 +361,18 @@ def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("on_nfs")
 def test_a_network_file_system_is_refused_unless_there_is_one_host(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    told = reprocess_sample(store)
+    words: list[str | Path] = ["--store", store, "--identity-events", SAMPLE / "identity.jsonl"]
+    told = scalple("reprocess", *words)
     assert told.code == 5
     assert "network file system (nfs4)" in told.err
     assert "only_host = true" in told.err
     config = tmp_path / "config.toml"
-    config.write_text("only_host = true\n" + (SAMPLE / "config.toml").read_text())
-    for name in ("people.csv", "schema.sql", "postgresql.csv", "pgbouncer.log", "identity.jsonl"):
-        if (SAMPLE / name).exists():
-            shutil.copy(SAMPLE / name, tmp_path)
-    told = scalple("reprocess", "--config", config, "--store", store)
+    config.write_text("only_host = true\n")
+    told = scalple("reprocess", *words, "--config", config)
     assert told.code == 0, told.err
+    refused = scalple("coverage", "--store", store)
+    assert refused.code == 5
+    assert "network file system" in refused.err
     assert scalple("coverage", "--store", store, "--config", config).code == 0
 
 
