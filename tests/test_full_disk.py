@@ -1,11 +1,13 @@
-"""The disk is full, becomes read-only, or the right to write is lost while `reprocess` works.
+"""The disk is full or becomes read-only, the right to write is lost, or `reprocess` is killed.
 
 Enters: the sample's beginning in several files, a disk of its own where the system lets us mount one.
 Leaves: nothing. Does not: fake any error.
 """
 
 import os
+import random
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -170,6 +172,27 @@ def test_a_disk_that_becomes_read_only_in_the_middle(
     assert refused.code == 5
     remount(disk, "rw")
     resumes(store, done, scalple(*words(store, samples)), before, whole)
+
+
+def test_a_run_that_is_killed_in_the_middle(
+    memory: Path, samples: Path, whole: list[dict[str, Any]]
+) -> None:
+    randomness = random.Random(3)
+    for run in range(20 if EVERY else 1):
+        store = memory / str(run) / "store"
+        store.parent.mkdir()
+        with other(run_limited, 1 << 30) as one:
+            one.tell(words(store, samples))
+            _begun(store, one)
+            time.sleep(randomness.random() * 0.5 if EVERY else 0)
+            one.signal(signal.SIGKILL)
+            one.process.join()
+        before = committed(store)
+        again = scalple(*words(store, samples))
+        assert again.code == 0, again.err
+        assert rows(store, READ) == whole
+        assert whole[: len(before)] == before
+        assert verify(store).notes == ["sample: self-signed: no outside key"]
 
 
 def _begun(store: Path, one: Process) -> None:

@@ -44,8 +44,8 @@ from tests.store.sample import (
 from tests.store.test_commit import read_rows
 
 WRITERS = 16
-COMMITS = 2
-STRIDE = 1 if os.environ.get("EVERY_STEP") else 5
+COMMITS = 3 if os.environ.get("EVERY_STEP") else 1
+STRIDE = 1 if os.environ.get("EVERY_STEP") else 6
 """Of the checks before which a writer sleeps, so many at a time; `make prove` takes each."""
 SELF_SIGNED = ["db1: self-signed: no outside key"]
 

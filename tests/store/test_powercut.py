@@ -30,7 +30,7 @@ from tests.store.sample import (
     statements,
 )
 
-STATES = int(os.environ.get("CRASH_STATES", "120"))
+STATES = int(os.environ.get("CRASH_STATES", "60"))
 """So many different trees are opened; `make prove` takes 20,000."""
 LONG = "CRASH_STATES" in os.environ
 COMMITS = 3 if LONG else 2
