@@ -33,7 +33,7 @@ from tests.store.sample import (
 STATES = int(os.environ.get("CRASH_STATES", "60"))
 """So many different trees are opened; `make prove` takes 20,000."""
 LONG = "CRASH_STATES" in os.environ
-COMMITS = 3 if LONG else 2
+COMMITS = 7 if LONG else 2
 """Commits of batches that are prepared ahead."""
 OBJECTS = 8
 """So many of each of these commits are its own."""
