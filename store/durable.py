@@ -87,7 +87,7 @@ def make_directory(path: Path) -> None:
 
 
 def remove(path: Path, *, guard: Guard | None = None) -> None:
-    """Removes a file that no manifest names.
+    """Removes a file that no manifest names; one that isn't there counts as removed.
 
     Raises:
         StoreError: it is still there.
@@ -97,7 +97,8 @@ def remove(path: Path, *, guard: Guard | None = None) -> None:
         if guard is not None:
             guard(path.parent, directory)
         try:
-            os.unlink(path.name, dir_fd=directory)
+            with suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=directory)
         except OSError as error:
             raise _refused("can't remove", path, error) from error
         try:

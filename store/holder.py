@@ -16,18 +16,20 @@ COMMAND_SHOWN = 60
 
 
 def describe(descriptor: int) -> str:
-    """Who holds an flock on this directory, other than in a shared mode: one phrase."""
+    """Who holds an flock on this directory, and whether for reading only: one phrase."""
     owners = _owners(descriptor)
     if not owners:
         return (
             f"by a process that can't be seen from here on host {socket.gethostname()} (another "
             "container?)"
         )
-    return " and ".join(_process(pid) for pid in owners)
+    return " and ".join(
+        _process(pid) + ("" if mode == "WRITE" else ", which only reads") for pid, mode in owners
+    )
 
 
-def _owners(descriptor: int) -> list[int]:
-    """The processes that /proc/locks names; those who wait for a lock have an arrow."""
+def _owners(descriptor: int) -> list[tuple[int, str]]:
+    """The processes that /proc/locks names, and how they lock; who waits for a lock has an arrow."""
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     try:
@@ -35,12 +37,12 @@ def _owners(descriptor: int) -> list[int]:
     except OSError:
         return []
     found = [line.split() for line in lines]
-    pids = {
-        int(words[4])
+    owners = {
+        (int(words[4]), words[3])
         for words in found
         if len(words) > 5 and words[1] == "FLOCK" and words[5] == device and words[4].isdigit()
     }
-    return sorted(pids - {0})
+    return sorted((pid, mode) for pid, mode in owners if pid)
 
 
 def _process(pid: int) -> str:

@@ -131,6 +131,8 @@ def acquire(layout: OriginLayout, seconds: float = LOCK_SECONDS) -> Lease:
             if _leads_to(layout.directory, descriptor):
                 return Lease(layout, descriptor)
             os.close(descriptor)  # it was replaced between the two calls
+            if time.monotonic() >= until:
+                raise StoreError("is being replaced all the time", place=str(layout.directory))
         except BlockingIOError as error:
             who = holder.describe(descriptor) if time.monotonic() >= until else ""
             os.close(descriptor)

@@ -28,7 +28,7 @@ from tests.store.test_commit import read_rows
 
 KILLS = int(os.environ.get("KILLS", "4"))
 """So many processes are killed; `make prove` takes 500."""
-KILLS_OF_ONE_STORE = 5
+KILLS_OF_ONE_STORE = 2
 COUNTED = {"open", "write", "fsync", "link", "rename", "unlink", "mkdir"}
 
 

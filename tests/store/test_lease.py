@@ -330,6 +330,18 @@ def test_what_another_has_committed_is_never_committed_over(tmp_path: Path) -> N
         assert not [one for one in files(layout.segments) if one.name.startswith(f"{1:020d}")]
 
 
+def test_a_reader_that_keeps_a_lock_is_told_as_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 1)
+    descriptor = os.open(store / "db1", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with pytest.raises(StoreError, match=rf"process {os.getpid()} .*, which only reads"):
+            open_at_once(store)
+    finally:
+        os.close(descriptor)
+    open_at_once(store).close()
+
+
 def test_a_file_system_without_locks_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
