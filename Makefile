@@ -47,6 +47,12 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_resume.py tests/store/test_index_attacks.py tests/store/test_expiry_attacks.py
+	sh tests/install_servers.sh strace
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_lease.py
+	CRASH_STATES=20000 $(BIN)/python -m pytest -q -s tests/store/test_powercut.py
+	EVERY_CALL=1 $(BIN)/python -m pytest -q -s tests/store/test_faults.py
+	KILLS=500 $(BIN)/python -m pytest -q -s tests/store/test_crash.py -k kill
+	EVERY_SIZE=1 $(BIN)/python -m pytest -q -s tests/test_full_disk.py
 	EVERY_BIT=1 $(BIN)/python -m pytest -q -s tests/store/test_attacks.py tests/store/test_standalone.py
 	EVERY_PAIR=1 $(BIN)/python -m pytest -q -s tests/store/test_consistency.py
 	EVERY_LEAK=1 $(BIN)/python -m pytest -q tests/test_nothing_leaks.py

@@ -21,6 +21,7 @@ import click
 from scalple.cli.declarations import records_questions
 from scalple.cli.places import Places
 from scalple.ingest.errors import ScalpleError, StoreError
+from scalple.store import filesystem
 from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked, get_ready
 from scalple.store.reader import StoreReader
 from scalple.store.source import shown, source_of
@@ -79,6 +80,8 @@ def logged(
     # Another place is for who may not write here; whoever may leaves a trace here as well.
     places = [directory] if _writable(directory) else []
     places += [elsewhere] if elsewhere is not None else []
+    for one in places:
+        filesystem.only_this_host(one, where.only_host)
     logs = [AccessLog(one, Path(key_file) if key_file else None) for one in places]
     found = Found()
     ready = Thread(target=get_ready)

@@ -150,6 +150,8 @@ class Config(Section):
     store: str | None = None
     access: Literal["on", "off"] = "on"
     """Whether questions asked of the store are logged; `off` is recorded in the store."""
+    only_host: Annotated[bool, Field(strict=True)] = False
+    """No other host writes to the store, though it lies on a network file system."""
     sources: Sources = Sources()
     pooler: PoolerSection = PoolerSection()
     identifiers: dict[str, tuple[str, ...]] = Field(default={})

@@ -12,6 +12,7 @@ import click
 
 from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
+from scalple.store import filesystem
 from scalple.store.bucketsettings import is_url
 from scalple.store.layout import existing_origins, origin_layout
 from scalple.store.question import Period
@@ -87,6 +88,7 @@ def store_path(option: str | None, config: "Config | Places", *, fresh: bool = F
         raise ConfigError(
             f"can't be a store: {error.strerror}", place=_shortened(name), hint="check --store"
         ) from error
+    filesystem.only_this_host(path, config.only_host)
     return path
 
 

@@ -33,6 +33,7 @@ class Places:
     s3: BucketSettings = _AWS
     cache_dir: str | None = None
     cache_mb: int = CACHE_MB
+    only_host: bool = False
 
 
 def places(path: Path | None) -> Places:
@@ -62,4 +63,5 @@ def places_of(config: "Config") -> Places:
         s3=s3.settings(),
         cache_dir=s3.cache_dir,
         cache_mb=s3.cache_mb,
+        only_host=config.only_host,
     )

@@ -19,6 +19,7 @@ from scalple.store.checkpoint import Checkpoint, open_checkpoint
 from scalple.store.keyhistory import SIGNING_KEY, Rotation, all_keys, key_at
 from scalple.store.keys import read_public_keys
 from scalple.store.layout import OriginLayout, manifest_number, segment_parts
+from scalple.store.lease import is_locked
 from scalple.store.manifest import (
     Manifest,
     Position,
@@ -28,7 +29,6 @@ from scalple.store.manifest import (
 from scalple.store.manifests import Continued, Manifests
 from scalple.store.merkle import CompactRange, leaf_hash
 from scalple.store.note import VerifierKey
-from scalple.store.writerlock import is_locked
 
 Generation = tuple[str, str, int, int]
 
@@ -50,6 +50,8 @@ class Chain:
     rotations: list[Rotation] = field(default_factory=list)
     first_key: VerifierKey | None = None
     """The key that the log began with; None where nobody asked for keys."""
+    signed: bytes = b""
+    """The signed note of the head that it was read up to (`read_settled`)."""
 
     @property
     def head(self) -> Checkpoint:
@@ -234,7 +236,12 @@ def read_checkpoint(
     Raises:
         VerificationError: missing, malformed, or not signed by one of the keys.
     """
-    data = read_bytes(layout.checkpoint)
+    return _opened(layout, read_bytes(layout.checkpoint), keys)
+
+
+def _opened(
+    layout: OriginLayout, data: bytes, keys: Iterable[VerifierKey]
+) -> tuple[Checkpoint, VerifierKey]:
     with placed(layout.checkpoint):
         found = open_checkpoint(data, keys)
         if data.count(b"\n") != 5:
@@ -286,12 +293,12 @@ def read_settled(
     def counted() -> int:
         if past is None:
             return manifest_count(layout)
-        return count_beyond(layout, _read_head(layout)[1][0].size)
+        return count_beyond(layout, _read_head(layout)[2][0].size)
 
     abandoned = None
     for _ in range(SETTLE_TRIES):
         count = counted()
-        keys, (checkpoint, signer) = _read_head(layout)
+        keys, signed, (checkpoint, signer) = _read_head(layout)
         if count == checkpoint.size or count > checkpoint.size + 1:
             break
         if count < checkpoint.size and counted() < checkpoint.size:
@@ -314,6 +321,7 @@ def read_settled(
         )
     chain = read_chain(layout, checkpoint.size, keys[0], past)
     check_head(layout, chain, checkpoint, signer)
+    chain.signed = signed
     return chain, count - checkpoint.size
 
 
@@ -356,13 +364,14 @@ def check_signer(chain: Chain, checkpoint: Checkpoint, signer: VerifierKey) -> N
 
 def _read_head(
     layout: OriginLayout,
-) -> tuple[list[VerifierKey], tuple[Checkpoint, VerifierKey]]:
+) -> tuple[list[VerifierKey], bytes, tuple[Checkpoint, VerifierKey]]:
     """The keys are read again if the head has a new one: a writer at work may be changing it."""
     keys = read_own_keys(layout)
+    data = read_bytes(layout.checkpoint)
     try:
-        return keys, read_checkpoint(layout, keys)
+        return keys, data, _opened(layout, data, keys)
     except VerificationError:
         again = read_own_keys(layout)
         if again == keys:
             raise
-        return again, read_checkpoint(layout, again)
+        return again, data, _opened(layout, data, again)

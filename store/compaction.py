@@ -360,13 +360,16 @@ def locked(layout: OriginLayout) -> Iterator[None]:
     descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
         raise StoreError(
             "the index is being made already, or checked",
             place=str(layout.index),
             hint="wait for it",
         ) from error
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreError(f"can't be locked: {error.strerror}", place=str(layout.index)) from error
     try:
         yield
     finally:

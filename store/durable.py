@@ -3,11 +3,14 @@
 Bytes and a path enter. A new file appears complete under its name or not at all: written without
 a name (O_TMPFILE), fsynced, linked, and the directory fsynced through a descriptor that was open
 before. An error before the link leaves nothing; an error after it leaves the state unknown and
-is never retried, because after a failed fsync the kernel forgets what wasn't written.
+is never retried, because after a failed fsync the kernel forgets what wasn't written. Whether it may
+be written at all says a guard, asked last of all with the directory that the name will stand in.
 """
 
+import errno
 import os
-from collections.abc import Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
@@ -16,8 +19,20 @@ from scalple.ingest.errors import CommitError, StoreError
 
 TEMPORARY_SUFFIX = ".tmp"
 
+_MENDS = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room within the quota",
+    errno.EFBIG: "raise the limit for the size of files (ulimit -f)",
+    errno.EACCES: "give back the right to write there",
+    errno.EPERM: "give back the right to write there",
+    errno.EROFS: "mount it for writing",
+}
 
-def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+Guard = Callable[[Path, int], None]
+"""Given a directory and its open descriptor, raises StoreError if it mustn't be written to."""
+
+
+def create(path: Path, data: bytes, *, mode: int = 0o644, guard: Guard | None = None) -> None:
     """Creates a file that must not exist yet.
 
     Raises:
@@ -26,6 +41,8 @@ def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         CommitError: the name may or may not be there after a power cut.
     """
     with _directory(path.parent) as directory, _unnamed(path, data, mode, directory) as link:
+        if guard is not None:
+            guard(path.parent, directory)
         try:
             link(path.name)
             os.fsync(directory)
@@ -35,7 +52,7 @@ def create(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             raise _unknown(path, error) from error
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Path, data: bytes, *, guard: Guard | None = None) -> None:
     """Puts a file in place of the one under its name; a reader sees the old or the new one.
 
     Raises:
@@ -44,6 +61,8 @@ def replace(path: Path, data: bytes) -> None:
     """
     temporary = path.name + TEMPORARY_SUFFIX
     with _directory(path.parent) as directory, _unnamed(path, data, 0o644, directory) as link:
+        if guard is not None:
+            guard(path.parent, directory)
         try:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=directory)
@@ -61,17 +80,32 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     try:
         with _directory(path.parent) as parent:
-            path.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.mkdir(path.name, dir_fd=parent)
             os.fsync(parent)
     except OSError as error:
-        raise StoreError(f"can't create directory: {error.strerror}", place=str(path)) from error
+        raise _refused("can't create directory", path, error) from error
 
 
-def remove(path: Path) -> None:
-    """Removes a file that no manifest names."""
+def remove(path: Path, *, guard: Guard | None = None) -> None:
+    """Removes a file that no manifest names; one that isn't there counts as removed.
+
+    Raises:
+        StoreError: it is still there.
+        CommitError: it may be there again after a power cut.
+    """
     with _directory(path.parent) as directory:
-        os.unlink(path.name, dir_fd=directory)
-        os.fsync(directory)
+        if guard is not None:
+            guard(path.parent, directory)
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(path.name, dir_fd=directory)
+        except OSError as error:
+            raise _refused("can't remove", path, error) from error
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            raise _unknown(path, error) from error
 
 
 def shred(path: Path) -> None:
@@ -140,8 +174,9 @@ def _unnamed(path: Path, data: bytes, mode: int, directory: int) -> Iterator[_Li
             descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, mode)
             link = _Link(f"/proc/self/fd/{descriptor}", directory, by_descriptor=True)
         except (OSError, AttributeError):  # file systems (NFS) and systems without O_TMPFILE
-            temporary = f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}"
-            flags = os.O_CREAT | os.O_TRUNC | os.O_WRONLY
+            # No name that another host, or a process that was killed, can have taken as well.
+            temporary = f".{path.name}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
             descriptor = os.open(temporary, flags, mode, dir_fd=directory)
             link = _Link(temporary, directory, by_descriptor=False)
         try:
@@ -151,7 +186,7 @@ def _unnamed(path: Path, data: bytes, mode: int, directory: int) -> Iterator[_Li
             os.close(descriptor)
             raise
     except OSError as error:
-        raise StoreError(f"can't write: {error.strerror}", place=str(path)) from error
+        raise _refused("can't write", path, error) from error
     try:
         yield link
     finally:
@@ -172,11 +207,18 @@ def _directory(path: Path) -> Iterator[int]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise StoreError(f"can't open directory: {error.strerror}", place=str(path)) from error
+        raise _refused("can't open directory", path, error) from error
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _refused(what: str, path: Path, error: OSError) -> StoreError:
+    """Nothing has happened; says what there is to do."""
+    mend = _MENDS.get(error.errno or 0)
+    hint = f"{mend}, and run again: it goes on from what is committed, none of which is lost"
+    return StoreError(f"{what}: {error.strerror}", place=str(path), hint=hint if mend else None)
 
 
 def _unknown(path: Path, error: OSError) -> CommitError:

@@ -1,18 +1,15 @@
-"""What the writer does to an origin before the first commit: create, lock, mend after a crash.
+"""What the writer does to an origin before the first commit: create it, mend it after a crash.
 
-A layout and the signing key enter; a locked origin and its checked chain leave, with notes of
-what was mended. The head is only signed over a manifest that carries the key's own signature.
+A layout, the signing key and the guard of a lease enter; a checked chain leaves, with notes of what
+was mended. The head is only signed over a manifest that carries the key's own signature.
 What no crash of ours can have left is not touched: `verify` reports it.
 """
 
-import fcntl
-import os
-import time
 from collections.abc import Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from scalple.ingest.errors import ConfigError, StoreError, VerificationError
+from scalple.ingest.errors import ConfigError, VerificationError
 from scalple.store import durable, source
 from scalple.store.chain import (
     Chain,
@@ -31,45 +28,8 @@ from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, segment_parts
 from scalple.store.manifest import sha256_hex
 from scalple.store.note import VerifierKey
 
-LOCK_SECONDS = 0.5
-"""How long a lock is waited for: `verify` holds it for an instant to see who does."""
-LOCK_PAUSE_SECONDS = 0.02
 
-
-def lock(layout: OriginLayout, seconds: float = LOCK_SECONDS) -> int:
-    """An exclusive lock on the origin's directory, held until the descriptor is closed.
-
-    Another holder is waited for, so many seconds.
-
-    Raises:
-        ConfigError: the origin doesn't exist.
-        StoreError: another writer holds it.
-    """
-    try:
-        descriptor = os.open(layout.directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise ConfigError(
-            f"no origin {layout.origin!r} in this store: {error.strerror}",
-            place=str(layout.store_dir),
-            hint="an origin is created by the first batch that is told its name",
-        ) from error
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        else:
-            return descriptor
-    os.close(descriptor)
-    raise StoreError(
-        "another writer has this origin open",
-        place=str(layout.directory),
-        hint="one writer per origin: stop the other one, or write to another origin",
-    )
-
-
-def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
+def create(layout: OriginLayout, private: Ed25519PrivateKey, guard: durable.Guard) -> None:
     """Makes the origin's directories, its public key and the signed head of an empty log.
 
     Raises:
@@ -81,7 +41,7 @@ def create(layout: OriginLayout, private: Ed25519PrivateKey) -> None:
         durable.make_directory(directory)
     write_own_keys(layout, [VerifierKey.of(layout.origin, private)])
     first = Chain(layout.origin).head.sign(private)
-    source.create(layout.store_dir, layout.checkpoint, first)
+    source.create(layout.store_dir, layout.checkpoint, first, guard)
 
 
 def write_own_keys(layout: OriginLayout, keys: Sequence[VerifierKey]) -> None:
@@ -99,7 +59,9 @@ def write_own_keys(layout: OriginLayout, keys: Sequence[VerifierKey]) -> None:
     write_public_keys(path, keys)
 
 
-def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tuple[str, ...]]:
+def recover(
+    layout: OriginLayout, private: Ed25519PrivateKey, guard: durable.Guard
+) -> tuple[Chain, tuple[str, ...]]:
     """The checked chain, after finishing or clearing what a crash interrupted.
 
     Raises:
@@ -119,10 +81,10 @@ def recover(layout: OriginLayout, private: Ed25519PrivateKey) -> tuple[Chain, tu
     _check_key(layout, chain, private)
     notes = []
     if count > signed.size:
-        _finish(layout, chain, private)
+        _finish(layout, chain, private, guard)
         notes.append(f"{layout.origin}: signed manifest {count - 1}, left unsigned by a crash")
     write_own_keys(layout, chain.keys)
-    notes += _clear(layout, chain)
+    notes += _clear(layout, chain, guard)
     return chain, tuple(notes)
 
 
@@ -141,7 +103,9 @@ def _check_key(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -
     )
 
 
-def _finish(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> None:
+def _finish(
+    layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey, guard: durable.Guard
+) -> None:
     manifest = chain.manifests[-1]
     with placed(f"{layout.manifest(manifest.n)}, unsigned"):
         manifest.check_signature(chain.key_at(manifest.n))
@@ -150,10 +114,10 @@ def _finish(layout: OriginLayout, chain: Chain, private: Ed25519PrivateKey) -> N
             if sha256_hex(data) != segment.sha256:
                 raise VerificationError(f"segment {segment.file} differs from its hash")
     write_own_keys(layout, chain.keys)
-    source.replace(layout.store_dir, layout.checkpoint, chain.head.sign(private))
+    source.replace(layout.store_dir, layout.checkpoint, chain.head.sign(private), guard)
 
 
-def _clear(layout: OriginLayout, chain: Chain) -> list[str]:
+def _clear(layout: OriginLayout, chain: Chain, guard: durable.Guard) -> list[str]:
     """Removes what was written for a commit that never came; the lock makes that certain."""
     leftovers = [
         path
@@ -170,5 +134,5 @@ def _clear(layout: OriginLayout, chain: Chain) -> list[str]:
         if path.name not in referenced and sha256_hex(read_bytes(path)) == path.name:
             leftovers.append(path)
     for path in leftovers:
-        durable.remove(path)
+        durable.remove(path, guard=guard)
     return [f"removed {path}, left uncommitted by a crash" for path in leftovers]

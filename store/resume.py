@@ -64,16 +64,13 @@ def take(layout: OriginLayout, private: Ed25519PrivateKey) -> Chain | None:
     key if it isn't the one that the log goes on with.
 
     Raises:
-        StoreError: the file can't be removed.
+        StoreError, CommitError: the file can't be removed.
     """
     try:
         data = layout.resume.read_bytes()
     except OSError:
         return None
-    try:
-        durable.remove(layout.resume)
-    except OSError as error:
-        raise StoreError(f"can't be removed: {error.strerror}", place=str(layout.resume)) from error
+    durable.remove(layout.resume)
     with suppress(VerificationError):
         key = VerifierKey.of(layout.origin, private)
         chain, _ = _opened(data, layout, [key])

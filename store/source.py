@@ -126,14 +126,16 @@ def steady(directory: Path) -> AbstractContextManager[None]:
     return source.steady() if source else nullcontext()
 
 
-def create(directory: Path, path: Path, data: bytes) -> None:
+def create(directory: Path, path: Path, data: bytes, guard: durable.Guard | None = None) -> None:
     """Create a file of a store, where it stands first; its name must be free there.
+
+    `guard`: of a store in a directory; in a bucket the condition of the request is the guard.
 
     Raises as `durable.create`.
     """
     source = source_of(directory)
     if source is None:
-        durable.create(path, data)
+        durable.create(path, data, guard=guard)
         return
     source.create(path, data)
     try:
@@ -143,8 +145,9 @@ def create(directory: Path, path: Path, data: bytes) -> None:
             durable.replace(path, data)
 
 
-def replace(directory: Path, path: Path, data: bytes) -> None:
-    """Replace a file of a store, where it stands first; raises as `durable.replace`."""
-    if source := source_of(directory):
+def replace(directory: Path, path: Path, data: bytes, guard: durable.Guard | None = None) -> None:
+    """Replace a file of a store, where it stands first; otherwise as `create`."""
+    source = source_of(directory)
+    if source:
         source.replace(path, data)
-    durable.replace(path, data)
+    durable.replace(path, data, guard=None if source else guard)

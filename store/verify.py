@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scalple.ingest.errors import ConfigError, VerificationError
-from scalple.store import inventory
+from scalple.store import inventory, lease
 from scalple.store.anchors import Anchor
 from scalple.store.chain import (
     Chain,
@@ -52,7 +52,6 @@ from scalple.store.source import source_of
 from scalple.store.verifyanchors import OriginState, begin_at, continues, held_against, look_back
 from scalple.store.verifyreport import Fault, Head, VerifyReport
 from scalple.store.witness import WitnessKey
-from scalple.store.writerlock import is_locked
 
 
 def _nothing(_count: int) -> None:
@@ -173,13 +172,13 @@ def _layouts(store_dir: Path, origin: str | None) -> list[OriginLayout]:
 def _read(one: OriginState) -> None:
     """Steps 1 to 4."""
     layout = one.layout
-    one.busy = is_locked(layout)
+    one.busy = lease.is_locked(layout)
     _check_keys(layout, one.outside)
     if not one.outside:
         one.notes.append(f"{layout.origin}: self-signed: no outside key")
     chain, beyond = read_settled(layout)
     chain.manifests.expired = read_expired(layout, chain.manifests)
-    one.busy = one.busy or is_locked(layout)
+    one.busy = one.busy or lease.is_locked(layout)
     if beyond and not one.busy:
         raise VerificationError(
             "manifest isn't covered by the signed head",

@@ -3,11 +3,10 @@
 Arrow tables, source positions and objects enter; a manifest leaves once everything it names is
 durable. The commit point is the manifest's link: before it a crash leaves files that nothing
 names (removed at the next opening), after it the next opening signs the head. One writer per
-origin, held by a lock on the origin's directory, so that no lock file exists to be changed.
+origin, which holds a `lease`; one that finds that another has written since stops for good.
 It doesn't decide what a batch is, and never deletes or rewrites what a manifest names.
 """
 
-import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ import pyarrow.compute as pc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scalple.correlate.record import KINDS
-from scalple.ingest.errors import CommitError, StoreError
-from scalple.store import durable, recovery, resume, segments, source
+from scalple.ingest.errors import CommitError, RaceError, StoreError
+from scalple.store import durable, fence, lease, recovery, resume, segments, source
 from scalple.store.chain import Chain, read_bytes
 from scalple.store.checkpoint import Checkpoint
 from scalple.store.digest import Numbering
@@ -63,7 +62,7 @@ class StoreWriter:
         layout: OriginLayout,
         private: Ed25519PrivateKey,
         chain: Chain,
-        lock: int,
+        held: lease.Lease,
         clock: Callable[[], datetime],
     ) -> None:
         self.notes: tuple[str, ...] = ()
@@ -71,7 +70,7 @@ class StoreWriter:
         self._layout = layout
         self._private = private
         self._chain = chain
-        self._lock = lock
+        self._lease = held
         self._clock = clock
         self._nonce = secrets.token_hex(16)
         self._next_seq = dict(chain.next_seq)
@@ -82,6 +81,8 @@ class StoreWriter:
         self._month = (0, 0)
         """Of the newest row when numbers began."""
         self._resumes = False
+        self._signed = read_bytes(layout.checkpoint)
+        """The head as this writer knows it: only that one is replaced."""
 
     @classmethod
     def open(
@@ -92,7 +93,7 @@ class StoreWriter:
         *,
         create: bool,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        lock_seconds: float = recovery.LOCK_SECONDS,
+        lock_seconds: float = lease.LOCK_SECONDS,
         resumes: bool = False,
     ) -> Self:
         """Opens an origin for writing, after mending what a crash left; waits for another writer
@@ -103,7 +104,7 @@ class StoreWriter:
 
         Raises:
             ConfigError: the origin doesn't exist and `create` is False; or another signing key.
-            StoreError: another writer has it open.
+            StoreError: another writer has it open; or nothing there keeps another from writing.
             VerificationError: the origin isn't what its head says.
         """
         layout = origin_layout(store_dir, origin)
@@ -112,22 +113,26 @@ class StoreWriter:
             remote.prepare_writing(origin)
         if create:
             durable.make_directory(layout.directory)
-        lock = recovery.lock(layout, lock_seconds)
+        held = lease.acquire(layout, lock_seconds)
         try:
             if remote:
                 remote.refresh(origin)
             if create and not layout.checkpoint.exists():
-                recovery.create(layout, signing_key)
+                recovery.create(layout, signing_key, held.guard)
             notes: tuple[str, ...] = ()
             chain = None if remote else resume.take(layout, signing_key)
             if chain is None or not resumes:
-                chain, notes = recovery.recover(layout, signing_key)
+                chain, notes = recovery.recover(layout, signing_key, held.guard)
             if keys_directory(store_dir).is_dir():
                 write_public_keys(public_key_beside(store_dir, origin), chain.keys)
+            writer = cls(layout, signing_key, chain, held, clock)
+        except OSError as error:
+            held.release()
+            place = str(error.filename or layout.directory)
+            raise StoreError(f"can't be opened: {error.strerror}", place=place) from error
         except BaseException:
-            os.close(lock)
+            held.release()
             raise
-        writer = cls(layout, signing_key, chain, lock, clock)
         writer.notes = notes
         writer._resumes = resumes and not remote
         return writer
@@ -141,13 +146,11 @@ class StoreWriter:
         is_done = self._usable and self._next_n == self._chain.tree.size
         self._usable = False
         try:
-            if self._resumes and is_done:
+            if self._resumes and is_done and self._lease.is_in_place():
                 resume.leave(self._layout, self._chain, self._private)
         finally:
             self._sealer.close()
-            if self._lock >= 0:
-                os.close(self._lock)
-                self._lock = -1
+            self._lease.release()
 
     def __enter__(self) -> Self:
         return self
@@ -181,6 +184,7 @@ class StoreWriter:
         Raises:
             VerificationError: columns, origin or seq aren't as they must be; nothing was written.
             StoreError: unknown kind, too many batches wait for their commit, or a failed write.
+            RaceError: another has the origin by now.
         """
         self._check_usable()
         if self._next_n - self._chain.tree.size >= PREPARED_MAX:
@@ -217,6 +221,8 @@ class StoreWriter:
 
         Raises:
             StoreError: batches committed out of order, or too much for one manifest.
+            RaceError: another writer has written since; this batch isn't in the store, or the head
+                was signed by the other. This writer stops.
             VerificationError: a position doesn't begin where the last one ended.
             CommitError: the state is unknown; open the store again.
         """
@@ -266,17 +272,49 @@ class StoreWriter:
             manifest = self._manifest(prepared, advanced, {**objects, **prepared.digest})
             data = manifest.to_bytes()
             self._chain.append(manifest, data, advanced, rotation)
-            try:
-                # The commit point.
-                source.create(self._layout.store_dir, self._layout.manifest(manifest.n), data)
-            except FileExistsError as error:
-                raise CommitError(f"manifest {manifest.n} was written by another") from error
+            self._publish(manifest, data)
             if new is not None:
                 self._private = new
+                self._lease.check()
                 recovery.write_own_keys(self._layout, self._chain.keys)
             head = self._chain.head.sign(self._private)
-            source.replace(self._layout.store_dir, self._layout.checkpoint, head)
+            source.replace(self._layout.store_dir, self._layout.checkpoint, head, self._guard_head)
+            self._signed = head
         return manifest
+
+    def _publish(self, manifest: Manifest, data: bytes) -> None:
+        """The commit point: whoever creates this manifest has the number, and nobody else ever."""
+        path = self._layout.manifest(manifest.n)
+        try:
+            source.create(self._layout.store_dir, path, data, self._guard_commit(manifest))
+        except RaceError:
+            fence.take_back(self._layout, self._lease, manifest)
+            raise
+        except FileExistsError as error:
+            if fence.is_same(
+                path, data
+            ):  # a network's lost answer: whether it is durable isn't known
+                raise CommitError(
+                    "can't tell whether the manifest is durable",
+                    place=str(path),
+                    hint="open the store again: it recovers by itself",
+                ) from error
+            fence.take_back(self._layout, self._lease, manifest)
+            raise fence.lost(self._layout, manifest.n) from error
+
+    def _guard_commit(self, manifest: Manifest) -> durable.Guard:
+        """Asked right before the manifest gets its name: all that it names is still there."""
+
+        def guard(path: Path, directory: int) -> None:
+            self._lease.guard(path, directory)
+            fence.check_there(self._layout, manifest)
+
+        return guard
+
+    def _guard_head(self, path: Path, directory: int) -> None:
+        """Asked right before the head is replaced: it is the one that this writer knows."""
+        self._lease.guard(path, directory)
+        fence.check_head(self._layout, self._signed)
 
     def _manifest(
         self, prepared: Prepared, positions: tuple[Position, ...], objects: Mapping[str, bytes]
@@ -322,7 +360,7 @@ class StoreWriter:
             return
         sha256 = sha256_hex(data)
         path = self._layout.segment(self._next_n, kind, sha256)
-        source.create(self._layout.store_dir, path, data)
+        source.create(self._layout.store_dir, path, data, self._lease.guard)
         if sha256_hex(read_bytes(path)) != sha256:
             raise CommitError("segment reads back otherwise than written", place=str(path))
         yield SegmentRecord(
@@ -339,7 +377,11 @@ class StoreWriter:
         sha256 = sha256_hex(data)
         path = self._layout.object(sha256)
         if not path.exists():
-            source.create(self._layout.store_dir, path, data)
+            try:
+                source.create(self._layout.store_dir, path, data, self._lease.guard)
+            except FileExistsError as error:
+                if not fence.is_same(path, data):
+                    raise StoreError("has other bytes than its name", place=str(path)) from error
         return sha256
 
     def _check_usable(self) -> None:
@@ -347,6 +389,8 @@ class StoreWriter:
             raise CommitError(
                 "this writer is closed, or a write failed", hint="open the store again"
             )
+        with self._unusable_after_error():
+            self._lease.check()
 
     @contextmanager
     def _unusable_after_error(self) -> Iterator[None]:

@@ -1,6 +1,8 @@
 """Fixtures of a real stack, and the mark that lets a run leave them out (`-m "not stack"`)."""
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from tests.commandline import SAMPLE, reprocess_sample, scalple
 from tests.stack import Stack, StackOptions, missing_programs
 from tests.workload import Truth, WorkloadOptions, run_workload
 
+_IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _STACK_FIXTURES = {"stack", "recorded"}
 
 
@@ -48,6 +51,15 @@ def stack() -> Iterator[Stack]:
     """A running stack with the default options, shared by the session: leave it as you found it."""
     with Stack() as running:
         yield running
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory that everybody may enter, in memory where the system has that: fsyncs of a busy disk
+    would take most of the time."""
+    with tempfile.TemporaryDirectory(prefix="scalple-", dir=_IN_MEMORY) as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,34 @@ def test_sixteen_writers_race_for_one_manifest_and_one_wins(place: Place) -> Non
     assert check(place).rows == 3 * ROWS
 
 
+def test_a_writer_that_sleeps_at_any_request_and_wakes_up_behind_another(place: Place) -> None:
+    count, first, refused = commit(place.see("a")), 0, 0
+    while True:
+        woken: list[int] = []
+
+        def sleep(number: int, _: object, first: int = first, woken: list[int] = woken) -> None:
+            if number == first and not woken:
+                woken.append(0)
+                woken[0] = commit(place.see("other"))  # takes over, and has gone again
+
+        directory, acknowledged = place.see("a"), 0
+        with faults(sleep):
+            try:
+                acknowledged = commit(directory)
+            except StoreError as error:
+                assert "another writer has" in str(error), error
+                refused += 1
+        if not woken:
+            break
+        report = check(place)  # nothing was overwritten, and the head is the newest
+        assert count + 1 + bool(acknowledged) <= report.manifests <= count + 2
+        assert report.rows == report.manifests * ROWS
+        count = report.manifests
+        first += STEP
+    assert refused > 1
+    assert queries(place.see()) == expected(acknowledged)
+
+
 def test_one_lost_answer_neither_loses_nor_doubles_a_commit(place: Place) -> None:
     commit(place.see("a"))
     directory = place.see("a")

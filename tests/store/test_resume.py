@@ -49,9 +49,9 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     right = recovery.recover
 
-    def recover(layout: OriginLayout, private: Any) -> Any:
+    def recover(layout: OriginLayout, private: Any, guard: Any) -> Any:
         seen.append(layout.origin)
-        return right(layout, private)
+        return right(layout, private, guard)
 
     monkeypatch.setattr(recovery, "recover", recover)
     return seen
