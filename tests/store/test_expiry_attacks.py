@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scalple.ingest.errors import ConfigError, ScalpleError, StoreError, VerificationError
-from scalple.store import compaction, durable, expire, expiring, holds, recovery
+from scalple.store import compaction, durable, expire, expiring, holds
 from scalple.store.expiry import EXPIRED, Expired, Expiry, SaidLimit
 from scalple.store.layout import origin_layout
 from scalple.store.reader import StoreReader
@@ -339,8 +339,7 @@ def test_files_that_are_put_back_are_told_of_and_removed_and_others_arent_ours(
     verify(store)
 
 
-def test_while_others_write_nothing_expires(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "LOCK_SECONDS", 0.01)
+def test_while_others_write_nothing_expires(store: Path) -> None:
     layout = origin_layout(store, "db1")
     with compaction.locked(layout), pytest.raises(StoreError, match="made already"):
         expired(store)
