@@ -7,6 +7,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from scalple.cli.declarations import to_objects
+from scalple.correlate.rules import Rules
 from scalple.store import keys
 from scalple.store.writer import StoreWriter
 from tests.commandline import Said, scalple
@@ -110,6 +112,19 @@ def test_an_answer_says_what_expired_if_the_period_touches_it(store: Path) -> No
     assert scalple("check-proof", bundle, "--public-key", key).code == 0
 
 
+def test_gaps_that_expired_before_their_statements_arent_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    store = tmp_path / "store"
+    with StoreWriter.open(store, "db1", signing_key(store), create=True) as writer:
+        both = table("audit", 0, [{"log_time": OLD}, {"log_time": NEW}])  # waits for the newer one
+        gap = table("gaps", 0, [{"reason": "session-hole", "log_time": OLD}])
+        writer.commit({"audit": both, "gaps": gap}, [], {})
+    assert "1 rows expired" in retention(store).out
+    said = scalple("coverage", "--store", store).out
+    assert "0 gaps" in said
+    assert "not in this answer: 1 rows of refusals, gaps or evidence of db1" in said
+
+
 def test_without_a_maximum_nothing_expires(store: Path) -> None:
     for text in (
         "",
@@ -195,6 +210,9 @@ def test_questions_expire_as_well_under_their_own_key(store: Path) -> None:
     count = ("sql", "--store", store, "--format", "json", "SELECT seq FROM access")
     assert [row["seq"] for row in scalple(*count).json()] == [1]
     assert [row["seq"] for row in scalple(*count).json()] == [1, 2]
+    said = scalple(*count[:-1], "SELECT origin FROM expired WHERE kind = 'access'")
+    assert said.json() == [{"origin": "_access"}]
+    assert "not in this answer: 1 questions of _access" in said.err
     gone = scalple("prove", "_access/access#0", "--store", store, "--output", store / "p")
     assert gone.code == 3
     assert scalple("verify", "--store", store).code == 0
@@ -256,6 +274,24 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
     refused = retention(elsewhere)
     assert refused.code == 4
     assert "one directory for each store" in refused.err
+
+
+def test_where_all_rows_and_keys_are_gone_an_answer_says_so(tmp_path: Path) -> None:
+    config, store = tmp_path / "config.toml", tmp_path / "store"
+    config.write_text(f'{CONFIG}[keys]\nsubject_key_period = "year"\n')
+    key, path = signing_key(store), store.with_name("store.keys") / "subject-2001.key"
+    keys.create_subject_key(path)
+    key_id = keys.subject_key_id(keys.subject_key(store, path).secret).encode()
+    rules = to_objects(Rules(identifiers={"customer_id": ("public.users.id",)}))
+    with StoreWriter.open(store, "db1", key, create=True) as writer:
+        writer.commit(
+            {"audit": table("audit", 0, [{"log_time": OLD}])}, [], rules | {"subject-key": key_id}
+        )
+    assert "subject-2001.key): destroyed" in retention(store).out
+    for asked in (("--subject", "customer_id=7"), ("--actor", "ann")):
+        said = scalple("query", "--store", store, "--config", config, *asked)
+        assert said.code == 0, said.err
+        assert "expired, not in this answer: 1 statements of db1" in said.out
 
 
 def test_a_key_of_the_next_period_is_made_by_the_writer(tmp_path: Path) -> None:
