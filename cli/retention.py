@@ -79,6 +79,8 @@ def retention(
     if not trial:  # the key of the log of questions may be another account's
         for name in names:
             origin_key(directory, name, places_of(config))
+    if origin is None:
+        subjectperiods.check_place(directory, places_of(config))
     found: list[dict[str, Any]] = []
     for name in names:
         done = _one(directory, name, policy, config, said.date() if said else None, trial)

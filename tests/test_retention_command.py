@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from scalple.cli.declarations import to_objects
 from scalple.correlate.rules import Rules
 from scalple.store import keys
 from scalple.store.writer import StoreWriter
-from tests.commandline import Said, scalple
+from tests.commandline import Said, scalple, scalple_as_nobody
 from tests.store.sample import other_kinds, signing_key, table
 
 NOW = dt.datetime.now(dt.UTC)
@@ -325,3 +326,28 @@ def test_a_key_of_the_next_period_is_made_by_the_writer(tmp_path: Path) -> None:
     assert said == keys.subject_key_id(keys.subject_key(store, made_key).secret)
     rotate = ("rotate-key", "subject", "--store", store, "--config", config)
     assert scalple(*rotate, "--new-key", made_key).code == 4
+
+
+def test_keys_of_another_account_are_told_as_that() -> None:
+    with tempfile.TemporaryDirectory() as place:  # others may come here, not so to tmp_path
+        shared = Path(place)
+        shared.chmod(0o755)
+        (shared / "config.toml").write_text(CONFIG)
+        store = made(shared / "store")
+        store.with_name("store.keys").chmod(0)
+        said = scalple_as_nobody("retention", "--store", store, "--config", shared / "config.toml")
+        store.with_name("store.keys").chmod(0o700)
+        assert said.code == 4, said.err
+        assert "can't read key file: Permission denied" in said.err
+
+
+def test_keys_of_periods_that_cant_be_looked_for_arent_told_as_none(store: Path) -> None:
+    """They would outlive their rows, and nobody would know."""
+    elsewhere = store.with_name("a file")
+    elsewhere.touch()
+    named = f'[keys]\nsubject_key_period = "year"\nsubject_key_directory = "{elsewhere}"\n'
+    store.with_name("config.toml").write_text(CONFIG + named)
+    said = retention(store)
+    assert said.code == 4
+    assert f"{elsewhere}/store: whose keys these are can't be read" in said.err
+    assert "have expired" not in scalple("verify", "--store", store).out  # that would go untold
