@@ -199,6 +199,21 @@ def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
     assert (report.code, "still" in report.out) == (0, False)
 
 
+def test_an_index_that_is_a_link_or_a_file_loses_nothing_elsewhere(store: Path) -> None:
+    assert scalple("compact", "--store", store).code == 0
+    index, elsewhere = store / "db1" / "index", store.with_name("elsewhere")
+    index.rename(elsewhere)
+    there = sorted(elsewhere.iterdir())
+    index.symlink_to(elsewhere)
+    for _ in range(2):
+        for said in (retention(store), scalple("compact", "--store", store)):
+            assert said.code == 5
+            assert "can't be opened as a directory" in said.err
+        index.unlink()
+        index.touch()
+    assert [path for path in there if path.name != "resume"] == sorted(elsewhere.iterdir())
+
+
 def test_questions_expire_as_well_under_their_own_key(store: Path) -> None:
     key = keys.signing_key(store, None, name="access").private
     with StoreWriter.open(store, "_access", key, create=True) as writer:
