@@ -185,6 +185,24 @@ def test_what_is_held_stays_until_the_hold_is_released(store: Path) -> None:
     assert scalple("verify", "--store", store).code == 0
 
 
+def test_a_log_that_began_after_a_hold_is_held_as_well(store: Path) -> None:
+    """The log of questions begins with the first one; its rows would have gone, for good."""
+    hold = ("hold", "add", "case-17", "--store", store, "--reason", "court")
+    assert scalple(*hold).code == 0
+    key = keys.signing_key(store, None, name="access").private
+    with StoreWriter.open(store, "_access", key, create=True) as writer:
+        asked = table("access", 0, [{"asked_at": OLD, "asked_by": "ann (1000)"}], "_access")
+        writer.commit({"access": asked}, [], {})
+    trial = retention(store, "--dry-run", "--format", "json").json()["origins"]
+    assert [row["hold"] for one in trial for row in one["rows"] if one["origin"] == "_access"] == [
+        "case-17"
+    ]
+    assert "_access: nothing expired" in retention(store).out
+    assert scalple("hold", "release", "case-17", "--store", store, "--reason", "x").code == 0
+    assert "_access: 1 rows expired" in retention(store).out
+    assert scalple("verify", "--store", store).code == 0
+
+
 def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
     (path,) = (store / "db1" / "segments").glob(f"{0:020d}-audit-*")
     salt = bytes.fromhex(pq.read_metadata(path).metadata[b"scalple.salt_key"].decode())
