@@ -203,6 +203,15 @@ def test_a_log_that_began_after_a_hold_is_held_as_well(store: Path) -> None:
     assert scalple("verify", "--store", store).code == 0
 
 
+def test_what_expired_before_another_log_failed_is_told(store: Path) -> None:
+    key = signing_key(store)
+    with StoreWriter.open(store, "db2", key, create=True):  # at work
+        said = retention(store)
+    assert said.code == 5
+    assert "another writer has this origin open" in said.err
+    assert "note: db1: 6 rows expired with manifest 2; 5 files removed" in said.err
+
+
 def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
     (path,) = (store / "db1" / "segments").glob(f"{0:020d}-audit-*")
     salt = bytes.fromhex(pq.read_metadata(path).metadata[b"scalple.salt_key"].decode())
