@@ -104,11 +104,15 @@ def forget(
     # A run that began yesterday may still write with the key of then.
     days = (now, now - dt.timedelta(days=1))
     current = {f"subject-{name_of(where.subject_key_period, one)}.key" for one in days}
-    own = {Path(one) for one in (where.subject_key_file, *where.former_subject_key_files) if one}
+    own = {  # however they are written
+        Path(one).resolve()
+        for one in (where.subject_key_file, *where.former_subject_key_files)
+        if one
+    }
     named, needed = _told(reader)
     found = []
     for path in _files(directory):
-        if path.name in current or path in own:
+        if path.name in current or path.resolve() in own:
             continue
         key_id = keys.subject_key_id(keys.subject_key(store_dir, path).secret)
         if key_id in named and key_id not in needed:

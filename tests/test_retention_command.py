@@ -301,7 +301,9 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
             writer.commit({"audit": rows}, [], {"subject-key": ids[name].encode()})
     unnamed = directory / "subject-2003.key"
     keys.create_subject_key(unnamed)
-    mine = f'former_subject_key_files = ["{directory}/subject-2000.key"]\n'
+    linked = tmp_path / "linked"  # a key is named, however it is written
+    linked.symlink_to(directory)
+    mine = f'former_subject_key_files = ["{linked}/subject-2000.key"]\n'
     config.write_text(config.read_text() + mine)
     trial = retention(store, "--dry-run", "--format", "json").json()
     assert trial["keys_destroyed"] == []  # its rows are there still
