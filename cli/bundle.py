@@ -32,9 +32,15 @@ def bundle(reader: StoreReader, parts: dict[str, Any], as_of: datetime | None) -
     """The archive.
 
     Raises:
-        InputError: the answer has too many rows.
+        InputError: the answer has too many rows, or none.
     """
     ids = [RowId.parse(_id(row)) for part in PARTS for row in parts[part]]
+    if not ids:
+        raise InputError(
+            "an answer without rows: there is nothing to prove, and that there is nothing can't be",
+            place="--bundle",
+            hint="leave it out; the answer says what it covers, and what expired",
+        )
     if len(ids) > ROWS_MAX:
         raise InputError(
             f"an answer of {len(ids):,} rows; a bundle holds {ROWS_MAX:,}",

@@ -21,6 +21,7 @@ from scalple.cli.options import (
 )
 from scalple.cli.originkeys import origin_key, origins
 from scalple.cli.places import places_of
+from scalple.ingest.errors import ScalpleError
 from scalple.store.compaction import compact
 from scalple.store.expire import Outcome, expire, refuse_bucket, try_out
 from scalple.store.expiring import CITED, EXPIRES, HELD, MIXED, Span
@@ -79,16 +80,25 @@ def retention(
     if not trial:  # the key of the log of questions may be another account's
         for name in names:
             origin_key(directory, name, places_of(config))
+    if origin is None:
+        subjectperiods.check_place(directory, places_of(config))
     found: list[dict[str, Any]] = []
-    for name in names:
-        done = _one(directory, name, policy, config, said.date() if said else None, trial)
-        for note in done.notes:
-            click.echo(f"note: {note}", err=True)
-        found.append(_plain(done, trial))
-    keys = []
-    if origin is None:  # no log is being written to, so none is about to use one of them
-        reader = StoreReader.open(directory)
-        keys = subjectperiods.forget(reader, directory, places_of(config), trial)
+    try:
+        for name in names:
+            done = _one(directory, name, policy, config, said.date() if said else None, trial)
+            for note in done.notes:
+                click.echo(f"note: {note}", err=True)
+            found.append(_plain(done, trial))
+            if done.had_index:
+                compact(directory, name, origin_key(directory, name, places_of(config)).private)
+        keys = []
+        if origin is None:  # no log is being written to, so none is about to use one of them
+            reader = StoreReader.open(directory)
+            keys = subjectperiods.forget(reader, directory, places_of(config), trial)
+    except ScalpleError:
+        for one in found:  # it is done, and for good
+            click.echo(f"note: {_told(one, trial)}", err=True)
+        raise
     answer = {"dry_run": trial, **_policy(policy), "origins": found, "keys_destroyed": keys}
     if form == "json":
         render.write_json(answer, sys.stdout)
@@ -107,10 +117,7 @@ def _one(
     if trial:
         return try_out(directory, origin, policy, dt.datetime.now(dt.UTC))
     key = origin_key(directory, origin, places_of(config)).private
-    done = expire(directory, origin, key, policy, today=today)
-    if done.had_index:
-        compact(directory, origin, key)
-    return done
+    return expire(directory, origin, key, policy, today=today)
 
 
 def _policy(policy: Policy) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def _has_untold(reader: StoreReader) -> bool:
     )
 
 
+def _is_nothing_left(reader: StoreReader) -> bool:
+    """Of all that was made with a key; keys of periods go then as well, and the answer is what expired."""
+    named = told(reader)
+    return bool(named) and not any(one.rows for one in named) and not _has_untold(reader)
+
+
 def for_question(
     reader: StoreReader, directory: Path, where: Places, *, looks_up: bool, lost: Iterable[str]
 ) -> AtHand:
@@ -108,7 +114,7 @@ def for_question(
             hint="leave it out: nothing is unsearched without it",
         )
     if not hand:
-        if looks_up:
+        if looks_up and not _is_nothing_left(reader):
             raise _no_key(directory, where)
         return AtHand(())
     known = tuple(dict.fromkeys(hand[one.id] for one in named if one.id in hand))
@@ -135,7 +141,7 @@ def pseudonym_key(reader: StoreReader, directory: Path, where: Places) -> AtHand
         ConfigError: none is here, or none of the store's.
     """
     found = for_question(reader, directory, where, looks_up=False, lost=())
-    if not found.keys:
+    if not found.keys and not _is_nothing_left(reader):
         raise _no_key(directory, where)
     return found
 

@@ -77,6 +77,15 @@ def directory_of(store_dir: Path, where: Places) -> Path:
     return keys_directory(store_dir)
 
 
+def check_place(store_dir: Path, where: Places) -> None:
+    """Returns when keys of periods could be destroyed, if there are any; raises as `forget`. Before rows
+    expire: what happened to them wouldn't be told afterwards."""
+    if where.subject_key_period is not None:
+        directory = directory_of(store_dir, where)
+        _check_owner(directory, store_dir, where)
+        _files(directory)
+
+
 def forget(
     reader: StoreReader, store_dir: Path, where: Places, trial: bool
 ) -> list[dict[str, Any]]:
@@ -84,7 +93,7 @@ def forget(
     says which.
 
     Raises:
-        ConfigError: the directory is another store's.
+        ConfigError: the directory is another store's, or can't be read.
         StoreError: one can't be destroyed.
     """
     if where.subject_key_period is None:
@@ -95,11 +104,15 @@ def forget(
     # A run that began yesterday may still write with the key of then.
     days = (now, now - dt.timedelta(days=1))
     current = {f"subject-{name_of(where.subject_key_period, one)}.key" for one in days}
-    own = {Path(one) for one in (where.subject_key_file, *where.former_subject_key_files) if one}
+    own = {  # however they are written
+        Path(one).resolve()
+        for one in (where.subject_key_file, *where.former_subject_key_files)
+        if one
+    }
     named, needed = _told(reader)
     found = []
-    for path in sorted(directory.glob("subject-*.key")):
-        if not _FILE.fullmatch(path.name) or path.name in current or path in own:
+    for path in _files(directory):
+        if path.name in current or path.resolve() in own:
             continue
         key_id = keys.subject_key_id(keys.subject_key(store_dir, path).secret)
         if key_id in named and key_id not in needed:
@@ -107,6 +120,21 @@ def forget(
             if not trial:
                 durable.shred(path)
     return found
+
+
+def _files(directory: Path) -> list[Path]:
+    """Those that are called as keys of periods are. One that can't be seen would outlive its period
+    unnoticed."""
+    try:
+        return sorted(path for path in directory.iterdir() if _FILE.fullmatch(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(
+            f"subject keys can't be looked for: {error.strerror}",
+            place=str(directory),
+            hint="run retention as the account that the keys are of",
+        ) from error
 
 
 def _told(reader: StoreReader) -> tuple[set[str], set[str]]:
@@ -131,9 +159,18 @@ def _told(reader: StoreReader) -> tuple[set[str], set[str]]:
 def _check_owner(directory: Path, store_dir: Path, where: Places) -> None:
     """Keys go when nothing of one store needs them: no other one may use them."""
     owner = directory / OWNER
-    if not where.subject_key_directory or not owner.exists():
+    if not where.subject_key_directory:
         return
-    said = owner.read_text().strip()
+    try:
+        said = owner.read_text().strip()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(
+            f"whose keys these are can't be read: {error.strerror}",
+            place=str(owner),
+            hint="name another [keys] subject_key_directory, or run as the account that it is of",
+        ) from error
     if said != str(store_dir.absolute()):
         raise ConfigError(
             f"holds the keys of the store {said}, and they go when that one needs them no more",

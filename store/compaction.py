@@ -357,7 +357,14 @@ def _clear(layout: OriginLayout, index: Index, before: Indexed | None) -> None:
 @contextlib.contextmanager
 def locked(layout: OriginLayout) -> Iterator[None]:
     """One compaction of an origin at a time; no writer or reader is kept waiting."""
-    descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY)
+    try:  # not through a link: files of another directory would go
+        descriptor = os.open(layout.index, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise StoreError(
+            f"can't be opened as a directory: {error.strerror}",
+            place=str(layout.index),
+            hint="an index can be made anew: move what is there, and run `compact`",
+        ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

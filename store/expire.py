@@ -21,7 +21,7 @@ from scalple.store.expiry import EXPIRED, Expiry, Part, SaidLimit
 from scalple.store.holds import Holds
 from scalple.store.index import open_index
 from scalple.store.layout import OriginLayout, origin_layout
-from scalple.store.retained import gone_files, read_expired, read_holds
+from scalple.store.retained import gone_files, inherited_holds, read_expired, read_holds
 from scalple.store.retentionage import Limit, Policy
 from scalple.store.source import source_of
 from scalple.store.verified import VerifiedFiles, default_cache_file
@@ -189,7 +189,7 @@ def _is_outdated(layout: OriginLayout, chain: Chain) -> bool:
 def _read(layout: OriginLayout) -> tuple[Chain, Holds]:
     chain, _ = read_settled(layout)
     chain.manifests.expired = read_expired(layout, chain.manifests)
-    return chain, read_holds(layout, chain.manifests)
+    return chain, (*read_holds(layout, chain.manifests), *inherited_holds(layout, chain))
 
 
 def _planned(

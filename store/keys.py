@@ -185,7 +185,7 @@ def _find(
             "access_key_file",
         )
     path = keys_directory(store_dir) / name
-    if path.exists():
+    if _exists(path):
         return path, _too_open(path)
     if create is None:
         raise ConfigError(
@@ -201,20 +201,32 @@ def _find(
 
 
 def _too_open(path: Path) -> tuple[str, ...]:
-    if path.exists() and path.stat().st_mode & 0o077:
+    if _exists(path) and path.stat().st_mode & 0o077:
         return (f"{path} can be read by others: chmod 600 {path}",)
     return ()
+
+
+def _exists(path: Path) -> bool:
+    """Also of a key in a directory of another account."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
-            f"can't read key file: {error.strerror}",
-            place=str(path),
-            hint="check the path, or mend [keys] in the configuration",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"can't read key file: {error.strerror}",
+        place=str(path),
+        hint="check the path, or mend [keys] in the configuration",
+    )
 
 
 def _unusable(path: Path, wanted: str) -> ConfigError:

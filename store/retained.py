@@ -4,14 +4,15 @@ Manifests of an origin enter; `Expired`, holds and paths leave. Reads the object
 so, from the newest back; whether each was allowed is `expirycheck`'s.
 """
 
+from datetime import datetime
 from pathlib import Path
 
 from scalple.ingest.errors import VerificationError
 from scalple.store import holds
-from scalple.store.chain import Chain, read_object
+from scalple.store.chain import Chain, read_object, read_settled
 from scalple.store.expiry import EXPIRED, Expired, Expiry
-from scalple.store.holds import HOLDS, Holds
-from scalple.store.layout import OriginLayout
+from scalple.store.holds import HOLDS, Hold, Holds
+from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, existing_origins, origin_layout
 from scalple.store.manifest import Manifest
 from scalple.store.manifests import Manifests
 
@@ -52,6 +53,28 @@ def read_holds(layout: OriginLayout, manifests: Manifests) -> Holds:
     """
     manifest = manifests.newest(HOLDS)
     return holds.from_bytes(read_object(layout, manifest.objects[HOLDS])) if manifest else ()
+
+
+def inherited_holds(layout: OriginLayout, chain: Chain) -> Holds:
+    """Holds of the store's other logs that were in force before this one began, and that it never had: who
+    placed them couldn't name it.
+
+    Raises:
+        VerificationError: another log can't be read.
+    """
+    if not chain.tree.size:
+        return ()
+    began = datetime.fromisoformat(chain.manifests[0].committed_at)
+    names = {*existing_origins(layout.store_dir), ACCESS_ORIGIN} - {layout.origin}
+    found: dict[str, Hold] = {}
+    for other in (origin_layout(layout.store_dir, name) for name in sorted(names)):
+        if not other.directory.is_dir():
+            continue
+        known = read_holds(other, read_settled(other)[0].manifests)
+        early = [one for one in known if datetime.fromisoformat(one.placed_at) < began]
+        found |= {one.id: one for one in early if one.in_force}
+    own = {one.id for one in read_holds(layout, chain.manifests)}
+    return tuple(one for name, one in found.items() if name not in own)
 
 
 def files_of(layout: OriginLayout, manifest: Manifest) -> dict[Path, str]:

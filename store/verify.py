@@ -152,21 +152,27 @@ def examine(
     for one in origins:
         _sum_up(one, report)
     if origin is None:
-        beside = inventory.check_store(store_dir, {layout.directory for layout in layouts})
+        come = set(_names(store_dir)) - {one.origin for one in layouts}
+        report.notes += [f"{name}: began while the rest was checked: not checked" for name in come]
+        known = {layout.directory for layout in layouts}
+        known |= {origin_layout(store_dir, name).directory for name in come}
+        beside = inventory.check_store(store_dir, known)
         report.faults += [Fault.of(error, str(store_dir)) for error in beside]
     return report
 
 
 def _layouts(store_dir: Path, origin: str | None) -> list[OriginLayout]:
-    if origin is not None:
-        names = [origin]
-    else:
-        names = existing_origins(store_dir)
-        names += [name for name in [ACCESS_ORIGIN] if (store_dir / name).is_dir()]
+    names = _names(store_dir) if origin is None else [origin]
     layouts = [origin_layout(store_dir, name) for name in names]
     if not layouts or not all(layout.directory.is_dir() for layout in layouts):
         raise ConfigError("no such store or origin", place=str(store_dir), hint="check --store")
     return layouts
+
+
+def _names(store_dir: Path) -> list[str]:
+    """All that there are now."""
+    is_asked = (store_dir / ACCESS_ORIGIN).is_dir()
+    return [*existing_origins(store_dir), *([ACCESS_ORIGIN] if is_asked else [])]
 
 
 def _read(one: OriginState) -> None:

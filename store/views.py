@@ -100,7 +100,9 @@ def connect_reader(
     con.execute(f"CREATE VIEW committed_gaps AS {gaps}")
     if digests is None:
         con.execute(f"CREATE VIEW gaps AS {gaps_sql()}")
-    _tell_expired(con, reader)
+    _tell_expired(
+        con, [reader, access] if access and access.origins != reader.origins else [reader]
+    )
     con.execute("SET lock_configuration = true")
     return con
 
@@ -121,7 +123,7 @@ _EXPIRED = pa.schema(
 )
 
 
-def _tell_expired(con: duckdb.DuckDBPyConnection, reader: StoreReader) -> None:
+def _tell_expired(con: duckdb.DuckDBPyConnection, readers: Sequence[StoreReader]) -> None:
     """The table `expired`: what isn't there any more, and why."""
     rows = [
         {
@@ -136,6 +138,7 @@ def _tell_expired(con: duckdb.DuckDBPyConnection, reader: StoreReader) -> None:
             "profiles": act.profiles,
             "reason": act.reason,
         }
+        for reader in readers
         for origin in reader.origins
         for n, act in reader.expired(origin).acts
         for part in act.parts

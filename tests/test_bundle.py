@@ -117,3 +117,13 @@ def test_a_single_row_is_proven_and_asking_for_it_is_logged(
     assert (asked["verb"], json.loads(asked["question"])) == ("prove", {"ids": [row["log_id"]]})
     assert scalple("prove", "nonsense", "--store", store, "--output", output).code == 3
     assert scalple("check-proof", key, "--public-key", key).code == 7
+
+
+def test_an_answer_without_rows_isnt_bundled(bundle: tuple[Path, Path, Any]) -> None:
+    """It would be refused when it is checked."""
+    store, path = bundle[0].with_name("store"), bundle[0].with_name("none.zip")
+    asked = ("--actor", "nobody", "--disclosure", "controller", "--bundle", path)
+    said = scalple("query", "--store", store, *asked)
+    assert said.code == 3
+    assert "nothing to prove" in said.err
+    assert not path.exists()

@@ -2,14 +2,17 @@
 
 import datetime as dt
 import json
+import tempfile
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from scalple.cli.declarations import to_objects
+from scalple.correlate.rules import Rules
 from scalple.store import keys
 from scalple.store.writer import StoreWriter
-from tests.commandline import Said, scalple
+from tests.commandline import Said, scalple, scalple_as_nobody
 from tests.store.sample import other_kinds, signing_key, table
 
 NOW = dt.datetime.now(dt.UTC)
@@ -110,6 +113,19 @@ def test_an_answer_says_what_expired_if_the_period_touches_it(store: Path) -> No
     assert scalple("check-proof", bundle, "--public-key", key).code == 0
 
 
+def test_gaps_that_expired_before_their_statements_arent_told_as_none(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(CONFIG)
+    store = tmp_path / "store"
+    with StoreWriter.open(store, "db1", signing_key(store), create=True) as writer:
+        both = table("audit", 0, [{"log_time": OLD}, {"log_time": NEW}])  # waits for the newer one
+        gap = table("gaps", 0, [{"reason": "session-hole", "log_time": OLD}])
+        writer.commit({"audit": both, "gaps": gap}, [], {})
+    assert "1 rows expired" in retention(store).out
+    said = scalple("coverage", "--store", store).out
+    assert "0 gaps" in said
+    assert "not in this answer: 1 rows of refusals, gaps or evidence of db1" in said
+
+
 def test_without_a_maximum_nothing_expires(store: Path) -> None:
     for text in (
         "",
@@ -169,6 +185,33 @@ def test_what_is_held_stays_until_the_hold_is_released(store: Path) -> None:
     assert scalple("verify", "--store", store).code == 0
 
 
+def test_a_log_that_began_after_a_hold_is_held_as_well(store: Path) -> None:
+    """The log of questions begins with the first one; its rows would have gone, for good."""
+    hold = ("hold", "add", "case-17", "--store", store, "--reason", "court")
+    assert scalple(*hold).code == 0
+    key = keys.signing_key(store, None, name="access").private
+    with StoreWriter.open(store, "_access", key, create=True) as writer:
+        asked = table("access", 0, [{"asked_at": OLD, "asked_by": "ann (1000)"}], "_access")
+        writer.commit({"access": asked}, [], {})
+    trial = retention(store, "--dry-run", "--format", "json").json()["origins"]
+    assert [row["hold"] for one in trial for row in one["rows"] if one["origin"] == "_access"] == [
+        "case-17"
+    ]
+    assert "_access: nothing expired" in retention(store).out
+    assert scalple("hold", "release", "case-17", "--store", store, "--reason", "x").code == 0
+    assert "_access: 1 rows expired" in retention(store).out
+    assert scalple("verify", "--store", store).code == 0
+
+
+def test_what_expired_before_another_log_failed_is_told(store: Path) -> None:
+    key = signing_key(store)
+    with StoreWriter.open(store, "db2", key, create=True):  # at work
+        said = retention(store)
+    assert said.code == 5
+    assert "another writer has this origin open" in said.err
+    assert "note: db1: 6 rows expired with manifest 2; 5 files removed" in said.err
+
+
 def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
     (path,) = (store / "db1" / "segments").glob(f"{0:020d}-audit-*")
     salt = bytes.fromhex(pq.read_metadata(path).metadata[b"scalple.salt_key"].decode())
@@ -183,6 +226,21 @@ def test_an_index_is_made_anew_without_the_rows(store: Path) -> None:
     assert (report.code, "still" in report.out) == (0, False)
 
 
+def test_an_index_that_is_a_link_or_a_file_loses_nothing_elsewhere(store: Path) -> None:
+    assert scalple("compact", "--store", store).code == 0
+    index, elsewhere = store / "db1" / "index", store.with_name("elsewhere")
+    index.rename(elsewhere)
+    there = sorted(elsewhere.iterdir())
+    index.symlink_to(elsewhere)
+    for _ in range(2):
+        for said in (retention(store), scalple("compact", "--store", store)):
+            assert said.code == 5
+            assert "can't be opened as a directory" in said.err
+        index.unlink()
+        index.touch()
+    assert [path for path in there if path.name != "resume"] == sorted(elsewhere.iterdir())
+
+
 def test_questions_expire_as_well_under_their_own_key(store: Path) -> None:
     key = keys.signing_key(store, None, name="access").private
     with StoreWriter.open(store, "_access", key, create=True) as writer:
@@ -195,6 +253,9 @@ def test_questions_expire_as_well_under_their_own_key(store: Path) -> None:
     count = ("sql", "--store", store, "--format", "json", "SELECT seq FROM access")
     assert [row["seq"] for row in scalple(*count).json()] == [1]
     assert [row["seq"] for row in scalple(*count).json()] == [1, 2]
+    said = scalple(*count[:-1], "SELECT origin FROM expired WHERE kind = 'access'")
+    assert said.json() == [{"origin": "_access"}]
+    assert "not in this answer: 1 questions of _access" in said.err
     gone = scalple("prove", "_access/access#0", "--store", store, "--output", store / "p")
     assert gone.code == 3
     assert scalple("verify", "--store", store).code == 0
@@ -240,7 +301,9 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
             writer.commit({"audit": rows}, [], {"subject-key": ids[name].encode()})
     unnamed = directory / "subject-2003.key"
     keys.create_subject_key(unnamed)
-    mine = f'former_subject_key_files = ["{directory}/subject-2000.key"]\n'
+    linked = tmp_path / "linked"  # a key is named, however it is written
+    linked.symlink_to(directory)
+    mine = f'former_subject_key_files = ["{linked}/subject-2000.key"]\n'
     config.write_text(config.read_text() + mine)
     trial = retention(store, "--dry-run", "--format", "json").json()
     assert trial["keys_destroyed"] == []  # its rows are there still
@@ -256,6 +319,24 @@ def test_a_periods_key_goes_with_the_periods_rows(tmp_path: Path) -> None:
     refused = retention(elsewhere)
     assert refused.code == 4
     assert "one directory for each store" in refused.err
+
+
+def test_where_all_rows_and_keys_are_gone_an_answer_says_so(tmp_path: Path) -> None:
+    config, store = tmp_path / "config.toml", tmp_path / "store"
+    config.write_text(f'{CONFIG}[keys]\nsubject_key_period = "year"\n')
+    key, path = signing_key(store), store.with_name("store.keys") / "subject-2001.key"
+    keys.create_subject_key(path)
+    key_id = keys.subject_key_id(keys.subject_key(store, path).secret).encode()
+    rules = to_objects(Rules(identifiers={"customer_id": ("public.users.id",)}))
+    with StoreWriter.open(store, "db1", key, create=True) as writer:
+        writer.commit(
+            {"audit": table("audit", 0, [{"log_time": OLD}])}, [], rules | {"subject-key": key_id}
+        )
+    assert "subject-2001.key): destroyed" in retention(store).out
+    for asked in (("--subject", "customer_id=7"), ("--actor", "ann")):
+        said = scalple("query", "--store", store, "--config", config, *asked)
+        assert said.code == 0, said.err
+        assert "expired, not in this answer: 1 statements of db1" in said.out
 
 
 def test_a_key_of_the_next_period_is_made_by_the_writer(tmp_path: Path) -> None:
@@ -289,3 +370,28 @@ def test_a_key_of_the_next_period_is_made_by_the_writer(tmp_path: Path) -> None:
     assert said == keys.subject_key_id(keys.subject_key(store, made_key).secret)
     rotate = ("rotate-key", "subject", "--store", store, "--config", config)
     assert scalple(*rotate, "--new-key", made_key).code == 4
+
+
+def test_keys_of_another_account_are_told_as_that() -> None:
+    with tempfile.TemporaryDirectory() as place:  # others may come here, not so to tmp_path
+        shared = Path(place)
+        shared.chmod(0o755)
+        (shared / "config.toml").write_text(CONFIG)
+        store = made(shared / "store")
+        store.with_name("store.keys").chmod(0)
+        said = scalple_as_nobody("retention", "--store", store, "--config", shared / "config.toml")
+        store.with_name("store.keys").chmod(0o700)
+        assert said.code == 4, said.err
+        assert "can't read key file: Permission denied" in said.err
+
+
+def test_keys_of_periods_that_cant_be_looked_for_arent_told_as_none(store: Path) -> None:
+    """They would outlive their rows, and nobody would know."""
+    elsewhere = store.with_name("a file")
+    elsewhere.touch()
+    named = f'[keys]\nsubject_key_period = "year"\nsubject_key_directory = "{elsewhere}"\n'
+    store.with_name("config.toml").write_text(CONFIG + named)
+    said = retention(store)
+    assert said.code == 4
+    assert f"{elsewhere}/store: whose keys these are can't be read" in said.err
+    assert "have expired" not in scalple("verify", "--store", store).out  # that would go untold

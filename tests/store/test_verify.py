@@ -155,3 +155,16 @@ def test_any_number_of_workers_finds_the_same(
         assert two == one
         assert len(one.faults) == (4 if not files_only else 2)
     assert json.dumps(asdict(one))
+
+
+def test_a_log_that_begins_while_others_are_checked_is_no_fault(tmp_path: Path) -> None:
+    """The first question makes the log of questions."""
+    store = make_store(tmp_path / "store", 2)
+
+    def begin(_: int) -> None:
+        make_store(store, 1, "db2")
+
+    report = verify(store, options=Options(start=begin))
+    assert report.origins == ["db1"]
+    assert any("db2: began while" in note for note in report.notes)
+    assert verify(store).origins == ["db1", "db2"]
