@@ -39,14 +39,14 @@ bench: $(STAMP) servers  ## throughput and memory beside DuckDB's bare copy and 
 
 prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 600,000 real ones, a gigabyte of COPY
 	SIMULATED_STATEMENTS=5000000 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q -s tests/test_simulation.py
-	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_claims.py tests/test_attribution_stack.py
+	EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_claims.py tests/test_attribution_stack.py tests/test_evidence.py tests/test_cli_revisions.py
 	DIGEST_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_digest.py
 	INDEX_EXAMPLES=200 $(BIN)/python -m pytest -q tests/store/test_compaction.py
 	EXPIRY_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_expiry.py
 	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
 	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
-	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_resume.py tests/store/test_index_attacks.py tests/store/test_expiry_attacks.py
+	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_remote_keys.py tests/store/test_resume.py tests/store/test_index_attacks.py tests/store/test_expiry_attacks.py
 	sh tests/install_servers.sh strace
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_lease.py
 	CRASH_STATES=20000 $(BIN)/python -m pytest -q -s tests/store/test_powercut.py

@@ -108,7 +108,7 @@ def test_transaction_pooling_names_nobody_wrongly(
     assert attributed.rows.num_rows + rejected + attributed.bad_payloads == counted
 
 
-@pytest.mark.parametrize("block_bytes", [2_000, 40_000])
+@pytest.mark.parametrize("block_bytes", [5_000, 40_000])
 def test_attribution_does_not_depend_on_the_size_of_batches(
     attributed: Attributed, recorded: Recorded, block_bytes: int
 ) -> None:
@@ -643,7 +643,7 @@ def test_a_log_that_says_less_names_fewer_and_nobody_wrongly(
     assert share_named(people) >= 0.3, grades(people)
 
 
-@settings(max_examples=examples(10), deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(lacking=st.lists(st.sampled_from(list(Lacks)), unique=True))
 def test_whatever_fields_a_log_lacks_nobody_is_named_wrongly(
     recorded: Recorded, lacking: list[Lacks]

@@ -290,7 +290,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=examples(15), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(STEPS)
 def test_settings_hold_as_a_plain_walk_through_the_sessions_says(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, str, str]]

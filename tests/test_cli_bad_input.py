@@ -501,7 +501,7 @@ def test_wrong_usage_is_code_2(intact: Path) -> None:
 
 
 def test_an_interrupted_run_says_so_and_the_next_one_ends_it(tmp_path: Path) -> None:
-    log = written(tmp_path / "long.csv", (SAMPLE / "postgresql.csv").read_bytes() * 30)
+    log = written(tmp_path / "long.csv", (SAMPLE / "postgresql.csv").read_bytes() * 16)
     script = Path(sys.executable).with_name("scalple-ingest")
     store = tmp_path / "s"
     arguments = ["--store", str(store), "--postgres-log", str(log)]
@@ -524,7 +524,7 @@ def test_an_interrupted_run_says_so_and_the_next_one_ends_it(tmp_path: Path) -> 
     counted = scalple(
         "sql", "--store", store, "--format", "json", "SELECT count(*) AS n FROM audit"
     )
-    assert counted.json() == [{"n": 30 * 7119}]
+    assert counted.json() == [{"n": 16 * 7119}]
 
 
 # -- keys that don't fit --------------------------------------------------------------------------

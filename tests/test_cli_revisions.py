@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.commandline import SAMPLE, rows, scalple
+from tests.examples import examples
 
 ANSWER = (
     "SELECT source_offset, session_user_id, session_email, actor_kind, peer_port, session_authn, "
@@ -172,7 +173,7 @@ def pieces(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, Path]]:
     return found
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(chance=st.randoms(use_true_random=False))
 def test_any_order_of_files_gives_the_same_attribution(
     chance: random.Random,

@@ -15,6 +15,7 @@ from scalple.correlate.rules import Clocks, Rules
 from scalple.correlate.sessions import Session
 from scalple.ingest.records import EVENT_SCHEMA
 from tests.attribute_logs import numbered
+from tests.examples import examples
 
 START = dt.datetime(2026, 11, 23, 12, tzinfo=dt.UTC)
 ALICE, BOB = 50001, 50002
@@ -314,7 +315,7 @@ MOVES = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(6), deadline=None)
 @given(MOVES, st.permutations(range(20)))
 def test_one_port_used_again_and_again(
     moves: list[tuple[str | None, float, float]], order: list[int]

@@ -87,7 +87,7 @@ def wrongs(done: Attributed, cast: tuple[str, ...]) -> list[dict[str, object]]:
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(SETTINGS, st.integers(0, 2**32))
 def test_nobody_is_named_wrongly(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
@@ -98,7 +98,7 @@ def test_nobody_is_named_wrongly(
     assert {row["session_user_id"] for row in forged} <= {None}
 
 
-@settings(max_examples=examples(6), deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=examples(4), deadline=None, phases=WITHOUT_SHRINKING)
 @given(SETTINGS, st.integers(0, 2**32), st.sampled_from([700, 3000, 20_000]))
 def test_the_size_of_batches_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, block_bytes: int
