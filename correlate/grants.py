@@ -56,10 +56,6 @@ class Entitlements:
             snapshot.server_version >= _PREDEFINED_SINCE,
         )
 
-    def is_superuser(self, role: str) -> bool:
-        """Whether the server asks that role for no privilege."""
-        return role in self._superusers
-
     def may(
         self,
         role: str,

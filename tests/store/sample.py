@@ -1,6 +1,7 @@
 """Small stores to read, break and mend: rows of every kind, positions, objects."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +91,20 @@ def make_store(store: Path, commits: int = 3, origin: str = "db1") -> Path:
         for n in range(writer.head_size, writer.head_size + commits):
             tables = {"audit": statements(4 * n, 4, origin), **other_kinds(n, origin)}
             writer.commit(tables, [position(100 * n, 100 * n + 100)], {"rules": RULES})
+    return store
+
+
+def make_revised_store(store: Path, commits: int) -> Path:
+    """The same, and a commit that revises audit row 5 by evidence 3."""
+    make_store(store, commits)
+    with open_writer(store) as writer:
+        change = {
+            "audit_seq": 5,
+            "changes": json.dumps({"session_user_id": "employee_id_1044"}),
+            "evidence": ["db1/evidence#3"],
+            "revised_at": NOON,
+        }
+        writer.commit({"revisions": table("revisions", 0, [change])}, [], {})
     return store
 
 

@@ -4,7 +4,6 @@ Enters: small stores. Leaves: nothing. Does not: check the command line (that is
 """
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from scalple.store.note import VerifierKey
 from scalple.store.proof import Proven
 from scalple.store.reader import StoreReader
 from scalple.store.rowid import RowId
-from tests.store.sample import NOON, make_store, open_writer, signing_key, table
+from tests.store.sample import make_revised_store, signing_key
 from tests.store.test_encoding import WIDE, encoded, rows
 
 
@@ -50,16 +49,7 @@ def test_no_two_byte_strings_are_one_row(row: list[dict[str, Any]], at: int, byt
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = make_store(tmp_path_factory.mktemp("proof") / "store", 7)
-    with open_writer(directory) as writer:
-        change = {
-            "audit_seq": 5,
-            "changes": json.dumps({"session_user_id": "employee_id_1044"}),
-            "evidence": ["db1/evidence#3"],
-            "revised_at": NOON,
-        }
-        writer.commit({"revisions": table("revisions", 0, [change])}, [], {})
-    return directory
+    return make_revised_store(tmp_path_factory.mktemp("proof") / "store", 7)
 
 
 def made(store: Path, *ids: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from scalple.store.keys import keys_by_origin
 from scalple.store.note import VerifierKey
 from scalple.store.reader import StoreReader
 from scalple.store.rowid import RowId
-from tests.store.sample import NOON, make_store, open_writer, table
+from tests.store.sample import make_revised_store
+from tests.store.test_merkle import VECTOR
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -44,16 +45,7 @@ def alone() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = make_store(tmp_path_factory.mktemp("alone") / "store", 5)
-    with open_writer(directory) as writer:
-        change = {
-            "audit_seq": 5,
-            "changes": json.dumps({"session_user_id": "employee_id_1044"}),
-            "evidence": ["db1/evidence#3"],
-            "revised_at": NOON,
-        }
-        writer.commit({"revisions": table("revisions", 0, [change])}, [], {})
-    return directory
+    return make_revised_store(tmp_path_factory.mktemp("alone") / "store", 5)
 
 
 def made(store: Path, *ids: str) -> bytes:
@@ -194,21 +186,7 @@ def test_what_was_asked_for_is_said_once_and_comes_first(store: Path, alone: Mod
             proof.check(proof.to_bytes(wrong), keys)
 
 
-# The inputs of certificate-transparency's own tests (test_merkle has their roots), and proofs of its
-# successor's test data.
-LEAVES = [
-    bytes.fromhex(text)
-    for text in (
-        "",
-        "00",
-        "10",
-        "2021",
-        "3031",
-        "40414243",
-        "5051525354555657",
-        "606162636465666768696a6b6c6d6e6f",
-    )
-]
+# Roots and proofs of the test data of certificate-transparency's successor.
 ROOT_8 = "XcnaeacGWamtVZy3Ad7ZoqudgjqtL0lgz+Nw7/RgQyg="
 ROOT_6 = "duZ9rbzfHhDht03cYIq9L5jfsW+851J3tSMqEn8gh+8="
 A, B, C, D, E, F, G = (
@@ -231,15 +209,15 @@ CONSISTENCY += [(6, 7, [G, "sIaT7C5yFZcTBkHoIR5+7cy0wmQTlj7ubB4u0W/7Gl8=", F])]
 
 
 def test_published_proofs(alone: ModuleType) -> None:
-    tree = merkle.Tree(b"".join(map(merkle.leaf_hash, LEAVES)))
+    tree = merkle.Tree(b"".join(map(merkle.leaf_hash, VECTOR)))
     assert tree.root(8) == base64.b64decode(ROOT_8)
     assert tree.root(6) == base64.b64decode(ROOT_6)
     for index, size, texts in INCLUSION:
         path = [base64.b64decode(one) for one in texts]
         assert tree.inclusion_proof(index, size) == path
-        leaf = merkle.leaf_hash(LEAVES[index])
+        leaf = merkle.leaf_hash(VECTOR[index])
         merkle.verify_inclusion(leaf, index, size, path, tree.root(size))
-        alone.check_inclusion(LEAVES[index], index, size, texts, tree.root(size))
+        alone.check_inclusion(VECTOR[index], index, size, texts, tree.root(size))
     for old, size, texts in CONSISTENCY:
         path = [base64.b64decode(one) for one in texts]
         assert tree.consistency_proof(old, size) == path
