@@ -132,7 +132,7 @@ def test_attribution_does_not_depend_on_how_logs_are_filed(
     attributed: Attributed, recorded: Recorded, tmp_path: Path
 ) -> None:
     (whole,) = recorded.csvlogs
-    server = _parts(whole, tmp_path / "server", rb'\n(?=\d{4}-\d\d-\d\d [\d:.]+ UTC,(?:,|"))')
+    server = _parts(whole, tmp_path / "server", RECORD)
     pooler = _parts(recorded.pgbouncer_log, tmp_path / "pooler", rb"\n(?=\d{4}-)")
     events = _parts(recorded.identity, tmp_path / "events", rb"\n")
     again = attribute_files(server[::-1], pooler[::-1], events[::-1], RULES)
@@ -142,6 +142,10 @@ def test_attribution_does_not_depend_on_how_logs_are_filed(
         if name not in ("attribution_evidence", "source_offset")
     ]
     assert again.rows.select(columns).to_pylist() == attributed.rows.select(columns).to_pylist()
+
+
+RECORD = rb'\n(?=\d{4}-\d\d-\d\d [\d:.]+ UTC,(?:,|"))'
+"""The end of a csvlog record: what stands behind it begins one."""
 
 
 def _parts(path: Path, into: Path, cut: bytes) -> list[Path]:
@@ -157,18 +161,51 @@ def _parts(path: Path, into: Path, cut: bytes) -> list[Path]:
     return files
 
 
+def _records(path: Path) -> list[bytes]:
+    """The records of a csvlog, each with its line end."""
+    data = path.read_bytes()
+    places = [0, *(found.end() for found in re.finditer(RECORD, data)), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(places)]
+
+
 def test_a_log_cut_in_its_middle_reports_the_hole(
     attributed: Attributed, recorded: Recorded, tmp_path: Path
 ) -> None:
     (whole,) = recorded.csvlogs
-    lines = whole.read_bytes().splitlines(keepends=True)
-    third = len(lines) // 3
+    records = _records(whole)
+    third = len(records) // 3
     cut = tmp_path / "cut.csv"
-    cut.write_bytes(b"".join(lines[:third] + lines[third + 40 :]))
+    cut.write_bytes(b"".join(records[:third] + records[third + 40 :]))
     done = attribute_files([cut], [recorded.pgbouncer_log], [recorded.identity], RULES)
     assert done.wrong() == []
     assert done.gaps.num_rows > attributed.gaps.num_rows
     assert "hole-in-session" in done.gaps.column("reason").to_pylist()
+
+
+def test_two_halves_of_records_that_read_as_one_are_not_the_second_ones(
+    attributed: Attributed, recorded: Recorded, tmp_path: Path
+) -> None:
+    """A cut inside two records: the head tells the session, the tail another client's name."""
+    (whole,) = recorded.csvlogs
+    records = _records(whole)
+    middle = "\n  FROM c\n"
+    rows = [row for row in attributed.dicts() if middle in str(row["statement"])]
+    head = next(row for row in rows if row["attribution_grade"] == "confirmed")
+    behind = rows[rows.index(head) :]
+    tail = next(r for r in behind if r["session_user_id"] not in (None, head["session_user_id"]))
+    offsets = list(itertools.accumulate(map(len, records), initial=0))
+    first, last = (offsets.index(int(str(row["source_offset"]))) for row in (head, tail))
+    before, _, _ = records[first].partition(middle.encode())
+    _, _, after = records[last].partition(middle.encode())
+    cut = tmp_path / "cut.csv"
+    spliced = before + middle.encode() + after
+    cut.write_bytes(b"".join([*records[:first], spliced, *records[last + 1 :]]))
+    done = attribute_files([cut], [recorded.pgbouncer_log], [recorded.identity], RULES)
+    at = head["source_offset"]
+    (row,) = (one for one in done.dicts() if one["source_offset"] == at)
+    assert row["session_user_id"] in (None, head["session_user_id"])
+    assert "drift" in row["findings"]  # type: ignore[operator]
+    assert [one for one in done.wrong() if one["source_offset"] != at] == []
 
 
 def test_a_log_that_begins_in_the_middle_names_nobody_wrongly(
