@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.store.bare import bare
+
 Numbers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.uint64]
 
@@ -38,7 +40,7 @@ def distinct(columns: Iterable[pa.ChunkedArray], rows: int) -> Distinct:
         mixed = np.zeros(rows, np.uint64)
         for one in marks:
             mixed += one * random.integers(0, 2**64, None, np.uint64)
-        coded = pa.array(mixed).dictionary_encode()
+        coded = bare(mixed).dictionary_encode()
         codes = coded.indices.to_numpy()
         first = np.zeros(len(coded.dictionary), np.int64)
         first[codes[::-1]] = np.arange(rows - 1, -1, -1)

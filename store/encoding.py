@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.store.bare import bare
+
 ROW_VERSION = 1
 NULL_ITEM = 0xFFFFFFFF
 """Stands for the length of an item that is NULL inside a list."""
@@ -122,7 +124,7 @@ def _join(parts: Sequence[Part], rows: int) -> pa.Array:
             np.add(at.to_numpy(), size, out=index[:, column])
         pool.append(values)
         size += len(values)
-    gathered = pa.concat_arrays(pool).take(pa.array(index.reshape(-1)))
+    gathered = pa.concat_arrays(pool).take(bare(index.reshape(-1)))
     return _binary(_offsets(gathered)[:: len(parts)], gathered.buffers()[2])
 
 
@@ -149,14 +151,14 @@ def _combined(group: list[Part], rows: int) -> list[Part]:
         assert part.at is not None
         code *= size
         code += part.at.fill_null(size - 1).to_numpy()
-    encoded = pa.array(code).dictionary_encode()
+    encoded = bare(code).dictionary_encode()
     rest = encoded.dictionary.to_numpy()
     if len(rest) * 3 > rows:
         return group
     distinct: list[Part] = []
     for part, size in zip(reversed(group), reversed(sizes), strict=True):
         rest, at = np.divmod(rest, size)
-        distinct.insert(0, Part(part.values, pa.array(at.astype(np.int32), mask=at == size - 1)))
+        distinct.insert(0, Part(part.values, bare(at.astype(np.int32), at == size - 1)))
     return [Part(_join(distinct, len(rest)), encoded.indices)]
 
 

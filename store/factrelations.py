@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from scalple.correlate.record import AUDIT
 from scalple.ingest.errors import VerificationError
+from scalple.store.bare import bare
 from scalple.store.digestnames import FACTS, MEASURES, PERSON, ROWS, SINCE, STATEMENT
 from scalple.store.reader import AuditCommit
 from scalple.store.sqlfile import sql_file
@@ -104,7 +105,7 @@ def make_relations(
         of_rows = [names[place >> 32][place & 0xFFFFFFFF] for place in places.tolist()]
         more_facts = more_facts.append_column("names", pa.array(of_rows, pa.int32()))
     con.register("more_facts", more_facts)
-    con.register("outdated", pa.table({"place": pa.array(outdated, pa.int64())}))
+    con.register("outdated", pa.table({"place": bare(outdated)}))
     con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
     parts = ["SELECT * FROM more_facts"] if more_facts.num_rows or not told else []
     if told:
@@ -133,10 +134,8 @@ def _named(
     rest = [at for at, number in enumerate(same) if number is None]
     places = [np.arange(len(names[at]), dtype=np.int64) | commits[at] << 32 for at in rest]
     mixed = {
-        "mixed_place": pa.array(np.concatenate([np.zeros(0, np.int64), *places])),
-        "mixed_names": pa.array(
-            np.concatenate([np.zeros(0, np.int32), *(names[at] for at in rest)])
-        ),
+        "mixed_place": bare(np.concatenate([np.zeros(0, np.int64), *places])),
+        "mixed_names": bare(np.concatenate([np.zeros(0, np.int32), *(names[at] for at in rest)])),
     }
     con.register("mixed_names", pa.table(mixed))
     column = f", coalesce({_looked_up('names_of')}, mixed_names) AS names"
@@ -238,7 +237,7 @@ class _Added:
             for of, coded in (("statement", facts.statement), ("person", facts.person))
         }
         measures = {name: given.rows.column(name) for name in MEASURES}
-        table = {**columns, **measures, "place": pa.array(given.places)}
+        table = {**columns, **measures, "place": bare(given.places)}
         self._tables.append(pa.table(table).cast(_MORE))
 
     def _codes(self, of: str, coded: pa.DictionaryArray) -> pa.Array:
@@ -265,7 +264,7 @@ class _Added:
         table = pa.concat_tables([_MORE.empty_table(), *self._tables])
         for at, of in enumerate(("statement", "person")):
             moved = np.asarray(table[of]) + np.int32(begins[of])
-            table = table.set_column(at, of, pa.array(moved, pa.int32()))
+            table = table.set_column(at, of, bare(moved))
         return table
 
 

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from scalple.store.bare import bare
 from scalple.store.question import AS_DECLARED, Meaning, Question, filters
 from scalple.store.quick import Quick
 from scalple.store.rownames import audit_as_asked, register_meanings
@@ -196,7 +197,7 @@ def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
     """A SELECT of the possible rows by number, and its values."""
     direct, values = direct_rows(question)
     places = quick.places_naming(values["tokens"], " AND ".join(direct), values)
-    quick.con.register("direct_places", pa.table({"place": pa.array(places, pa.int64())}))
+    quick.con.register("direct_places", pa.table({"place": bare(places)}))
     quick.load_facts()
     rows, of_rows = filters(Question(period=question.period))
     people, of_people = filters(Question(actor=question.actor))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from scalple.store.bare import bare
 from scalple.store.digestnames import MEASURES, NEEDED, SUBJECTS, token_half
 from scalple.store.factrelations import Places, Rows, make_relations
 from scalple.store.reader import StoreReader
@@ -106,12 +107,11 @@ class Quick:
         held = places >> _COMMIT
         firsts = np.array([one.first_seq for one in self._commits], np.int64)
         seqs = (places & _ROW) + firsts[held]
-        origins = np.array([one.origin for one in self._commits], object)
         return pa.table(
             {
-                "nth": pa.array(np.arange(len(places))),
-                "origin": pa.array(origins[held], pa.string()),
-                "seq": pa.array(seqs.astype(np.uint64)),
+                "nth": bare(np.arange(len(places))),
+                "origin": pa.array([self._commits[n].origin for n in held.tolist()], pa.string()),
+                "seq": bare(seqs.astype(np.uint64)),
             }
         )
 

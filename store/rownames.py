@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from scalple.correlate import calledby
 from scalple.ingest.errors import VerificationError
+from scalple.store.bare import bare
 from scalple.store.digestnames import CALLED
 from scalple.store.question import AS_DECLARED, Meaning
 from scalple.store.reader import AuditCommit
@@ -152,7 +153,7 @@ class RowNames:
             return rows
         codes = np.asarray(rows["names"], np.int32) - 1
         texts = pa.DictionaryArray.from_arrays(
-            pa.array(codes, mask=codes < 0), pa.array(self.lineages, pa.string())
+            bare(codes, codes < 0), pa.array(self.lineages, pa.string())
         )
         return rows.drop_columns(["names"]).append_column(calledby.CALLED, texts)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 SLOW = (
     "pydantic",
@@ -14,6 +15,8 @@ SLOW = (
     "http",
     "urllib.request",
 )
+SLOW_ANSWERS = ("numpy.ma",)
+"""What `numpy` and `pyarrow` load for some of their functions."""
 LATER = ("pyarrow.compute", "pyarrow.parquet", "scalple.store.writer", "scalple.store.digest")
 """Loaded while DuckDB looks for the answer."""
 
@@ -24,3 +27,17 @@ def test_a_question_does_not_load_what_it_can_do_without() -> None:
     loaded = set(done.stdout.split())
     assert "duckdb" in loaded
     assert not loaded & {*SLOW, *LATER}
+
+
+def test_nor_does_its_answer(sample_store: Path) -> None:
+    question = ["query", "--store", str(sample_store), "--subject", "customer_id=4711"]
+    code = (
+        f"import sys; sys.argv[1:] = {question!r}\n"
+        "from scalple.cli.main import main; main()\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Direct (")
+    loaded = set(done.stderr.split())
+    assert {*LATER} <= loaded
+    assert not loaded & {*SLOW, *SLOW_ANSWERS}
