@@ -21,6 +21,7 @@ from scalple.store.activity import activity
 from scalple.store.breach import breach
 from scalple.store.circumstances import circumstances
 from scalple.store.coverage import coverage
+from scalple.store.meanwhile import Meanwhile
 from scalple.store.possible import possible, possible_groups, possible_times
 from scalple.store.question import Question
 from scalple.store.quick import Quick
@@ -117,9 +118,12 @@ def answer(
             return rows
         return [for_subject(row, tokens, wanted.keys[0]) for row in rows]
 
-    direct = questions.direct(con, asked, quick, wanted.columns)
-    refused = questions.refused(con, asked)
-    first = told(direct)
+    with Meanwhile(con, lambda: coverage(con, asked.period, quick)) as covered:
+        cursor = con.cursor()
+        direct = questions.direct(cursor, asked, quick, wanted.columns)
+        refused = questions.refused(cursor, asked)
+        first = told(direct)
+    known = covered.result()
     rest = told(possible(con, asked)) if wanted.whole else []
     found_groups = possible_groups(con, asked, wanted.most, quick) if wanted.grouped else None
     groups = told(found_groups.table) if found_groups else []
@@ -130,7 +134,7 @@ def answer(
         "direct": render.plain(first),
         "possible": render.plain(rest),
         "refused": render.plain(told(refused)),
-        "coverage": render.plain(coverage(con, asked.period, quick)),
+        "coverage": render.plain(known),
     }
     if not asked.tokens:
         done = activity(con, asked)

@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -33,6 +34,8 @@ WHERE source IN ('pgbouncer', 'identity')
 
 class Quick:
     """What a store's digests know; `con` has the store's views.
+
+    Rows are looked up on cursors of their own, so that another thread may use `con` meanwhile.
 
     Args:
         reader: the store.
@@ -69,26 +72,28 @@ class Quick:
         self, places: Places, where: str, values: dict[str, Any], columns: str = "*"
     ) -> pa.Table:
         """Those of these rows that fit, by time."""
+        con, holding = self._holding(places)
         sql = (
-            f"SELECT {columns} FROM ({self._holding(places)}) WHERE ({where}) "
+            f"SELECT {columns} FROM ({holding}) WHERE ({where}) "
             "AND (origin, seq) IN (SELECT (origin, seq) FROM wanted) "
             "ORDER BY log_time, origin, seq"
         )
-        return self.con.sql(sql, params=values).to_arrow_table()
+        return con.sql(sql, params=values).to_arrow_table()
 
     def in_order(self, places: Places, columns: str) -> pa.Table:
         """These rows, as they are named."""
-        sql = f"SELECT {columns} FROM ({self._holding(places)}) JOIN wanted USING (origin, seq)"
-        return self.con.sql(f"{sql} ORDER BY nth").to_arrow_table()
+        con, holding = self._holding(places)
+        sql = f"SELECT {columns} FROM ({holding}) JOIN wanted USING (origin, seq) ORDER BY nth"
+        return con.sql(sql).to_arrow_table()
 
-    def _holding(self, places: Places) -> str:
-        """The rows of files that hold these, and the relation `wanted`, which names them."""
+    def _holding(self, places: Places) -> tuple[duckdb.DuckDBPyConnection, str]:
+        """A cursor with the relation `wanted`, which names these, and the rows of files that hold them."""
         held = sorted(set((places >> _COMMIT).tolist()))
         paths = [str(p.absolute()) for at in held for p in self._commits[at].segments]
-        self.con.register("wanted", self._named(places))
-        return audit_sql(
-            paths, "seq IN (SELECT seq FROM wanted)", revised=self._revised and bool(paths)
-        )
+        con = self.con.cursor()
+        con.register("wanted", self._named(places))
+        revised = self._revised and bool(paths)
+        return con, audit_sql(paths, "seq IN (SELECT seq FROM wanted)", revised=revised)
 
     def places(self, rows: pa.Table) -> Places:
         """Where rows with `origin` and `seq` are."""
@@ -122,10 +127,14 @@ class Quick:
         if told:
             halves = ", ".join(str(token_half(token)) for token in tokens)
             paths = [str(self._commits[n].digest[SUBJECTS].absolute()) for n in told]
-            hits = self.con.sql(
-                f"SELECT file_index, seq FROM read_parquet({path_list(paths)}) "
-                f"WHERE token_half IN ({halves})"
-            ).to_arrow_table()
+            hits = (
+                self.con.cursor()
+                .sql(
+                    f"SELECT file_index, seq FROM read_parquet({path_list(paths)}) "
+                    f"WHERE token_half IN ({halves})"
+                )
+                .to_arrow_table()
+            )
             at = np.array(told, np.int64)[np.asarray(hits["file_index"], np.int64)]
             firsts = np.array([one.first_seq for one in self._commits], np.int64)
             counts = np.array([one.rows for one in self._commits], np.int64)
@@ -147,9 +156,11 @@ class Quick:
         """Rows that some revision changes."""
         if not self._revised:
             return np.zeros(0, np.int64)
-        revised = self.con.sql(
-            "SELECT DISTINCT r.origin, r.audit_seq AS seq FROM revisions r"
-        ).to_arrow_table()
+        revised = (
+            self.con.cursor()
+            .sql("SELECT DISTINCT r.origin, r.audit_seq AS seq FROM revisions r")
+            .to_arrow_table()
+        )
         known = revised.filter(pa.array(self._is_known(revised)))
         return np.sort(self.places(known))
 

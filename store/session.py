@@ -71,7 +71,7 @@ def _opened() -> duckdb.DuckDBPyConnection:
             "temp_file_encryption": True,
         }
     )
-    con.execute("SET TimeZone = 'UTC'")
+    con.execute("SET GLOBAL TimeZone = 'UTC'")  # of cursors as well
     con.execute(read_sql("macros.sql"))
     con.execute(sql_file("writing.sql"))
     return con
