@@ -12,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -43,6 +44,12 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+@cache
+def begin() -> None:
+    """Load what logging needs on another thread, while DuckDB is at work: once in a process."""
+    Thread(target=get_ready).start()
 
 
 @dataclass(slots=True)
@@ -84,8 +91,7 @@ def logged(
         filesystem.only_this_host(one, where.only_host)
     logs = [AccessLog(one, Path(key_file) if key_file else None) for one in places]
     found = Found()
-    ready = Thread(target=get_ready)
-    ready.start()
+    begin()
     try:
         yield found
     except Exception:

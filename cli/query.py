@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from scalple.cli import asking, render, subjectkeys
-from scalple.cli.accesslog import access_options, logged, question
+from scalple.cli.accesslog import access_options, begin, logged, question
 from scalple.cli.answer import Answer, Wanted, answer, breach_answer
 from scalple.cli.disclosure import needed
 from scalple.cli.expiredlines import expired_lines
@@ -128,6 +128,7 @@ def query(
     directory = store_path(store_dir, where)
     reader = StoreReader.open(directory)
     when = moment(as_of, "--as-of")
+    begin()
     quick = Quick(reader, when)
     known = asking.known(reader, quick.names)
     rules = known.rules
