@@ -20,16 +20,11 @@ from scalple.ingest.containers import recognised
 from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.pairinglines import PairingLines
-from scalple.ingest.rejects import Block
-from scalple.ingest.sourcefile import HEAD_BYTES, Anchors, SourceFile
+from scalple.ingest.sourcefile import HEAD_BYTES, Anchors, Parse, SourceFile
 from scalple.store.manifest import Position
 
 _SAMPLE_BYTES = 1 << 16
 _CHUNK_BYTES = 1 << 20
-
-
-Parse = Callable[[bytes, int, bool], Block]
-"""(bytes, offset, whether the file ends there) -> what they hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

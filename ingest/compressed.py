@@ -1,16 +1,17 @@
 """Compressed files, read as streams: gzip, zstd, bzip2, xz.
 
-Enters: a path. Leaves: bytes of what was compressed, at any offset, at the cost of a stream: forward
+Enters: a path, or an open file. Leaves: bytes of what was compressed, at any offset, at the cost of a stream: forward
 is cheap, backward begins anew. Memory is bounded by what one read asks for. A stream that ends too
 early or is damaged ends where it can't be read any further, and says so in `damage`.
 """
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -36,12 +37,12 @@ class Decompressed:
     """What a compressed file holds.
 
     Args:
-        path: the file.
+        source: the file, or its path.
         kind: one of the values of MAGIC.
     """
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self._path, self._kind = path, kind
+    def __init__(self, source: Path | BinaryIO, kind: str) -> None:
+        self._source, self._kind = source, kind
         self.damage: str | None = None
         """Why the stream ends where it does, if it isn't at its end."""
         self.length: int | None = None
@@ -49,7 +50,7 @@ class Decompressed:
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._stream: Any = _opened(self._path, self._kind)
+        self._stream: Any = _opened(self._source, self._kind)
         self._window = b""
         self._window_begin = 0
         self._zstd_at, self._zstd_step = 0, _ZSTD_STEP
@@ -107,7 +108,7 @@ class Decompressed:
 
     def _more_slowly(self) -> bytes:
         """Once more up to the damage, and there byte by byte."""
-        self._stream = _opened(self._path, self._kind)
+        self._stream = _opened(self._source, self._kind)
         for _ in range(self._zstd_at // _ZSTD_STEP):
             self._stream.read(_ZSTD_STEP)
         self._zstd_step = 1
@@ -121,11 +122,14 @@ class Decompressed:
         return self.length
 
 
-def _opened(path: Path, kind: str) -> Any:
+def _opened(source: Path | BinaryIO | io.FileIO, kind: str) -> Any:
+    if not isinstance(source, Path):
+        source = io.FileIO(source.fileno(), "rb", closefd=False)  # which streams may close
+        source.seek(0)
     if kind == "gzip":
-        return gzip.open(path, "rb")
+        return gzip.open(source, "rb")
     if kind == "bzip2":
-        return bz2.open(path, "rb")
+        return bz2.open(source, "rb")
     if kind == "xz":
-        return lzma.open(path, "rb")
-    return pa.input_stream(str(path), compression="zstd")
+        return lzma.open(source, "rb")
+    return pa.input_stream(str(source) if isinstance(source, Path) else source, compression="zstd")

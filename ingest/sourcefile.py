@@ -30,7 +30,11 @@ BLOCK_BYTES = 16 << 20
 SETTLED_SECONDS = 1.0
 """A file that wasn't written for so long holds no half of a record that is being written."""
 _AHEAD_BYTES = 1 << 20
-_UNKNOWN_SIZE = 2**62
+UNKNOWN_SIZE = 2**62
+
+
+Parse = Callable[[bytes, int, bool], Block]
+"""(bytes, offset, whether the file ends there) -> what they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class SourceFile:
     end: int = 0
     """How far it was read, in bytes."""
     _head: tuple[int, str] | None = None
+    _tail: bytes | None = None
+    """The last bytes before `end`, as they were when they were read."""
     _packed: Decompressed | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +92,7 @@ class SourceFile:
             why, hint = _WHY.get(error.errno or 0, (f"can't be read: {error.strerror}", None))
             raise InputError(why, place=str(self.path), hint=hint) from error
         if kind is not None:
-            self._packed, self.size = Decompressed(self.path, kind), _UNKNOWN_SIZE
+            self._packed, self.size = Decompressed(self.path, kind), UNKNOWN_SIZE
             self.read(0, 1)
 
     @property
@@ -99,9 +105,14 @@ class SourceFile:
         """Why what was compressed can't be read to its end."""
         return self._packed.damage if self._packed else None
 
+    @property
+    def measured(self) -> int | None:
+        """The size, if it is known already."""
+        return None if self.size == UNKNOWN_SIZE else self.size
+
     def measure(self) -> int:
         """The size, whatever it takes."""
-        if self._packed is not None and self.size == _UNKNOWN_SIZE:
+        if self._packed is not None and self.size == UNKNOWN_SIZE:
             self._packed.measure()
             self._note_size()
         return self.size
@@ -130,8 +141,11 @@ class SourceFile:
             data = self._packed.read(begin, max(0, min(length, self.size - begin)))
             self._note_size()
             return data
+        return self._pread(begin, max(0, min(length, self.size - begin)))
+
+    def _pread(self, begin: int, length: int) -> bytes:
         with self.path.open("rb") as file:
-            return os.pread(file.fileno(), max(0, min(length, self.size - begin)), begin)
+            return os.pread(file.fileno(), length, begin)
 
     def _note_size(self) -> None:
         if self._packed is not None and self._packed.length is not None:
@@ -160,60 +174,79 @@ class SourceFile:
             if not 0 < anchors.head_bytes <= self.size:
                 continue
             if anchors.head_bytes not in heads:
-                heads[anchors.head_bytes] = self._sha256(0, anchors.head_bytes)
+                heads[anchors.head_bytes] = sha256(self.read(0, anchors.head_bytes))
             if heads[anchors.head_bytes] != anchors.head_sha256:
                 continue
             like = like or anchors
-            tail = min(TAIL_BYTES, anchors.end)
-            if (
-                self.size >= anchors.end
-                and self._sha256(anchors.end - tail, tail) == anchors.tail_sha256
-            ):
-                self.end = anchors.end
-                self._ends_at(self.end)
-                self._head = (anchors.head_bytes, anchors.head_sha256)
+            if self.holds(anchors):
+                self.go_on(anchors)
                 return True
         if like is not None:
             raise InputError(_unlike(like, self.size), place=str(self.path), hint=_UNCHANGED)
         return False
 
-    def _sha256(self, begin: int, length: int) -> str:
-        return hashlib.sha256(self.read(begin, length)).hexdigest()
+    def holds(self, anchors: Anchors) -> bool:
+        """Whether what stands before that place is what stood there."""
+        tail = self.read(max(0, anchors.end - TAIL_BYTES), min(TAIL_BYTES, anchors.end))
+        return self.size >= anchors.end and sha256(tail) == anchors.tail_sha256
 
-    def pieces(self, parse: Callable[[bytes, int, bool], Block]) -> Iterator[Piece]:
+    def go_on(self, anchors: Anchors) -> None:
+        """Begin there, in a file that `holds` them."""
+        self.end = anchors.end
+        self._tail = self.read(max(0, self.end - TAIL_BYTES), min(TAIL_BYTES, self.end))
+        self._head = (anchors.head_bytes, anchors.head_sha256)
+        self._ends_at(self.end)
+
+    def pieces(self, parse: Parse) -> Iterator[Piece]:
         """Parse the file from `end` on, block by block.
 
-        Args:
-            parse: (bytes, offset, whether the file ends here) -> Block.
+        Raises:
+            InputError: it was cut while it was read.
         """
         length = BLOCK_BYTES
         while self.end < self.size:
             begin = self.end
             data = self.read(begin, length)
             final = self._ends_at(begin + len(data))
-            # What breaks off may break off anywhere: its last record waits for the rest.
-            block = parse(data, begin, final and self.damage is None)
+            block = self._parse(parse, data, begin, final=final)
+            if block is None:
+                return
             if block.consumed:
-                self.end += block.consumed
-                sha256 = hashlib.sha256(memoryview(data)[: block.consumed]).hexdigest()
-                yield Piece(data, block, begin, sha256, self._anchors())
+                yield self._taken(data, block)
                 length = BLOCK_BYTES
             elif final:
                 return
             else:
                 length *= 2  # one record is longer than the block
 
-    def _anchors(self) -> Anchors:
-        """What the next reading will recognise the file by."""
+    def _parse(self, parse: Parse, data: bytes, begin: int, *, final: bool) -> Block | None:
+        """What a block holds; None: nothing more is to be read for now."""
+        if not data and not final:
+            raise InputError("was cut while it was read", place=str(self.path), hint=_UNCHANGED)
+        # What breaks off may break off anywhere: its last record waits for the rest.
+        return parse(data, begin, final and self.damage is None)
+
+    def _taken(self, data: bytes, block: Block) -> Piece:
+        """The block's bytes are read; what anchors the place is taken from them, not read again."""
+        begin, taken = self.end, memoryview(data)[: block.consumed]
         if self._head is None:  # stays what it was when the file was first read
-            length = min(HEAD_BYTES, self.end)
-            self._head = (length, self._sha256(0, length))
-        tail = min(TAIL_BYTES, self.end)
-        return Anchors(*self._head, self.end, self._sha256(self.end - tail, tail))
+            head = self.read(0, min(HEAD_BYTES, begin)) + bytes(taken[: max(0, HEAD_BYTES - begin)])
+            self._head = (len(head), sha256(head))
+        if self._tail is None:
+            self._tail = self.read(max(0, begin - TAIL_BYTES), min(TAIL_BYTES, begin))
+        self._tail = (self._tail + bytes(taken[-TAIL_BYTES:]))[-TAIL_BYTES:]
+        self.end += block.consumed
+        anchors = Anchors(*self._head, self.end, sha256(self._tail))
+        return Piece(data, block, begin, sha256(taken), anchors)
 
     def rest(self, length_max: int) -> bytes:
         """The bytes behind the last complete record: half a record, or nothing."""
         return self.read(self.end, min(length_max, self.size - self.end))
+
+
+def sha256(data: bytes | memoryview) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _unlike(known: Anchors, size: int) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from scalple.ingest import csvlog, pgaudit, sourcefile
 from scalple.ingest.csvlog import COLUMNS, parse_block
+from scalple.ingest.errors import InputError
 from scalple.ingest.logtime import LogTimes
 from scalple.ingest.rejects import Block, Reject
 from scalple.ingest.sourcefile import SourceFile
@@ -201,6 +202,15 @@ def test_a_statement_longer_than_the_block(tmp_path: Path, monkeypatch: pytest.M
     assert messages == ["a", big, "c"]
     assert sum(one.block.consumed for one in pieces) == len(data)
     assert not [reject for one in pieces for reject in one.block.rejects]
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.csv"
+    path.write_bytes(record(1, message="a") * 3)
+    file = SourceFile(path)
+    path.write_bytes(record(1, message="a")[:50])
+    with pytest.raises(InputError, match="was cut while it was read"):
+        list(file.pieces(lambda part, at, final: parse_block(part, at, TIMES, final=final)))
 
 
 def test_half_a_record_at_the_end_waits_for_its_rest() -> None:

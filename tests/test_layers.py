@@ -27,7 +27,7 @@ OWNERS = {
     "tomllib": "cli/config.py",
     "boto3": "store/bucket.py",
     "botocore": "store/bucket.py",
-    "watchdog": "ingest/tailer.py",
+    "watchdog": "ingest/wakeup.py",
     "jwt": "ingest/bearer.py",
     "prometheus_client": "ingest/sidecarstatus.py",
     "uvloop": "ingest/sidecar.py",

@@ -1,0 +1,59 @@
+"""A file of which it isn't known yet which generation it holds, and what speaks for which.
+
+Enters: files and generations. Leaves: judgements about them. Changes nothing.
+"""
+
+from dataclasses import dataclass
+
+from scalple.ingest.generations import Generation, Inode
+from scalple.ingest.heldfile import WEAK_BYTES, HeldFile
+from scalple.ingest.present import Found
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A file of which it isn't known yet which generation it holds."""
+
+    found: Found
+    file: HeldFile
+    like: list[Generation]
+    """Those with whose head it begins."""
+
+
+def is_complete(generation: Generation) -> bool:
+    """What begins like it and is compressed holds nothing new: that spares unpacking all of it."""
+    return generation.is_finished and not generation.is_damaged
+
+
+def may_be_copy_of_another(one: Candidate, candidates: list[Candidate]) -> bool:
+    """A few bytes with which another file found now begins: the next scan will see."""
+    begins = one.file.seen
+    return len(begins) < WEAK_BYTES and any(
+        other.file.seen.startswith(begins) and len(other.file.seen) > len(begins)
+        for other in candidates
+    )
+
+
+def preference(pair: tuple[Generation, Candidate]) -> tuple[int, bool, bool, int, str]:
+    """Which file goes on for which generation, where several could: sorts the likeliest first."""
+    generation, candidate = pair
+    file = candidate.file
+    return (
+        -generation.end,
+        generation.path not in candidate.found.paths,
+        file.is_compressed,
+        -file.size,
+        str(file.path),
+    )
+
+
+def was_cut_meanwhile(
+    generation: Generation, candidate: Candidate, present: dict[Inode, Found]
+) -> bool:
+    """Whether the inode that held it when nobody followed holds something else now."""
+    if generation.inode is None or generation.inode[0] or generation.is_finished:
+        return False
+    number = generation.inode[1]
+    return candidate.found.inode[1] != number and any(
+        one.inode[1] == number and generation.path in one.paths for one in present.values()
+    )

@@ -1,0 +1,375 @@
+"""Which file holds which generation of a log, at one moment.
+
+Enters: the files that there are. Leaves: each generation with the file that holds it, new generations,
+and gaps where what was read of one is in no file any more. A descriptor that is held can't become another
+file's; a file that was only seen before is recognised by its anchors. Files that haven't changed since
+they were looked at aren't opened.
+
+Decides neither in which order generations are read nor when one has ended: see `follower`.
+"""
+
+import time
+from pathlib import Path
+
+from scalple.ingest.beginnings import Beginnings
+from scalple.ingest.candidate import (
+    Candidate,
+    is_complete,
+    may_be_copy_of_another,
+    preference,
+    was_cut_meanwhile,
+)
+from scalple.ingest.errors import InputError
+from scalple.ingest.generations import Generation, Generations, Inode
+from scalple.ingest.heldfile import WEAK_BYTES, HeldFile, stamp_of
+from scalple.ingest.lognames import LogNames
+from scalple.ingest.losses import Losses
+from scalple.ingest.present import Found, present_files
+from scalple.ingest.sourcefile import SETTLED_SECONDS
+
+
+class Placing:
+    """The files of one kind of source, and what they hold.
+
+    Args:
+        names: what they are called.
+        generations: those that are known.
+        quiet_s: so long what is missing may turn up again, and copies are waited for.
+        open_max: so many files that are looked at are held open meanwhile.
+    """
+
+    def __init__(
+        self, names: LogNames, generations: Generations, quiet_s: float, open_max: int
+    ) -> None:
+        self._names = names
+        self._generations = generations
+        self._quiet_s, self._open_max = quiet_s, open_max
+        self._passed: dict[Inode, tuple[tuple[int, int, int], Generation | None]] = {}
+        """Files that hold nothing new, as long as they stay what they were; and whose bytes they hold."""
+        self._waited: dict[Inode, tuple[tuple[int, int, int], float]] = {}
+        """Files that may be copies in the making, and since when they are as they are."""
+        self._beginnings = Beginnings()
+        self.active: list[Generation] = []
+        """Generations that aren't finished and that some file holds, or held."""
+        self.losses = Losses()
+        self.problems: dict[Path, str] = {}
+        """Files that can't be read now, and why."""
+
+    def place(self, now: float) -> list[Generation]:
+        """Look at what there is; returns the generations that are read from now on.
+
+        Args:
+            now: on the follower's clock, in seconds.
+        """
+        self.problems = {}
+        present = self._look()
+        if any(g.inode and g.names and g.inode not in present for g in self.active):
+            present = self._look() | present  # a file that is renamed may be missed by a listing
+        claimed = self._look_at_held(present, now)
+        freed = self._forget_passed(present)
+        candidates = self._candidates(present, claimed, now)
+        begun, rest = self._adopt(candidates, present, now)
+        for candidate in rest:
+            if candidate.found.inode in freed:  # it can't be read on, but all it holds is known
+                self._passed[candidate.found.inode] = freed[candidate.found.inode]
+                candidate.file.close()
+                continue
+            try:
+                with candidate.file.at_hand():
+                    begun += self._unknown(candidate, now)
+            except (OSError, InputError) as error:  # gone meanwhile: the next scan will see
+                self.problems[candidate.file.path] = str(error)
+        self._say_lost(present, now)
+        self.active = [one for one in self.active if not one.is_finished]
+        self._beginnings.trim(len(self.active) + len(self._passed))
+        return [one for one in begun if not one.is_finished]
+
+    # -- what there is --------------------------------------------------------------------------
+
+    def _look(self) -> dict[Inode, Found]:
+        return present_files(self._names.paths(), self.problems)
+
+    def _look_at_held(self, present: dict[Inode, Found], now: float) -> set[Inode]:
+        """Inodes whose generation is certain."""
+        claimed: set[Inode] = set()
+        for generation in self.active:
+            if generation.is_open:
+                is_placed = self._is_held_whole(generation, present, now)
+            else:
+                found = present.get(generation.inode) if generation.inode else None
+                is_placed = found is not None and stamp_of(found.stat) == generation.stamp
+                self._name(generation, found if is_placed else None)
+            if is_placed and generation.inode:
+                claimed.add(generation.inode)
+        return claimed
+
+    def _is_held_whole(
+        self, generation: Generation, present: dict[Inode, Found], now: float
+    ) -> bool:
+        """Whether the open file still holds what was read of it."""
+        file = generation.file
+        assert file is not None
+        try:
+            status = file.stat()
+            if stamp_of(status) != generation.stamp:
+                file.is_whole = file.is_whole and file.is_continued()
+                if file.is_whole and status.st_size < file.size and not file.is_compressed:
+                    self.losses.shrunk(generation, status.st_size)
+                generation.stamp, generation.grown_at = stamp_of(status), now
+                generation.quiet_scans = 0
+        except (OSError, InputError) as error:  # a server of files has forgotten it: look anew
+            self.problems[generation.path] = str(error)
+            file.close()
+            self._name(generation, None)
+            return False
+        self._name(generation, present.get((status.st_dev, status.st_ino)))
+        if file.is_whole:
+            return True
+        generation.is_cut = True
+        file.close()
+        self._name(generation, None)
+        return False
+
+    @staticmethod
+    def _name(generation: Generation, found: Found | None) -> None:
+        generation.names = tuple(found.paths) if found is not None else ()
+        if generation.names and generation.path not in generation.names:
+            generation.path = generation.names[0]
+            if generation.file is not None:
+                generation.file.path = generation.path
+
+    def _forget_passed(
+        self, present: dict[Inode, Found]
+    ) -> dict[Inode, tuple[tuple[int, int, int], Generation | None]]:
+        """Look anew at files that have changed, and at copies of a file that was cut, which it returns."""
+        freed = {}
+        for inode, (stamp, generation) in list(self._passed.items()):
+            found = present.get(inode)
+            own = generation is not None and generation.inode == inode
+            if found is None or stamp_of(found.stat) != stamp:
+                del self._passed[inode]
+                if own and generation is not None and generation.is_finished:
+                    generation.names = ()
+            elif generation is not None and generation.is_cut:
+                freed[inode] = self._passed.pop(inode)
+            elif own and generation is not None:
+                generation.names = tuple(found.paths)
+        for inode in self._waited.keys() - present.keys():
+            del self._waited[inode]
+        return freed
+
+    # -- who is it ------------------------------------------------------------------------------
+
+    def _candidates(
+        self, present: dict[Inode, Found], claimed: set[Inode], now: float
+    ) -> list[Candidate]:
+        candidates = []
+        for inode, found in present.items():
+            if inode in claimed or inode in self._passed or not found.stat.st_size:
+                continue
+            try:
+                file = HeldFile(found.paths[0])
+                status = file.stat()
+                if (status.st_dev, status.st_ino) != inode:
+                    continue  # another one has its name by now: the next scan will see
+                found.stat = status
+                candidate = Candidate(found, file, self._generations.beginning_like(file.begins))
+                if self._is_ready(candidate, present, now):
+                    candidates.append(candidate)
+                if len(candidates) > self._open_max:
+                    file.close()
+            except FileNotFoundError:
+                continue
+            except (OSError, InputError) as error:
+                self.problems[found.paths[0]] = str(error)
+        return [one for one in candidates if not may_be_copy_of_another(one, candidates)]
+
+    def _is_ready(self, candidate: Candidate, present: dict[Inode, Found], now: float) -> bool:
+        """Whether it can be said what it is: not while it may be a copy in the making."""
+        file, found = candidate.file, candidate.found
+        since = self._unchanged_since(found, now)
+        if file.is_compressed:
+            if any(map(is_complete, candidate.like)):
+                return True
+            file.measure()
+            if file.damage is None:
+                return True
+            original = file.path.with_suffix("")
+            is_made = any(original in one.paths for one in present.values())
+            return not is_made and now - since >= self._quiet_s
+        return (
+            file.size >= WEAK_BYTES
+            or now - since >= SETTLED_SECONDS
+            or not self._beginnings.like(file.seen)
+        )
+
+    def _unchanged_since(self, found: Found, now: float) -> float:
+        """Since when it is as it is, on the follower's clock."""
+        stamp = stamp_of(found.stat)
+        if found.inode not in self._waited:
+            age = time.time() - max(found.stat.st_mtime, found.stat.st_ctime)
+            self._waited[found.inode] = (stamp, now - max(0.0, min(age, self._quiet_s)))
+        elif self._waited[found.inode][0] != stamp:
+            self._waited[found.inode] = (stamp, now)
+        return self._waited[found.inode][1]
+
+    def _adopt(
+        self, candidates: list[Candidate], present: dict[Inode, Found], now: float
+    ) -> tuple[list[Generation], list[Candidate]]:
+        """Give generations that no file holds the files that do; and the files that are left."""
+        unread = [one for one in self.active if one.anchors is None and one.is_loose]
+        pairs = [
+            (generation, candidate)
+            for candidate in candidates
+            for generation in (*(one for one in candidate.like if one.is_loose), *unread)
+            if self._holds(candidate, generation)
+        ]
+        pairs.sort(key=preference)
+        begun: dict[int, Generation] = {}
+        taken: set[int] = set()
+        for generation, candidate in pairs:
+            if id(generation) not in begun and id(candidate) not in taken:
+                taken.add(id(candidate))
+                try:
+                    with candidate.file.at_hand():
+                        self._go_on(generation, candidate, present, now)
+                except (OSError, InputError) as error:
+                    self.problems[candidate.file.path] = str(error)
+                    continue
+                begun[id(generation)] = generation
+        return list(begun.values()), [one for one in candidates if id(one) not in taken]
+
+    def _holds(self, candidate: Candidate, generation: Generation) -> bool:
+        """Whether the file continues the generation where its reading ended."""
+        anchors = generation.anchors
+        try:
+            with candidate.file.at_hand() as file:
+                if anchors is None:  # seen, but never read
+                    seen = generation.file.seen if generation.file is not None else b""
+                    return bool(seen) and file.begins.startswith(seen)
+                if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
+                    return False  # a few bytes may be any file's
+                return (is_complete(generation) and file.is_compressed) or file.holds(anchors)
+        except (OSError, InputError) as error:
+            self.problems[candidate.file.path] = str(error)
+            return False
+
+    def _go_on(
+        self,
+        generation: Generation,
+        candidate: Candidate,
+        present: dict[Inode, Found],
+        now: float,
+    ) -> None:
+        """From now on that file is read for it."""
+        file = candidate.file
+        if generation.is_cut or was_cut_meanwhile(generation, candidate, present):
+            self.losses.copied(generation, file)
+        is_old = is_complete(generation) and file.is_compressed
+        if not is_old:
+            self._read_on(generation, file)
+        self._hold(generation, candidate, now)
+        if is_old or (generation.is_finished and file.size <= file.end):
+            self.pass_over(generation)
+        else:
+            self._revive(generation)
+
+    @staticmethod
+    def _read_on(generation: Generation, file: HeldFile) -> None:
+        if generation.file is not None:
+            file.take_over(generation.file)
+        elif generation.rungs:
+            file.go_on(generation.rungs[-1])
+
+    def _revive(self, generation: Generation) -> None:
+        generation.is_finished = generation.is_damaged = False
+        if generation not in self.active:
+            self.active.append(generation)
+
+    def _hold(self, generation: Generation, candidate: Candidate, now: float) -> None:
+        generation.file, generation.is_cut = candidate.file, False
+        generation.missing_since, generation.quiet_scans = None, 0
+        generation.inode = candidate.found.inode
+        generation.stamp = stamp_of(candidate.found.stat)
+        generation.grown_at = self._unchanged_since(candidate.found, now)
+        self._waited.pop(candidate.found.inode, None)
+        self._name(generation, candidate.found)
+        self._beginnings.add(candidate.file.begins, generation)
+
+    def pass_over(self, generation: Generation) -> None:
+        """Nothing is to be read of it as long as its file stays what it is."""
+        if generation.file is not None:
+            generation.file.close()
+        generation.file = None
+        if generation.inode is not None and generation.stamp is not None and generation.names:
+            self._passed[generation.inode] = (generation.stamp, generation)
+        self.active = [one for one in self.active if one is not generation]
+
+    def _unknown(self, candidate: Candidate, now: float) -> list[Generation]:
+        """A file that continues nothing: a copy, one that was cut, or a new one."""
+        file, found = candidate.file, candidate.found
+        original = self._copied_from(candidate, now)
+        if original is not None:
+            generation, is_longer = original
+            if not is_longer:
+                self._passed[found.inode] = (stamp_of(found.stat), generation)
+                file.close()
+                return []
+            was_read = generation.file  # what was read so far was the copy
+            self._read_on(generation, file)
+            if was_read is not None:
+                was_read.close()
+            self._hold(generation, candidate, now)
+            self._revive(generation)
+            return [generation]
+        generation = Generation(found.paths[0], found.paths[0], numbers=self._generations)
+        lost = [one for one in candidate.like if one.is_loose and one.end >= WEAK_BYTES]
+        if lost:
+            self._read_anew(max(lost, key=lambda one: one.end), file)
+        self._hold(generation, candidate, now)
+        self.active.append(generation)
+        return [generation]
+
+    def _copied_from(self, candidate: Candidate, now: float) -> tuple[Generation, bool] | None:
+        """The generation of which it holds the bytes, or their beginning; and whether more follows."""
+        file = candidate.file
+        if file.is_compressed:
+            finished = [one for one in candidate.like if is_complete(one) and one.names]
+            if finished:
+                return finished[0], False
+        for generation in self._beginnings.like(file.begins):
+            if generation.is_loose:
+                continue
+            try:
+                with (generation.file or HeldFile(generation.path)).at_hand() as theirs:
+                    theirs.note(now)
+                    if theirs.inode != generation.inode or not theirs.is_whole:
+                        continue  # changed just now: the next scan will see
+                    same = file.agrees(theirs)
+                    if same >= min(file.measure(), theirs.measure()):
+                        return generation, file.measure() > theirs.measure()
+            except (OSError, InputError):
+                continue
+        return None
+
+    def _read_anew(self, lost: Generation, file: HeldFile) -> None:
+        """A file that begins like one that was read, but is shorter or goes on otherwise."""
+        rungs = [one for one in lost.rungs if one.end >= WEAK_BYTES and file.holds(one)]
+        file.known_until = rungs[-1].end if rungs else 0
+        if file.size > file.known_until or not lost.is_finished:
+            self.losses.changed(lost, file)
+        lost.is_finished = True
+
+    def _say_lost(self, present: dict[Inode, Found], now: float) -> None:
+        for generation in [*self.active, *self._generations]:
+            if generation.is_finished or not generation.is_loose:
+                continue
+            if generation.is_cut:
+                generation.is_finished, generation.is_cut = True, False
+                self.losses.cut(generation)
+            elif generation.missing_since is None:
+                generation.missing_since = now
+            elif now - generation.missing_since >= self._quiet_s:
+                generation.is_finished = True
+                paths = {path: found.inode for found in present.values() for path in found.paths}
+                self.losses.missing(generation, paths.get(generation.path))
