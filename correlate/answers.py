@@ -57,8 +57,6 @@ class Answers:
         self._sessions = sessions
         self._claimants = claimants
         self._candidates = Candidates(evidence)
-        tagged = (evidence.client_tag >= 0) & (evidence.client_pool >= 0)
-        self._tagged_pools = np.unique(evidence.client_pool[tagged])
 
     def columns(
         self,
@@ -284,7 +282,7 @@ class Answers:
         claimed: Claimed,
         rolled_back: Bools,
     ) -> pa.Array:
-        on_tagged = np.isin(known.pool, self._tagged_pools)
+        on_tagged = np.isin(known.pool, self._evidence.tagged_pools)
         drift = runs.drift[batch.audit_rows] & (runs.label[batch.audit_rows] >= 0)
         marks = {
             "identity-conflict": decided.conflict,

@@ -1,16 +1,20 @@
 -- Who was behind which client of which pool, and behind which direct connection, and when.
--- Reads: clocks (one row: by how much they may differ), identities, drifts, pooler_clients, strangers, unheard, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
+-- Reads: clocks (one row: by how much they may differ), numbered_pools (pool, database, db_role: numbers given before), identities, drifts, pooler_clients, strangers, unheard, server_links, role_actors. Writes: pools, clients, unannounced, drifted.
 -- `pool` is NULL for an endpoint that is no pooler client: it counts for unpooled sessions only.
 
 -- A pool is (database, role towards PostgreSQL). Where the log shows no server connection of a
 -- database at all, the clients' own login names stand for the roles.
 CREATE OR REPLACE TEMP TABLE pools AS
-SELECT row_number() OVER (ORDER BY database, db_role) - 1 AS pool, * FROM (
+WITH present AS (
   SELECT DISTINCT database, db_role FROM server_links
   UNION
   SELECT DISTINCT database, db_role FROM pooler_clients
   WHERE database NOT IN (SELECT database FROM server_links)
-);
+)
+SELECT coalesce(n.pool, (SELECT count(*) FROM numbered_pools)
+                        + row_number() OVER (PARTITION BY n.pool IS NULL ORDER BY database, db_role) - 1) AS pool,
+       database, db_role
+FROM present LEFT JOIN numbered_pools n USING (database, db_role);
 
 -- A client is served by the pool of its own login name, or, where the pooler opens no server
 -- connection of that name, by the one role that the database's entry forces.

@@ -22,6 +22,8 @@ Spans = dict[int, tuple[Ints, Ints]]
 """Per pool: begins and ends of spans that don't overlap, ascending, both inclusive, in µs."""
 
 _LAST = 2**62
+_NOTHING: Ints = np.zeros(0, np.int64)
+NO_SPANS = (_NOTHING, _NOTHING)
 
 
 def spans_of(rows: Iterable[tuple[int, int | None, int | None]]) -> Spans:
@@ -47,6 +49,29 @@ def _merged(spans: list[tuple[int, int]]) -> tuple[Ints, Ints]:
     return np.array(begins, np.int64), np.array(ends, np.int64)
 
 
+def joined(before: Spans, after: Spans, at_us: int) -> Spans:
+    """The spans of one up to a moment, those of the other from then on."""
+    rows = [
+        (pool, begin, min(end, at_us))
+        for one in before
+        for pool, begin, end in rows_of(before, one)
+        if begin <= at_us
+    ]
+    rows += [
+        (pool, max(begin, at_us), end)
+        for one in after
+        for pool, begin, end in rows_of(after, one)
+        if end >= at_us
+    ]
+    return spans_of(rows)
+
+
+def rows_of(spans: Spans, pool: int) -> list[tuple[int, int, int]]:
+    """(pool, begin, end) of each span of a pool."""
+    begins, ends = spans.get(pool, NO_SPANS)
+    return [(pool, *span) for span in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+
 def touched(spans: tuple[Ints, Ints], time_us: Ints, time_end_us: Ints) -> Bools:
     """Which moments, each from `time_us` to at most `time_end_us`, touch a span."""
     begins, ends = spans
@@ -68,6 +93,21 @@ class ClosedPools:
     the server sessions that were there."""
     seen: tuple[int, int] | None
     """From when to when the pooler's log shows all clients; None if never."""
+
+    def since(self, before: "ClosedPools", at_us: int) -> "ClosedPools":
+        """The same from a moment on; up to it, what was known before."""
+        tails = {}
+        for pool in {*before.tails, *self.tails}:
+            old, new = (one.get(pool, _NOTHING) for one in (before.tails, self.tails))
+            whole = np.concatenate([old[old < at_us], new[new >= at_us]])
+            if len(whole):
+                tails[pool] = whole
+        return ClosedPools(
+            joined(before.unannounced, self.unannounced, at_us),
+            joined(before.drifted, self.drifted, at_us),
+            tails,
+            self.seen,
+        )
 
     def why_open(self, pool: Ints, time_us: Ints, time_end_us: Ints, session_us: Ints) -> Ints:
         """CLOSED or the reason why not, for each statement of a pool (negative: none).

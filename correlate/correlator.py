@@ -95,8 +95,10 @@ class Correlator:
         rights: tuple[DatedRights, ...] = (),
         changes: RightsChanges | None = None,
     ) -> None:
+        self._origin = origin
         self._rules = rules
         self._evidence = evidence
+        self._latest_us = 0
         self._processes = Processes()
         self._runs = RunCutter()
         self._labels = Labels(evidence)
@@ -115,6 +117,24 @@ class Correlator:
         self._gatherer = Gatherer(rules, evidence, self._labels, self._served, self._sessions)
         self._answers = Answers(
             origin, rules, evidence, self._served, self._sessions, self._claimants
+        )
+
+    def renew(self, evidence: Evidence) -> None:
+        """Go on with what is known by now; what was attributed stays as it is.
+
+        Args:
+            evidence: made of the one before (`Evidence(events, rules, before)`), so that keys and pools
+                keep their numbers.
+        """
+        self._evidence = evidence
+        self._labels.renew(evidence)
+        self._sessions.renew(evidence)
+        self._served = Served(self._origin, evidence)
+        self._policies.renew(evidence.events)
+        self._linked.renew(evidence, self._served)
+        self._gatherer.renew(evidence, self._served, self._latest_us)
+        self._answers = Answers(
+            self._origin, self._rules, evidence, self._served, self._sessions, self._claimants
         )
 
     def attribute(
@@ -141,6 +161,7 @@ class Correlator:
                 was touched isn't known.
         """
         batch = LogBatch(log, audit_rows, payload)
+        self._latest_us = max(self._latest_us, int(batch.time_us.max(initial=0)))
         # A forged line's id says nothing about what is missing.
         statement = batch.spread(
             np.where(batch.forged, -1, numbers(payload.column("statement_id"), -1)), -1

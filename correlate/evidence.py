@@ -7,6 +7,7 @@ time the pooler's log covers. The rules that derive them stand in intervals.sql 
 DuckDB is used as a calculator in memory: no file, no extension, no network.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -28,16 +29,52 @@ _LAST_FIXED = (1, 22)
 """First PgBouncer that replays an empty name (commit 9d20ec50), so that a reset leaks nothing."""
 
 
+@dataclass(slots=True)
+class Numbers:
+    """Numbers that stay, whatever becomes known later."""
+
+    keys: dict[Endpoint | str, int] = field(default_factory=dict)
+    """Of endpoints and tags."""
+    pools: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Of (database, role)."""
+    tagged_pools: set[int] = field(default_factory=set)
+    """Those that ever had a client with a tag."""
+
+    def key(self, one: Endpoint | str) -> int:
+        """The key of an endpoint or a tag."""
+        return self.keys.setdefault(one, len(self.keys))
+
+    def pool_table(self) -> pa.Table:
+        """pool, database, db_role."""
+        return pa.table(
+            {
+                "pool": pa.array(self.pools.values(), pa.int64()),
+                "database": pa.array([database for database, _ in self.pools], pa.string()),
+                "db_role": pa.array([role for _, role in self.pools], pa.string()),
+            }
+        )
+
+
 class Evidence:
     """Clients, pools and server links, derived from all events known so far.
 
     Args:
         events: columns of EVIDENCE; `seq` identifies each event in the store.
         rules: who is behind role names, and what stands before PostgreSQL.
+        before: what was known earlier, of the same log: its keys and pools keep their numbers.
+        horizon_us: what was over by then is missing among the events (`present`), and known from before.
     """
 
-    def __init__(self, events: pa.Table, rules: Rules) -> None:
+    def __init__(
+        self,
+        events: pa.Table,
+        rules: Rules,
+        before: "Evidence | None" = None,
+        horizon_us: int | None = None,
+    ) -> None:
+        self.horizon_us = horizon_us
         self.events = events
+        self._numbers: Numbers = Numbers() if before is None else before._numbers
         con = duckdb.connect(":memory:", config={"threads": 2})
         con.execute("SET TimeZone = 'UTC'")
         con.register("events", events)
@@ -55,6 +92,7 @@ class Evidence:
         con.execute(f"CREATE TEMP TABLE clocks AS SELECT to_milliseconds({int(skew)}) AS skew")
         self.link_slack_us = LINK_SLACK_US + 1000 * skew
         """How far the pooler's and the server's note of one connection may lie apart."""
+        con.register("numbered_pools", self._numbers.pool_table())
         con.execute(read_sql("macros.sql"))
         con.execute(f"CREATE TEMP TABLE periods AS {periods_sql('events')}")
         con.execute(f"CREATE TEMP TABLE silences AS {silences_sql('events')}")
@@ -67,6 +105,7 @@ class Evidence:
                 "SELECT pool, database, db_role FROM pools"
             ).fetchall()
         }
+        self._numbers.pools |= self.pools
         self._role_of = {pool: role for (_, role), pool in self.pools.items()}
         self._links = self._read_links(con)
         self.links_locally: bool = con.sql(
@@ -101,6 +140,8 @@ class Evidence:
             self._tails(con),
             self._seen_since_us,
         )
+        if before is not None and horizon_us is not None:
+            self.closed = self.closed.since(before.closed, horizon_us)
         con.close()
 
     def _read_links(self, con: duckdb.DuckDBPyConnection) -> dict[Endpoint, list[tuple[int, int]]]:
@@ -140,31 +181,26 @@ class Evidence:
         ]
 
     def _number_keys(self) -> None:
-        """Numbers for what statements are joined by: first the endpoints, then the tags."""
+        """Numbers for what statements are joined by, endpoints and tags, in one order."""
         addresses = self.clients.column("client_addr").to_pylist()
         ports = self.clients.column("client_port").to_pylist()
-        self.endpoints: dict[Endpoint, int] = {}
-        codes = [
-            self.endpoints.setdefault((address, port), len(self.endpoints))
-            for address, port in zip(addresses, ports, strict=True)
-        ]
-        self.client_endpoint = np.array(codes, np.int64)
+        ends = list(zip(addresses, ports, strict=True))
+        self.endpoints: dict[Endpoint, int] = {end: self._numbers.key(end) for end in ends}
+        """Key of each endpoint."""
+        self.client_endpoint = np.array([self.endpoints[end] for end in ends], np.int64)
         tags = self.clients.column("tag").to_pylist()
-        first = len(self.endpoints)
-        self.tags: dict[str, int] = {}
+        self.tags: dict[str, int] = {tag: self._numbers.key(tag) for tag in tags if tag is not None}
         """Key of each tag."""
-        for tag in tags:
-            if tag is not None:
-                self.tags.setdefault(tag, first + len(self.tags))
         self.client_tag = np.array([self.tags.get(tag, -1) for tag in tags], np.int64)
         """Key of the tag that each client bore, or -1."""
-        self.connection_of = np.full(first + len(self.tags), -1, np.int64)
+        keys = len(self._numbers.keys)
+        self.connection_of = np.full(keys, -1, np.int64)
         """Per key the connection that a tag belongs to; -1 for endpoints."""
-        self.endpoint_of = np.arange(first + len(self.tags))
+        self.endpoint_of = np.arange(keys)
         """Per key its endpoint."""
         tagged = self.client_tag >= 0
         pooled = _ints(self.clients, "pool", -1) >= 0
-        self.key_is_pooled = np.zeros(first + len(self.tags), bool)
+        self.key_is_pooled = np.zeros(keys, bool)
         """Per key whether a client of the pooler's bears it."""
         self.key_is_pooled[self.client_endpoint[pooled]] = True
         self.key_is_pooled[self.client_tag[tagged & pooled]] = True
@@ -174,6 +210,10 @@ class Evidence:
         self.later_tags = self._later_tags()
         """Keys of tags that a connection didn't begin with: their first SET is the sidecar's own."""
         self.client_pool = _ints(self.clients, "pool", -1)
+        of_tagged = self.client_pool[tagged & pooled]
+        self._numbers.tagged_pools |= {int(pool) for pool in np.unique(of_tagged)}
+        self.tagged_pools = np.array(sorted(self._numbers.tagged_pools), np.int64)
+        """Pools that sidecars speak of."""
         self.client_since_us = _ints(self.clients, "since", -(2**62))
         self.client_connected_us = _ints(self.clients, "connected", -(2**62))
         """When each one's connection to the pooler began."""

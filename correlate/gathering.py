@@ -70,6 +70,12 @@ class Gatherer:
         self._doubts = PoolDoubts(evidence)
         self._takeovers = Takeovers(evidence)
 
+    def renew(self, evidence: Evidence, served: Served, now_us: int) -> None:
+        """Go on with what is known by now; `now_us` is the time of the last record."""
+        self._evidence, self._served = evidence, served
+        self._doubts.renew(evidence, now_us)
+        self._takeovers.renew(evidence, now_us)
+
     def known(
         self,
         batch: LogBatch,

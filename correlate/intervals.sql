@@ -19,7 +19,7 @@ FROM identity_events;
 -- Where events are missing: what was said before may have been changed by one of those.
 CREATE OR REPLACE TEMP TABLE identity_holes AS
 WITH numbered AS (
-  SELECT sidecar, sidecar_seq, lag(life) OVER w AS life, lag(sidecar_seq) OVER w AS last_seq,
+  SELECT sidecar, sidecar_seq, lag(life) OVER w AS life, lag(last_of(event, sidecar_seq, detail)) OVER w AS last_seq,
          lag(ts) OVER w AS known_until
   FROM identity_events
   WINDOW w AS (PARTITION BY sidecar ORDER BY life, sidecar_seq, ts)

@@ -51,7 +51,11 @@ class Wholes:
     def __init__(self, evidence: Evidence) -> None:
         self._forms: dict[str, int] = {}
         self._since: dict[tuple[int, int], int] = {}
-        self._until_us = np.zeros(len(evidence.endpoints), np.int64)
+        self.renew(evidence)
+
+    def renew(self, evidence: Evidence) -> None:
+        """Go on with what is known by now."""
+        self._until_us = np.zeros(len(evidence.endpoint_of), np.int64)
         np.maximum.at(self._until_us, evidence.client_endpoint, evidence.client_until_us)
 
     def forms(self, name: str) -> tuple[int, ...]:
@@ -97,6 +101,13 @@ class Labels:
         self._name("")
         self._name("\0")  # no name can hold it
 
+    def renew(self, evidence: Evidence) -> None:
+        """Go on with what is known by now: names keep their codes, and may stand for somebody else."""
+        self._evidence = evidence
+        self.wholes.renew(evidence)
+        for text, code in self._names.items():
+            self._keys[code], self._unknown_tags[code] = self._read(text, code)
+
     def number(self, column: pa.ChunkedArray, unsaid: Bools) -> Ints:
         """A code for each record's name; UNKNOWN_NAME where its container doesn't say it."""
         encoded = dictionary_encoded(column)
@@ -108,16 +119,20 @@ class Labels:
         code = self._names.get(text)
         if code is None:
             code = self._names[text] = len(self._names)
-            tag = self._evidence.tags.get(text.partition(" ")[0])
-            self._unknown_tags.append(tag is None and begins_with_tag(text))
-            if tag is not None:
-                self._keys.append(self._tagged(tag, text))
-                return code
-            forms = self.wholes.forms(text)
-            if forms:
-                self._forms[code] = forms
-            self._keys.append(-1 if forms else self._suffix(text))
+            key, unknown = self._read(text, code)
+            self._keys.append(key)
+            self._unknown_tags.append(unknown)
         return code
+
+    def _read(self, text: str, code: int) -> tuple[int, bool]:
+        """The key of a name, and whether it begins with a tag of which no event tells."""
+        tag = self._evidence.tags.get(text.partition(" ")[0])
+        self._forms.pop(code, None)
+        if tag is not None:
+            return self._tagged(tag, text), False
+        if forms := self.wholes.forms(text):
+            self._forms[code] = forms
+        return (-1 if forms else self._suffix(text)), begins_with_tag(text)
 
     def _tagged(self, tag: int, text: str) -> int:
         """The tag's key, unless the name ends in the endpoint of another connection."""

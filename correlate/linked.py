@@ -52,6 +52,10 @@ class Linked:
     served: Served
     _chains: dict[int, Chain] = field(default_factory=dict)
 
+    def renew(self, evidence: Evidence, served: Served) -> None:
+        """Go on with what is known by now: transactions that were known keep their places."""
+        self.evidence, self.served = evidence, served
+
     def find(
         self,
         batch: LogBatch,

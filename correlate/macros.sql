@@ -8,3 +8,7 @@ CREATE OR REPLACE MACRO heartbeat_s(event, detail) AS
 -- Nobody could be named because no pooler's log tells of the client.
 CREATE OR REPLACE MACRO is_unheard(reason) AS
   coalesce(reason IN ('pooling-unknown', 'no-client-known', 'endpoint-not-alive'), false);
+
+-- The last number that an event of a sidecar's stands for: `elapsed` stands for several (present.sql).
+CREATE OR REPLACE MACRO last_of(event, sidecar_seq, detail) AS
+  coalesce(CASE WHEN event = 'elapsed' THEN try_cast(detail AS BIGINT) END, sidecar_seq);

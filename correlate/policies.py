@@ -74,7 +74,7 @@ class Policies:
         self.in_force = bool(self._policies or rules.people)
         self._width = _PEOPLE + len(self._policies)
         self._personal = tuple(sorted(rules.personal_data))
-        self._events = CitedEvents(events if self.in_force else events.slice(0, 0))
+        self.renew(events)
         self._tenures = Tenures(rules.people)
         self._of_actors: dict[Someone, list[int]] = {}
         self._of_accesses: dict[Access, list[int]] = {}
@@ -83,6 +83,10 @@ class Policies:
         self._entitled = EntitledRows(judge, rights)
         self.asks_rights = any(one.unless_entitled for one in self._policies)
         """Some rule needs the columns OF_STATEMENT."""
+
+    def renew(self, events: pa.Table) -> None:
+        """Go on with the events that rows cite from now on."""
+        self._events = CitedEvents(events if self.in_force else events.slice(0, 0))
 
     def findings(self, rows: pa.Table, last: str = "", *, people_only: bool = False) -> pa.Array:
         """The rows' findings with those of the policies, in place of what earlier rules found.

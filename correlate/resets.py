@@ -14,19 +14,19 @@ takes `application_name_add_host`): a client that is replayed once is replayed a
 resets. A client that a sidecar tags is never a doubt: it isn't served before it is tagged again.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from scalple.correlate.closedpool import Spans, spans_of, touched
+from scalple.correlate.closedpool import NO_SPANS, Spans, joined, rows_of, spans_of, touched
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.logbatch import take
+from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stay, Stays, last_end
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-_NEVER = -(2**62)
 
 
 @dataclass(slots=True)
@@ -34,10 +34,42 @@ class PoolDoubts:
     """Remembers, per pool, until when a reset casts doubt."""
 
     evidence: Evidence
+    _stays: Stays = field(init=False)
+    _reach: dict[int, Reach] = field(default_factory=dict)
     _until_us: dict[int, int] = field(default_factory=dict)
-    _overlong_of: dict[int, list[int]] = field(default_factory=dict)
+    _overlong_spans: Spans = field(default_factory=dict)
+    _passed_overlong: Spans = field(default_factory=dict)
+    _passed_unnamed: Spans = field(default_factory=dict)
+    """Of clients that the evidence doesn't tell of any more."""
     _unnamed_of: dict[int, set[int]] = field(default_factory=dict)
-    _unnamed_spans: dict[int, Spans] = field(default_factory=dict)
+    _unnamed_spans: Spans = field(default_factory=dict)
+    _shown: dict[int, set[Stay]] = field(default_factory=dict)
+    """Per pool the clients that are known to be replayed."""
+
+    def __post_init__(self) -> None:
+        self._stays = Stays(self.evidence)
+
+    def renew(self, evidence: Evidence, now_us: int) -> None:
+        """Go on with what is known by now; `now_us` is the time of the last record."""
+        if evidence.horizon_us is not None:
+            self._pass_on(evidence.horizon_us)
+        self.evidence, self._stays = evidence, Stays(evidence)
+        self._overlong_spans.clear()
+        self._unnamed_of.clear()
+        self._unnamed_spans.clear()
+        for pool, reach in self._reach.items():
+            self._until_us[pool] = reach.end_us(evidence, self._stays, pool)
+            reach.forget(now_us - FORGOTTEN_US)
+        for pool, shown in self._shown.items():
+            self._shown[pool] = {stay for stay in shown if self._stays.clients(stay)}
+
+    def _pass_on(self, horizon_us: int) -> None:
+        """Keep the doubts of those whom the new evidence may leave out."""
+        pools = set(self.evidence.pools.values())
+        overlong = {pool: self._overlong_of(pool) for pool in pools}
+        unnamed = {pool: self._unnamed_spans_of(pool) for pool in pools}
+        self._passed_overlong = joined(overlong, {}, horizon_us)
+        self._passed_unnamed = joined(unnamed, {}, horizon_us)
 
     def apply(
         self,
@@ -82,35 +114,40 @@ class PoolDoubts:
         self, pool: int, time_us: Ints, client: Ints, fresh: Bools, empties: Bools
     ) -> Bools:
         """Log order decides: the statement that empties a name is logged before its effect."""
-        ends = np.full(len(time_us), _NEVER, np.int64)
+        ends = np.full(len(time_us), NEVER, np.int64)
         watched = take(self.evidence.client_tag >= 0, np.maximum(client, 0))
         known = empties & (client >= 0) & ~watched
         ends[known] = self.evidence.client_until_us[client[known]]
         unknown = empties & (client < 0)
         ends[unknown] = last_end(self.evidence, pool, time_us[unknown], untagged=True)
-        until = np.maximum.accumulate(np.concatenate([[self._until_us.get(pool, _NEVER)], ends]))
+        if empties.any():
+            reach = self._reach.setdefault(pool, Reach())
+            reach.cast(self._stays, client[known], time_us[unknown])
+        until = np.maximum.accumulate(np.concatenate([[self._until_us.get(pool, NEVER)], ends]))
         self._until_us[pool] = int(until[-1])
         return np.asarray((time_us <= until[:-1]) & ~fresh)
 
     def _overlong(self, pool: int, time_us: Ints, time_end_us: Ints) -> Bools:
         """Whether a client whose name can't be replayed is alive on the pool."""
-        doubt = np.zeros(len(time_us), bool)
-        for client in self._overlong_clients(pool):
-            doubt |= (time_end_us >= self.evidence.client_since_us[client]) & (
-                time_us <= self.evidence.client_until_us[client]
-            )
-        for warned_us in self.evidence.too_long_us:
-            end = int(last_end(self.evidence, pool, np.array([warned_us]))[0])
-            doubt |= (time_end_us >= warned_us) & (time_us <= end)
-        return doubt
+        return touched(self._overlong_of(pool), time_us, time_end_us)
+
+    def _overlong_of(self, pool: int) -> tuple[Ints, Ints]:
+        """When such clients are alive."""
+        if pool not in self._overlong_spans:
+            evidence = self.evidence
+            rows = self._alive(pool, self._find_overlong(pool))
+            warned = np.array(evidence.too_long_us, np.int64)
+            ends = last_end(evidence, pool, warned)
+            rows += [(pool, *span) for span in zip(warned.tolist(), ends.tolist(), strict=True)]
+            rows += rows_of(self._passed_overlong, pool)
+            self._overlong_spans[pool] = spans_of(rows).get(pool, NO_SPANS)
+        return self._overlong_spans[pool]
 
     def _unnamed(self, pool: int, time_us: Ints, time_end_us: Ints, replayed: Ints) -> Bools:
         """Whether a client is alive whose name nobody knows."""
-        if pool not in self._unnamed_of:
-            self._unnamed_of[pool] = self._find_unnamed(pool)
-        unnamed = self._unnamed_of[pool]
+        unnamed = self._unnamed_clients(pool)
         doubt = np.zeros(len(time_us), bool)
-        if not unnamed:
+        if not unnamed and pool not in self._passed_unnamed:
             return doubt
         evidence = self.evidence
         # From here on in the log, each of these is known to be replayed.
@@ -122,14 +159,10 @@ class PoolDoubts:
         }
         if now_known:
             self._unnamed_of[pool] = unnamed - now_known.keys()
-        if now_known or pool not in self._unnamed_spans:
-            self._unnamed_spans[pool] = spans_of(
-                (pool, int(evidence.client_since_us[one]), int(evidence.client_until_us[one]))
-                for one in self._unnamed_of[pool]
-            )
-        lasting = self._unnamed_spans[pool]
-        if pool in lasting:
-            doubt = touched(lasting[pool], time_us, time_end_us)
+            known = self._shown.setdefault(pool, set())
+            known.update(self._stays.of(client) for client in now_known)
+            self._unnamed_spans.pop(pool, None)
+        doubt = touched(self._unnamed_spans_of(pool), time_us, time_end_us)
         latest = np.maximum.accumulate(time_end_us)
         for client, at in now_known.items():
             since, until = evidence.client_since_us[client], evidence.client_until_us[client]
@@ -138,18 +171,41 @@ class PoolDoubts:
             doubt[part] |= (time_end_us[part] >= since) & (time_us[part] <= until)
         return doubt
 
+    def _unnamed_clients(self, pool: int) -> set[int]:
+        """Those of whom it isn't known yet that they are replayed."""
+        if pool not in self._unnamed_of:
+            shown = {one for stay in self._shown.get(pool, ()) for one in self._stays.clients(stay)}
+            self._unnamed_of[pool] = self._find_unnamed(pool) - shown
+        return self._unnamed_of[pool]
+
+    def _unnamed_spans_of(self, pool: int) -> tuple[Ints, Ints]:
+        """When they are alive, and when those were of whom the evidence tells no more."""
+        if pool not in self._unnamed_spans:
+            rows = self._alive(pool, self._unnamed_clients(pool))
+            rows += rows_of(self._passed_unnamed, pool)
+            self._unnamed_spans[pool] = spans_of(rows).get(pool, NO_SPANS)
+        return self._unnamed_spans[pool]
+
+    def _alive(self, pool: int, clients: Iterable[int]) -> list[tuple[int, int, int]]:
+        """(pool, begin, end) of each."""
+        evidence = self.evidence
+        return [
+            (pool, int(evidence.client_since_us[one]), int(evidence.client_until_us[one]))
+            for one in clients
+        ]
+
+    def _members(self, pool: int) -> Ints:
+        """Its untagged clients; those that were over at the horizon are known from before."""
+        evidence = self.evidence
+        there = (evidence.client_pool == pool) & (evidence.client_tag < 0)
+        if evidence.horizon_us is not None:
+            there &= evidence.client_until_us >= evidence.horizon_us
+        return np.flatnonzero(there)
+
     def _find_unnamed(self, pool: int) -> set[int]:
         """Untagged clients of that pool whose application_name no event tells."""
         names = self.evidence.clients.column("application_name").to_pylist()
-        members = np.flatnonzero(
-            (self.evidence.client_pool == pool) & (self.evidence.client_tag < 0)
-        )
-        return {one for one in members.tolist() if not names[one]}
-
-    def _overlong_clients(self, pool: int) -> list[int]:
-        if pool not in self._overlong_of:
-            self._overlong_of[pool] = self._find_overlong(pool)
-        return self._overlong_of[pool]
+        return {one for one in self._members(pool).tolist() if not names[one]}
 
     def _find_overlong(self, pool: int) -> list[int]:
         clients = self.evidence.clients
@@ -158,31 +214,10 @@ class PoolDoubts:
         before_1_20 = self.evidence.short_names_only
         return [
             client
-            for client in np.flatnonzero(
-                (self.evidence.client_pool == pool) & (self.evidence.client_tag < 0)
-            ).tolist()
+            for client in self._members(pool).tolist()
             if names[client] is not None
             and is_overlong(names[client], addresses[client] or "", before_1_20=before_1_20)
         ]
-
-
-def last_end(evidence: Evidence, pool: int, time_us: Ints, *, untagged: bool = False) -> Ints:
-    """When the last client of the pool goes that was alive at each time: it may have been any.
-
-    With `untagged`, any but those that a sidecar tags.
-    """
-    members = np.flatnonzero(evidence.client_pool == pool)
-    if not len(members):
-        return np.full(len(time_us), 2**62, np.int64)
-    if untagged:
-        members = members[evidence.client_tag[members] < 0]
-        if not len(members):
-            return np.full(len(time_us), _NEVER, np.int64)
-    begins = evidence.client_since_us[members]
-    order = np.argsort(begins)
-    latest = np.maximum.accumulate(evidence.client_until_us[members][order])
-    at = np.searchsorted(begins[order], time_us, side="right")
-    return np.where(at > 0, latest[np.maximum(at - 1, 0)], _NEVER if untagged else 2**62)
 
 
 def is_overlong(name: str, address: str, *, before_1_20: bool) -> bool:

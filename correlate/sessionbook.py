@@ -20,6 +20,8 @@ from scalple.correlate.logbatch import (
 from scalple.correlate.processes import Completed
 from scalple.correlate.rules import Rules
 from scalple.correlate.sessions import (
+    UNKNOWN,
+    UNPOOLED,
     Session,
     client_endpoint,
     name_actor,
@@ -60,6 +62,18 @@ class SessionBook:
         self._next_code = 0
         self._begun: dict[Endpoint, int] = {}
         self.open: dict[int, Session] = {}
+
+    def renew(self, evidence: Evidence) -> None:
+        """Go on with what is known by now: of a session's pool, for example."""
+        self._evidence = evidence
+        for session in self.open.values():
+            if session.role is not None:
+                before = session.pool
+                session.pool, session.server, session.slack_us = UNKNOWN, -1, 0
+                place(session, evidence, self._rules)
+                # The pooler's note of its beginning may be forgotten once it says that it ended it.
+                if before >= 0 and session.pool < 0:
+                    session.pool = before if session.pool == UNPOOLED else UNKNOWN
 
     def number(self, batch: LogBatch, whole: Completed) -> Ints:
         """A code per session, the same in every batch until the session ends."""

@@ -6,7 +6,7 @@ WITH alive AS (
   SELECT origin, seq, sidecar AS process, event, ts,
          lag(ts) OVER (PARTITION BY origin, sidecar ORDER BY ts, seq) AS before
   FROM {events}
-  WHERE source = 'pgbouncer' AND event IN ('alive', 'process-up')
+  WHERE source = 'pgbouncer' AND event IN ('alive', 'process-up', 'elapsed')
 ), usual AS (
   -- Few lines tell little: then the default, which finds too many silences rather than too few.
   SELECT origin, process, CASE WHEN seen >= 3 THEN period_us ELSE 60e6 END AS period_us FROM ({periods})

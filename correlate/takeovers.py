@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.resets import last_end
+from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stays, last_end
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_NEVER = -(2**62)
+_SLACK_US = 60_000_000
 
 
 @dataclass(slots=True)
@@ -29,7 +29,23 @@ class Takeovers:
     """Remembers, per pool and endpoint, until when its name is somebody else's as well."""
 
     evidence: Evidence
+    _stays: Stays = field(init=False)
+    _reach: dict[tuple[int, int], Reach] = field(default_factory=dict)
     _until_us: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._stays = Stays(self.evidence)
+
+    def renew(self, evidence: Evidence, now_us: int) -> None:
+        """Go on with what is known by now; `now_us` is the time of the last record."""
+        self.evidence, self._stays = evidence, Stays(evidence)
+        for pair, reach in self._reach.items():
+            self._until_us[pair] = reach.end_us(evidence, self._stays, pair[0])
+            reach.forget(now_us - FORGOTTEN_US)
+        gone = now_us - FORGOTTEN_US
+        self._reach = {
+            pair: one for pair, one in self._reach.items() if self._until_us[pair] >= gone
+        }
 
     def apply(self, pool: Ints, time_us: Ints, owner: Ints, borne: Ints, client: Ints) -> Bools:
         """Which statements stand in a run whose name another client has taken.
@@ -51,7 +67,7 @@ class Takeovers:
         pairs = set(zip(pool[takes].tolist(), borne[takes].tolist(), strict=True))
         for one, endpoint in pairs | set(self._until_us):
             here = np.flatnonzero((pool == one) & ((owner == endpoint) | (borne == endpoint)))
-            ends = np.full(len(here), _NEVER, np.int64)
+            ends = np.full(len(here), NEVER, np.int64)
             acts = takes[here] & (borne[here] == endpoint)
             rows = here[acts]
             ends[acts] = np.where(
@@ -60,7 +76,11 @@ class Takeovers:
                 # A client that a sidecar tags isn't served again before it has its own name.
                 last_end(self.evidence, one, time_us[rows], untagged=True),
             )
-            before = self._until_us.get((one, endpoint), _NEVER)
+            if acts.any():
+                reach = self._reach.setdefault((one, endpoint), Reach())
+                sure = client[rows] >= 0
+                reach.cast(self._stays, client[rows][sure], time_us[rows][~sure])
+            before = self._until_us.get((one, endpoint), NEVER)
             until = np.maximum.accumulate(np.concatenate([[before], ends]))
             taken[here] |= (time_us[here] <= until[:-1]) & (owner[here] == endpoint)
             self._until_us[(one, endpoint)] = int(until[-1])
@@ -70,5 +90,5 @@ class Takeovers:
     def _forget(self, time_us: Ints) -> None:
         """Drop what has long ended."""
         if len(time_us):
-            now = int(time_us.max()) - 60_000_000
+            now = int(time_us.max()) - _SLACK_US
             self._until_us = {pair: end for pair, end in self._until_us.items() if end >= now}

@@ -114,7 +114,7 @@ def attribute_files(
     rules = rules or Rules()
     events, rejects = read_evidence(pgbouncer_logs, identities)
     correlator = Correlator(ORIGIN, rules, Evidence(events, rules))
-    batches = _Batches(correlator, rejects)
+    batches = Batches(correlator, rejects)
     with pytest.MonkeyPatch.context() as patch:
         if block_bytes is not None:
             patch.setattr(sourcefile, "BLOCK_BYTES", block_bytes)
@@ -157,7 +157,9 @@ def without(block: Block, lacking: Lacks) -> Block:
     return Block(complete(columns, block.table.num_rows), block.rejects, block.consumed)
 
 
-class _Batches:
+class Batches:
+    """Blocks of a server log, one after the other."""
+
     def __init__(self, correlator: Correlator, rejects: list[Reject]) -> None:
         self.correlator = correlator
         self.rejects = rejects

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from scalple.correlate.attribution import GRADES
 from scalple.correlate.rules import Clocks, Pooler, Rules
 from tests.attribute_logs import Attributed, attribute_files
 from tests.commandline import scalple
 from tests.examples import examples
+from tests.live import Watched, attribute_live
 from tests.simulation import DAMAGES, HAPPENINGS, Setting, World
 
 CASTS = {
@@ -68,10 +70,15 @@ def attributed(world: World, directory: Path, block_bytes: int | None = None) ->
 def of(
     server: Path, pooler: Path, events: Path, setting: Setting, block_bytes: int | None = None
 ) -> Attributed:
+    rules = declared(setting)
+    return attribute_files([server], [pooler], [events], rules, block_bytes=block_bytes)
+
+
+def declared(setting: Setting) -> Rules:
+    """What an operator would declare of that world."""
     ahead = (0, setting.pooler_ahead_us, setting.sidecar_ahead_us)
     skew_ms = -(-(max(ahead) - min(ahead)) // 1000)
-    rules = Rules(pooler=Pooler(mode=setting.mode), clocks=Clocks(skew_ms))
-    return attribute_files([server], [pooler], [events], rules, block_bytes=block_bytes)
+    return Rules(pooler=Pooler(mode=setting.mode), clocks=Clocks(skew_ms))
 
 
 def wrongs(done: Attributed, cast: tuple[str, ...]) -> list[dict[str, object]]:
@@ -263,3 +270,48 @@ def test_clocks_that_differ_are_reported_and_declared(
     assert (undeclared.code, declared.code) == (0, 0)
     assert says in undeclared.err
     assert "clocks differ" not in declared.err
+
+
+@settings(max_examples=examples(5), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, st.integers(0, 2**32))
+def test_following_the_logs_names_nobody_wrongly(
+    tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
+) -> None:
+    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
+    world = Watched(setting, seed)
+    files = world.play().write(tmp_path_factory.mktemp("world"))
+    moments = world.moments(files, 5, random.Random(seed))
+    done = attribute_live(*files, declared(setting), moments)
+    assert wrongs(done, setting.cast) == []
+    whole = of(*files, setting)
+    assert [row["source_offset"] for row in done.dicts()] == [
+        row["source_offset"] for row in whole.dicts()
+    ]
+
+
+@settings(max_examples=examples(3), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, st.integers(0, 2**32))
+def test_forgetting_what_has_passed_makes_nothing_surer(
+    tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
+) -> None:
+    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
+    world = Watched(setting, seed)
+    files = world.play().write(tmp_path_factory.mktemp("world"))
+    moments = world.moments(files, 6, random.Random(seed))
+    everything = attribute_live(*files, declared(setting), moments)
+    forgetful = attribute_live(*files, declared(setting), moments, forget_us=3_000_000)
+    assert wrongs(forgetful, setting.cast) == []
+    for with_all, with_less in zip(everything.dicts(), forgetful.dicts(), strict=True):
+        assert with_less["session_user_id"] in (None, with_all["session_user_id"])
+        grades = [GRADES.index(str(one["attribution_grade"])) for one in (with_all, with_less)]
+        assert grades[0] <= grades[1]
+
+
+def test_what_is_followed_closely_is_named_as_well(tmp_path: Path) -> None:
+    setting = Setting(cast=CASTS["tagged"], statements=200)
+    world = Watched(setting, 5)
+    files = world.play().write(tmp_path)
+    done = attribute_live(*files, declared(setting), world.moments(files, 25, random.Random(5)))
+    people = [row for row in done.dicts() if row["truth"]]
+    proven = [row for row in people if row["attribution_grade"] == "proven"]
+    assert len(proven) > 0.99 * len(people) > 100

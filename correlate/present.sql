@@ -1,0 +1,136 @@
+-- Of the events known so far, those that statements to come can depend on, and rows that stand for the
+-- rest where its numbering or its silence matters.
+-- Reads: events (columns of EVIDENCE), silent (seq: events that end a silence of the pooler's log), horizon
+-- (one row, `at`: no statement to come began before). Writes: present (seq), elapsed (columns of EVIDENCE that say anything).
+
+CREATE OR REPLACE TEMP TABLE told AS
+SELECT seq, event, ts, sidecar, connection, sidecar_seq,
+       last_of(event, sidecar_seq, detail) AS last_of, ts < horizon."at" AS passed,
+       count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq) AS life
+FROM events, horizon WHERE source = 'identity';
+
+-- Whose life is over: what was said in it holds no longer. Silence alone doesn't say so: events may be late.
+CREATE OR REPLACE TEMP TABLE lives AS
+SELECT sidecar, life,
+       coalesce(lead(min(ts)) OVER (PARTITION BY sidecar ORDER BY life) < (SELECT "at" FROM horizon), false)
+         OR bool_or(event = 'stop' AND passed) AS over
+FROM told GROUP BY sidecar, life;
+
+-- Connections that are open, and the last word of each.
+CREATE OR REPLACE TEMP TABLE open_connections AS
+SELECT sidecar, life, connection, max(sidecar_seq) FILTER (event IN ('open', 'identify') AND passed) AS last_word
+FROM told JOIN lives USING (sidecar, life)
+WHERE connection IS NOT NULL AND NOT over
+GROUP BY ALL
+HAVING coalesce(max(sidecar_seq) FILTER (event = 'open')
+                > max(sidecar_seq) FILTER (event = 'close' AND passed), true);
+
+CREATE OR REPLACE TEMP TABLE lines AS
+SELECT seq, event, ts, sidecar AS process, connection, client_addr, client_port, detail, ts < horizon."at" AS passed,
+       CASE WHEN client_addr LIKE 'unix%' THEN sidecar || ' ' || connection ELSE '' END AS socket
+FROM events, horizon WHERE source = 'pgbouncer';
+
+-- What can be said of a client's connection; `next_…` is the first that ends it for sure.
+CREATE OR REPLACE TEMP TABLE mentioned AS
+SELECT *,
+       lag(seq) OVER place AS before_here, lag(seq) OVER thing AS before_there,
+       count(*) FILTER (event = 'client-login') OVER thing AS stay,
+       row_number() OVER (PARTITION BY process, connection, client_addr, client_port ORDER BY ts, seq) = 1 AS first_here,
+       max(CASE WHEN passed THEN seq END) OVER (PARTITION BY process, connection, client_addr, client_port) = seq AS last_here,
+       max(CASE WHEN passed AND event IN ('client-login', 'client-close') THEN struct_pack(ts, seq) END)
+         OVER (thing ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS ended_there,
+       max(CASE WHEN passed AND event = 'client-login' THEN struct_pack(ts, seq) END)
+         OVER (place ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS ended_here
+FROM lines WHERE event IN ('client-login', 'client-close', 'link', 'served')
+WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY ts, seq),
+       thing AS (PARTITION BY process, connection ORDER BY ts, seq);
+
+CREATE OR REPLACE TEMP TABLE clients_there AS
+FROM mentioned
+WHERE event <> 'client-close' AND ended_there IS NULL AND ended_here IS NULL;
+
+CREATE OR REPLACE TEMP TABLE servers_there AS
+SELECT process, connection, seq FROM (
+  SELECT *,
+         max(CASE WHEN passed THEN seq END) OVER (thing ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) AS ended,
+         CASE WHEN client_port IS NOT NULL THEN
+           max(CASE WHEN passed AND event = 'server-connect' THEN seq END)
+             OVER (PARTITION BY client_addr, client_port ORDER BY seq ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
+         END AS taken
+  FROM lines WHERE event IN ('server-connect', 'server-close')
+  WINDOW thing AS (PARTITION BY process, connection ORDER BY seq)
+) WHERE event = 'server-connect' AND ended IS NULL AND taken IS NULL;
+
+CREATE OR REPLACE TEMP TABLE present_identity AS
+SELECT seq FROM told WHERE NOT passed OR event IN ('start', 'stop')
+UNION
+SELECT t.seq FROM told t JOIN open_connections o USING (sidecar, life, connection)
+WHERE t.event = 'open' OR t.sidecar_seq >= o.last_word
+UNION
+-- Server sessions that were there may bear the name of one that drifted for as long as they last.
+SELECT t.seq FROM told t JOIN (
+  SELECT DISTINCT sidecar, life, connection FROM told
+  WHERE event = 'drift' AND ts > (SELECT min(ts) FROM lines JOIN servers_there USING (seq))) d
+  USING (sidecar, life, connection)
+WHERE t.event IN ('open', 'identify', 'drift', 'close');
+
+CREATE OR REPLACE TEMP TABLE beats AS
+SELECT seq, event, ts, process, lag(seq) OVER (PARTITION BY process ORDER BY ts, seq) AS before,
+       row_number() OVER (PARTITION BY process, event ORDER BY ts DESC, seq DESC) AS newest
+FROM lines WHERE event IN ('alive', 'process-up', 'elapsed');
+
+CREATE OR REPLACE TEMP TABLE present_lines AS
+SELECT seq FROM lines
+WHERE NOT passed OR event IN ('process-up', 'process-down', 'too-long-value', 'pairing-begins')
+UNION
+-- How often it writes its statistics, and where it fell silent.
+SELECT seq FROM beats WHERE event = 'alive' AND newest <= 20
+UNION
+SELECT unnest([b.seq, b.before]) FROM beats b WHERE b.seq IN (SELECT seq FROM silent)
+UNION
+SELECT unnest([seq, before_here, before_there]) FROM clients_there
+WHERE event = 'client-login' OR first_here OR last_here
+UNION
+SELECT seq FROM servers_there
+UNION
+SELECT l.seq FROM lines l JOIN servers_there s ON l.process = s.process AND l.seq > s.seq
+ AND coalesce(CASE WHEN l.event IN ('link', 'served') THEN l.detail ELSE l.connection END, s.connection) = s.connection
+WHERE l.event IN ('link', 'served', 'replay', 'pooler-query', 'unpaired')
+UNION
+-- That there is such a line at all says what the log tells.
+SELECT max(seq) FROM lines WHERE event IN ('server-connect', 'client-login') GROUP BY event;
+
+-- Whoever is mentioned came and went as he did.
+CREATE OR REPLACE TEMP TABLE present AS
+SELECT seq FROM present_identity
+UNION
+SELECT seq FROM present_lines WHERE seq IS NOT NULL
+UNION
+SELECT m.seq FROM mentioned m
+JOIN (SELECT DISTINCT process, connection, stay FROM mentioned JOIN present_lines USING (seq)) k
+  USING (process, connection, stay)
+WHERE m.event IN ('client-login', 'client-close');
+
+CREATE OR REPLACE TEMP TABLE elapsed AS
+WITH numbered AS (
+  SELECT t.*, p.seq IS NOT NULL AS kept, lag(last_of) OVER w AS before, lag(p.seq IS NOT NULL) OVER w AS kept_before
+  FROM told t LEFT JOIN present p USING (seq)
+  WINDOW w AS (PARTITION BY sidecar, life ORDER BY sidecar_seq, ts)
+), stretches AS (
+  SELECT *, count(*) FILTER (kept OR kept_before OR sidecar_seq - before > 1)
+              OVER (PARTITION BY sidecar, life ORDER BY sidecar_seq, ts) AS stretch
+  FROM numbered
+)
+SELECT max_by(seq, last_of) AS seq, 'identity' AS source, max_by(ts, last_of) AS ts, sidecar,
+       min(sidecar_seq) AS sidecar_seq, max(last_of)::VARCHAR AS detail
+FROM stretches WHERE NOT kept GROUP BY sidecar, life, stretch
+UNION ALL BY NAME
+-- The last beat before one that stays.
+SELECT b.seq, 'pgbouncer' AS source, b.ts, b.process AS sidecar
+FROM beats b JOIN beats n ON n.before = b.seq
+WHERE b.seq NOT IN (FROM present) AND n.seq IN (FROM present)
+UNION ALL BY NAME
+SELECT seq, 'pgbouncer' AS source, ts, process AS sidecar FROM lines
+WHERE seq NOT IN (FROM present)
+QUALIFY row_number() OVER (PARTITION BY process ORDER BY ts, seq) = 1
+    AND ts < (SELECT min(l.ts) FROM lines l JOIN present USING (seq) WHERE l.process = lines.process);
