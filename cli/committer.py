@@ -36,6 +36,10 @@ class Committer:
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
         if kind is None:
             self.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Takes nothing more; what was handed over is finished."""
         self._pool.shutdown(wait=True)
 
     def submit(

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from scalple.cli import policysection
+from scalple.cli.daemonsection import DaemonSection
 from scalple.cli.policysection import PolicySection
 from scalple.cli.retentionsection import RetentionSection
 from scalple.cli.s3section import S3Section
@@ -162,6 +163,7 @@ class Config(Section):
     clocks: ClocksSection = ClocksSection()
     policy: tuple[PolicySection, ...] = ()
     sidecar: SidecarSection = SidecarSection()
+    daemon: DaemonSection = DaemonSection()
     keys: Keys = Keys()
     retention: RetentionSection = RetentionSection()
     s3: S3Section = S3Section()

@@ -25,6 +25,7 @@ UNEXPECTED_SHOWN = 300
 
 VERBS = (
     "reprocess",
+    "daemon",
     "sidecar",
     "query",
     "sql",

@@ -30,12 +30,12 @@ from scalple.cli.outcome import Outcome
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.revising import Reviser
 from scalple.cli.sources import Opened, Sources, has_news, open_sources
+from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp
 from scalple.correlate import schemastate
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.proposals import propose
 from scalple.correlate.record import EVIDENCE, REVISIONS
 from scalple.correlate.rightschanges import RightsChanges
@@ -154,7 +154,8 @@ class Pipeline:
             correlator = Correlator(plan.origin, plan.rules, evidence, plan.rights, told)
             self._rights = told
             builder = BatchBuilder(self._numbers, correlator)
-            warmup = WarmUp(correlator, self._stored, self._seq_of, self._touched)
+            rows = StoredRows(plan.origin, plan.rules, self._views, self._names)
+            warmup = WarmUp(correlator, self._stored, rows.seq_of, rows.touched)
             revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
                 if revise and log.file.end and self._views is not None:
@@ -190,7 +191,7 @@ class Pipeline:
             table = self._numbers.give("evidence", block.table, EVIDENCE)
             unparsed = reject_rows(self._numbers, block.rejects, file.path.name)
             committer.submit(
-                {"evidence": table, "unparsed": unparsed}, [_position(source, file, piece)]
+                {"evidence": table, "unparsed": unparsed}, [position_of(source, file.path, piece)]
             )
             self._progress(block.consumed, 0)
             self._note_late(table)
@@ -216,38 +217,6 @@ class Pipeline:
                 f"{name}: the store has read several files of that name, so their rows can't be told "
                 "apart and aren't revised"
             )
-
-    def _seq_of(self, name: str, offset: int) -> int | None:
-        """Number of the audit row that was read there; None if that can't be told."""
-        if self._views is None:
-            return None
-        found = self._views.execute(
-            "SELECT seq FROM audit WHERE origin = $origin AND source_file = $name "
-            "AND source_offset = $offset LIMIT 2",
-            {"origin": self._plan.origin, "name": name, "offset": offset},
-        ).fetchall()
-        return int(found[0][0]) if len(found) == 1 else None
-
-    def _touched(self, name: str, offsets: pa.Array) -> pa.Table | None:
-        """What the rows touched that were read there, as far as it can be told; for policies."""
-        if self._views is None or not self._plan.rules.policies or not len(offsets):
-            return None
-        columns = [*OF_ACCESS, *(["names"] if self._names.lineages else [])]
-        # Of two files of one name it can't be told whose row it is.
-        stored = self._views.sql(
-            f"SELECT source_offset, {', '.join(columns)} FROM {self._names.source} "
-            "WHERE origin = $origin AND source_file = $name "
-            "AND source_offset BETWEEN $first AND $last "
-            "QUALIFY count(*) OVER (PARTITION BY source_offset) = 1",
-            params={
-                "origin": self._plan.origin,
-                "name": name,
-                "first": pc.min(offsets).as_py(),
-                "last": pc.max(offsets).as_py(),
-            },
-        ).to_arrow_table()
-        known = stored.column("source_offset").combine_chunks()
-        return self._names.called(stored.select(columns)).take(pc.index_in(offsets, known))
 
     def _known_logs(self) -> set[str]:
         return {one.path for one in self._writer.positions if one.source == "postgres"}
@@ -281,9 +250,8 @@ class Pipeline:
         foreign = Foreign()
         for piece, records in pieces:
             tables, called = builder.build(records, file.path.name)
-            position = _position("postgres", file, piece)
-            changes = schemarecord.schema_changes(records.schema) | self._rights_changes()
-            changes |= row_names(called)
+            position = position_of("postgres", file.path, piece)
+            changes = self._changes(records) | row_names(called)
             committer.submit(tables, [position], changes, records.sightings)
             self._progress(piece.block.consumed, tables["audit"].num_rows)
             foreign.add(records.rejects)
@@ -299,6 +267,10 @@ class Pipeline:
                 f"{file.path}: its last {file.size - file.end:,} bytes are no complete record; "
                 "they are read when the file has grown"
             )
+
+    def _changes(self, records: Records) -> dict[str, bytes]:
+        """What a commit records of schema and rights, as these records tell of them."""
+        return schemarecord.schema_changes(records.schema) | self._rights_changes()
 
     def _rights_changes(self) -> dict[str, bytes]:
         """What a commit records of them, if there is anything new."""
@@ -355,13 +327,15 @@ def ahead(pieces: Iterator[_T]) -> Iterator[_T]:
     return taken()
 
 
-def _position(source: str, file: SourceFile, piece: Piece) -> Position:
+def position_of(source: str, path: Path, piece: Piece, incarnation: int = 0) -> Position:
+    """What a commit says of a piece of a file."""
     anchors = piece.anchors
     return Position(
         source=source,
-        path=str(file.path),
+        path=str(path),
         head_sha256=anchors.head_sha256,
         head_bytes=anchors.head_bytes,
+        incarnation=incarnation,
         begin=piece.begin,
         end=anchors.end,
         sha256=piece.sha256,

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-import duckdb
 import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -25,6 +24,7 @@ from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Pipeline, Plan, open_plan
 from scalple.cli.places import places_of
 from scalple.cli.progress import bar
+from scalple.cli.storedrows import Stored
 from scalple.correlate.proposals import Proposal, as_toml
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -33,11 +33,8 @@ from scalple.ingest.errors import InputError, StoreError
 from scalple.store import keys
 from scalple.store.keyedrows import SUBJECT_KEY
 from scalple.store.layout import existing_origins, origin_layout
-from scalple.store.query import newest_statement
 from scalple.store.reader import StoreReader
-from scalple.store.rownames import RowNames
 from scalple.store.source import shown as shown_store
-from scalple.store.views import connect_reader
 from scalple.store.writer import StoreWriter
 
 DEFAULT_ORIGIN = "default"
@@ -102,7 +99,7 @@ def reprocess(
     """
     config = configured(config_path)
     directory = store_path(store_dir, config)
-    name = _origin(directory, origin or config.origin, new_origin)
+    name = origin_of(directory, origin or config.origin, new_origin)
     if workers is not None:
         pa.set_cpu_count(workers)
     options = ReadOptions(timezone, log_line_prefix)
@@ -117,7 +114,12 @@ def reprocess(
     report(run(replace(todo, revise=revise), directory, config), directory)
 
 
-def _origin(directory: Path, wanted: str | None, new_origin: bool) -> str:
+def origin_of(directory: Path, wanted: str | None, new_origin: bool = False) -> str:
+    """Which log a run belongs to.
+
+    Raises:
+        StoreError: the store has another.
+    """
     present = existing_origins(directory)
     name = wanted or (present[0] if len(present) == 1 else DEFAULT_ORIGIN)
     if present and name not in present and not new_origin:
@@ -147,6 +149,20 @@ def plan(
         raise InputError(
             "nothing to read", hint="give --postgres-log PATH, or [sources] in --config FILE"
         )
+    return plan_of(config, origin, logs, poolers, events, options, schema)
+
+
+def plan_of(
+    config: Config,
+    origin: str,
+    logs: tuple[Path, ...],
+    poolers: tuple[Path, ...],
+    events: tuple[Path, ...],
+    options: ReadOptions = ReadOptions(),  # noqa: B008 (immutable)
+    schema: tuple[str, ...] = (),
+) -> Plan:
+    """The plan for these files."""
+    sources = config.sources
     named = tuple(schemafiles.option(one) for one in schema) or sources.dated_schemas()
     schemas = schemafiles.read_all(named)
     rules = config.rules()
@@ -174,12 +190,12 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
     A run that fails at once leaves no key, no directory, nothing.
     """
     begun = time.monotonic()
-    reader = _reader(directory, todo.origin)
-    known = _going_on(todo, reader) if reader is not None else todo
+    reader = reader_of(directory, todo.origin)
+    known = going_on(todo, reader) if reader is not None else todo
     policysection.check_rights(config.policy, bool(known.rights))
     found = open_plan(todo, reader.chain(todo.origin).positions.values() if reader else ())
-    _check_writable(origin_layout(directory, todo.origin).directory)
-    subject_key, signing_key = _keys(directory, config, reader)
+    check_writable(origin_layout(directory, todo.origin).directory)
+    subject_key, signing_key = keys_of(directory, config, reader)
     by_period = config.keys.subject_key_period is not None
     if reader is not None:
         subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
@@ -199,16 +215,19 @@ def run(todo: Plan, directory: Path, config: Config) -> Outcome:
         def advance(length: int, statements: int) -> None:
             tell(advance=length, statements=statements)
 
-        evidence, newest, views, names = _stored(directory, todo.origin, subject_key, by_period)
+        store = Stored.open(directory, todo.origin, subject_key, by_period=by_period)
+        evidence = pa.concat_tables([EVIDENCE.empty_table(), *store.evidence()])
         key_id = keys.subject_key_id(subject_key).encode()
         objects = todo.objects | {SUBJECT_KEY: key_id}
         complete = replace(todo, subject_key=subject_key, objects=objects)
-        outcome = Pipeline(complete, writer, evidence, newest, views, advance, names).run()
+        outcome = Pipeline(
+            complete, writer, evidence, store.newest, store.views, advance, store.names
+        ).run()
     outcome.seconds = time.monotonic() - begun
     return outcome
 
 
-def _going_on(todo: Plan, reader: StoreReader) -> Plan:
+def going_on(todo: Plan, reader: StoreReader) -> Plan:
     """The plan with what earlier runs knew of the schema: the files, unless others are given now,
     and what the logs have told since."""
     if not todo.schemas:
@@ -228,14 +247,15 @@ def _going_on(todo: Plan, reader: StoreReader) -> Plan:
     )
 
 
-def _reader(directory: Path, origin: str) -> StoreReader | None:
+def reader_of(directory: Path, origin: str) -> StoreReader | None:
     """The origin as it is, or None before its first run."""
     if not origin_layout(directory, origin).checkpoint.exists():
         return None
     return StoreReader.open(directory, origin)
 
 
-def _check_writable(directory: Path) -> None:
+def check_writable(directory: Path) -> None:
+    """Raises StoreError if nothing can be written there."""
     present = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     if not present.is_dir() or not os.access(present, os.W_OK | os.X_OK):
         raise StoreError(
@@ -245,7 +265,7 @@ def _check_writable(directory: Path) -> None:
         )
 
 
-def _keys(
+def keys_of(
     directory: Path, config: Config, reader: StoreReader | None
 ) -> tuple[bytes, Ed25519PrivateKey]:
     """The configured keys are looked at first: none is made for a run that lacks one of them."""
@@ -262,22 +282,6 @@ def _keys(
     for warning in subject.warnings + signing.warnings:
         _warn(warning)
     return subject.secret, signing.private
-
-
-def _stored(
-    directory: Path, origin: str, subject_key: bytes, by_period: bool
-) -> tuple[pa.Table, dt.datetime | None, duckdb.DuckDBPyConnection, RowNames]:
-    """The evidence that earlier runs committed, the time of their newest statement, the views, and the
-    names that rows were written under."""
-    reader = StoreReader.open(directory, origin)
-    # It may have been changed before the lock.
-    subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
-    parts = [ref.table().cast(EVIDENCE) for ref in reader.segments("evidence")]
-    views = connect_reader(reader)
-    newest = newest_statement(views)
-    names = RowNames(reader.audit_commits())
-    names.register(views)
-    return pa.concat_tables([EVIDENCE.empty_table(), *parts]), newest, views, names
 
 
 def _warn(what: str, hint: str | None = None) -> None:

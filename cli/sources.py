@@ -99,7 +99,7 @@ def _open(
     found: Sources,
 ) -> list[Opened]:
     kind = _KINDS[source]
-    anchors = [_anchors(one) for one in positions if one.source == source]
+    anchors = [anchors_of(one) for one in positions if one.source == source]
     samples: list[_Sample] = []
     for path in paths:
         file = SourceFile(path)
@@ -221,7 +221,8 @@ def _common(file: SourceFile, other: SourceFile) -> int:
     return size
 
 
-def _anchors(position: Position) -> Anchors:
+def anchors_of(position: Position) -> Anchors:
+    """What recognises the place that a commit has reached."""
     return Anchors(position.head_bytes, position.head_sha256, position.end, position.tail_sha256)
 
 
@@ -249,6 +250,11 @@ class _Kind:
                 hint=hint or self.hint,
             )
         return opened
+
+
+def open_one(source: str, file: SourceFile, options: ReadOptions) -> Opened:
+    """One file, recognised; `source` as in a position. Raises InputError if it is of another kind."""
+    return _KINDS[source].open(file, options)
 
 
 def _open_postgres(file: SourceFile, head: bytes, options: ReadOptions) -> Opened | None:

@@ -6,8 +6,9 @@ record lies further back than `BYTES_MAX` has lost its run, and its statements a
 `candidates` until the pooler's next replay.
 """
 
+import datetime as dt
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,43 @@ from scalple.ingest.sourcefile import SourceFile
 
 BYTES_MAX = 64 << 20
 _SESSION = "connection authenticated: "
+
+
+def window(logs: Sequence[Opened]) -> list[tuple[Opened, int]]:
+    """What is run through once more of logs in the order of time, and from where on each."""
+    left = BYTES_MAX
+    parts: list[tuple[Opened, int]] = []
+    for one in reversed(logs):
+        end = one.file.end
+        begin = max(0, end - left)
+        if begin < end:
+            parts.append((one, begin))
+        left -= end - begin
+    return parts[::-1]
+
+
+def begins_at(parts: Sequence[tuple[Opened, int]]) -> dt.datetime | None:
+    """When the first record in it was logged; None if there is none."""
+    for one, begin in parts:
+        for block in _blocks(one, begin):
+            first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
+            if first is not None:
+                return first
+    return None
+
+
+def _blocks(opened: Opened, begin: int) -> Iterator[Block]:
+    """The records of [begin, file.end), from the first that begins there."""
+    window = SourceFile(opened.file.path)
+    window.size = opened.file.end
+    if begin:
+        assert opened.reader is not None
+        start = opened.reader.next_start(window.read(begin, RECORD_BYTES_MAX))
+        if start is None:
+            return iter(())
+        begin += start
+    window.end = begin
+    return (piece.block for piece in window.pieces(opened.parse))
 
 
 class WarmUp:
@@ -65,17 +103,14 @@ class WarmUp:
 
     def catch_up(self, file: Opened) -> None:
         """Run what comes before the new bytes of `file` through the correlator."""
-        left = BYTES_MAX
-        parts: list[tuple[Opened, int]] = []
-        for one in reversed([*self._pending, file]):
-            end = one.file.end
-            begin = max(0, end - left)
-            if begin < end:
-                parts.append((one, begin))
-            left -= end - begin
+        parts = window([*self._pending, file])
         self._pending.clear()
-        for one, begin in reversed(parts):
-            for block in self._blocks(one, begin):
+        self.run(parts)
+
+    def run(self, parts: Sequence[tuple[Opened, int]]) -> None:
+        """Run through a window."""
+        for one, begin in parts:
+            for block in _blocks(one, begin):
                 seq_of = functools.partial(self._seq_of, one.file.path.name)
                 for _ in self._feed(one.file.path.name, block.table.combine_chunks(), seq_of):
                     pass  # what comes out is in the store
@@ -86,21 +121,8 @@ class WarmUp:
         """All that the store has read of a file, attributed once more: (offsets, columns) of its
         pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
         self._pending.clear()
-        for block in self._blocks(opened, 0):
+        for block in _blocks(opened, 0):
             yield from self._feed(opened.file.path.name, block.table.combine_chunks(), seq_of)
-
-    def _blocks(self, opened: Opened, begin: int) -> Iterator[Block]:
-        """The records of [begin, file.end), from the first that begins there."""
-        window = SourceFile(opened.file.path)
-        window.size = opened.file.end
-        if begin:
-            assert opened.reader is not None
-            start = opened.reader.next_start(window.read(begin, RECORD_BYTES_MAX))
-            if start is None:
-                return iter(())
-            begin += start
-        window.end = begin
-        return (piece.block for piece in window.pieces(opened.parse))
 
     def _feed(
         self, name: str, log: pa.Table, seq_of: Callable[[int], int | None]

@@ -10,15 +10,12 @@ This file holds the process: listening, the heartbeat, reload, drain. A connecti
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import ssl
-import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
@@ -32,8 +29,10 @@ from scalple.ingest.listening import allow_files, bound, first_byte, remove_sock
 from scalple.ingest.owner import Ending, Word
 from scalple.ingest.pgwire import WireError
 from scalple.ingest.place import Place
+from scalple.ingest.servicelog import say
 from scalple.ingest.sidecarsettings import Reloadable, Settings
-from scalple.ingest.sidecarstatus import StatusPage
+from scalple.ingest.sidecarstatus import Counters, faults
+from scalple.ingest.statuspage import StatusPage
 from scalple.ingest.systemd import notify
 from scalple.ingest.upstream import Upstream
 from scalple.ingest.variables import Variables
@@ -340,9 +339,7 @@ class Sidecar:
 
     def log(self, event: str, **fields: object) -> None:
         """One line of JSON on stderr: what happened, without anybody's data."""
-        head = {"ts": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event}
-        with contextlib.suppress(OSError):  # whoever reads the log must not stop the relay
-            print(json.dumps(head | fields, default=str), file=sys.stderr, flush=True)
+        say(event, **fields)
 
 
 def serve(settings: Settings, load: Callable[[], Reloadable], status: Place | None = None) -> None:
@@ -362,7 +359,7 @@ def serve(settings: Settings, load: Callable[[], Reloadable], status: Place | No
         if status is None:
             await sidecar.run()
             return
-        with StatusPage(sidecar, status):
+        with StatusPage(Counters(sidecar), lambda: faults(sidecar), status):
             await sidecar.run()
 
     uvloop.run(main())

@@ -1,21 +1,14 @@
-"""What the sidecar says about itself: readiness and Prometheus metrics, over HTTP on a port of its own.
+"""What the sidecar says about itself: metrics, and what keeps it from serving.
 
-Enters: a running sidecar, read from another thread (counters only). Leaves: `/ready`, `/live` and
-`/metrics`. Says numbers, no names. Owner of prometheus_client.
+Enters: a running sidecar, read from another thread (counters only). Leaves: what `statuspage` shows.
+Says numbers, no names.
 """
 
-import threading
 import time
 from collections.abc import Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-
-from scalple.ingest.errors import ConfigError
-from scalple.ingest.place import Place
+from scalple.ingest.statuspage import CounterMetricFamily, GaugeMetricFamily, Metric
 
 if TYPE_CHECKING:
     from scalple.ingest.sidecar import Sidecar
@@ -24,7 +17,7 @@ _STALLED_S = 5.0
 """An event that waits longer to be on disk makes the sidecar unready."""
 
 
-class _Collector:
+class Counters:
     """Reads the sidecar's counters when asked."""
 
     def __init__(self, sidecar: "Sidecar") -> None:
@@ -68,65 +61,6 @@ class _Collector:
         for sqlstate, count in dict(sidecar.refusals).items():
             refused.add_metric([sqlstate], count)
         yield refused
-
-
-class StatusPage:
-    """Serves the sidecar's state while it is open.
-
-    Args:
-        sidecar: to be asked.
-        place: where to listen.
-
-    Raises:
-        ConfigError: it can't listen there.
-    """
-
-    def __init__(self, sidecar: "Sidecar", place: Place) -> None:
-        registry = CollectorRegistry()
-        registry.register(_Collector(sidecar))
-
-        class Answer(BaseHTTPRequestHandler):
-            timeout = 5
-
-            def do_GET(self) -> None:
-                if self.path == "/metrics":
-                    self._say(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-                elif self.path == "/live":
-                    self._say(200, b"alive\n")
-                elif self.path == "/ready":
-                    wrong = faults(sidecar)
-                    self._say(503 if wrong else 200, f"{'; '.join(wrong) or 'ready'}\n".encode())
-                else:
-                    self._say(404, b"/metrics, /ready or /live\n")
-
-            def _say(self, status: int, body: bytes, kind: str = "text/plain") -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Every probe would be a line."""
-
-        try:
-            self._server = ThreadingHTTPServer((place.host or "127.0.0.1", place.port), Answer)
-        except OSError as error:
-            raise ConfigError(
-                f"can't listen on {place} for the status page: {error.strerror}"
-            ) from error
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="status")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def event_lag(sidecar: "Sidecar") -> float:

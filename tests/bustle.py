@@ -7,7 +7,7 @@ announces them; some clients nobody announces. Does not: read or judge the logs.
 
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -104,8 +104,12 @@ def play(
     announced: int = 6,
     liars: int = 0,
     disturbed: bool = True,
+    follow: Callable[[Stack, list[Path]], AbstractContextManager[Callable[[], None]]] | None = None,
 ) -> Logs:
-    """Run a crowd, with so many of each announced kind and so many liars."""
+    """Run a crowd, with so many of each announced kind and so many liars.
+
+    With `follow` somebody reads along, who is given the files of events, and is called meanwhile.
+    """
     options = StackOptions(
         pool_mode=mode,
         pool_size=4 if mode != "session" else 40,
@@ -130,6 +134,17 @@ def play(
             ways = (sidecar.dsn(stack, name), stack.dsn_pooler(application_name="crm"))
             people[name] = ways[n % 2]
         crowd = Crowd(statements, seconds=1800.0, visits=visits)
-        crowd.run(people, disturbance(stack, sidecar, statements) if disturbed else None)
+        disturb = disturbance(stack, sidecar, statements) if disturbed else None
+        events = [sidecar.events, directory / "relay.jsonl"]
+        with ExitStack() as following:
+            watch = following.enter_context(follow(stack, events)) if follow else None
+
+            def meanwhile(crowd: Crowd) -> None:
+                if disturb is not None:
+                    disturb(crowd)
+                if watch is not None:
+                    watch()
+
+            crowd.run(people, meanwhile)
     assert crowd.done >= statements
-    return Logs(stack, [sidecar.events, directory / "relay.jsonl"], crowd.done)
+    return Logs(stack, events, crowd.done)

@@ -29,7 +29,7 @@ OWNERS = {
     "botocore": "store/bucket.py",
     "watchdog": "ingest/wakeup.py",
     "jwt": "ingest/bearer.py",
-    "prometheus_client": "ingest/sidecarstatus.py",
+    "prometheus_client": "ingest/statuspage.py",
     "uvloop": "ingest/sidecar.py",
     "psycopg": "ingest/livecatalog.py",
 }

@@ -1,0 +1,212 @@
+"""`daemon`: follows the logs as they are written, for months.
+
+Enters: a configuration. Leaves: commits, until SIGTERM. SIGHUP reads the configuration again. What goes
+wrong in a round ends nothing: the store is opened anew and the logs are read on from what it has.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from scalple.cli.config import Config
+from scalple.cli.daemonstatus import DaemonState, counters, faults
+from scalple.cli.following import Following
+from scalple.cli.followplan import followed, open_following
+from scalple.cli.options import command, config_option, configured
+from scalple.ingest.errors import ConfigError, ScalpleError
+from scalple.ingest.place import read_place
+from scalple.ingest.servicelog import say
+from scalple.ingest.statuspage import StatusPage
+from scalple.ingest.systemd import notify
+from scalple.ingest.wakeup import Wakeup
+
+RETRY_S = (1.0, 60.0)
+"""After a failed round it is tried again in so many seconds, twice as many each time."""
+RENEW_S = 24 * 3600.0
+"""So often everything that is remembered of the logs is made anew: nothing grows for ever."""
+SETTLE_S = 0.2
+"""A change is followed by others."""
+
+
+@command("daemon")
+@config_option
+@click.option("--check", is_flag=True, help="Say what would be followed, and end.")
+def daemon(config_path: Path | None, check: bool) -> None:
+    """Follow the logs that the configuration names, and commit what they say as it is written.
+
+    Runs until SIGTERM, which lets it commit what was read; SIGHUP reads the configuration again.
+    What it does, it says on stderr, a line of JSON each time.
+
+    \b
+    Example:
+      scalple-ingest daemon --config /etc/scalple/config.toml
+    """
+    if config_path is None:
+        raise ConfigError("the daemon needs a configuration", hint="give --config FILE")
+    config = configured(config_path)
+    if check:
+        _check(config)
+        return
+    _Service(config_path, config).run()
+
+
+def _check(config: Config) -> None:
+    """What there is to follow now; refuses what a start would refuse."""
+    for source, pattern, paths in followed(config):
+        click.echo(f"{source}: {pattern}: {len(paths)} file(s)")
+        for path in paths:
+            if not os.access(path, os.R_OK):
+                raise ConfigError(
+                    "can't be read: permission denied",
+                    place=str(path),
+                    hint="let the daemon's group read it",
+                )
+
+
+@dataclass
+class _Service:
+    """A running daemon."""
+
+    config_path: Path
+    config: Config
+    state: DaemonState = field(default_factory=DaemonState)
+    _ending: threading.Event = field(default_factory=threading.Event)
+    _reload: threading.Event = field(default_factory=threading.Event)
+    _begun: float = 0.0
+    """When the round began."""
+    _busy: float = 0.0
+    """Processor time by then."""
+
+    def run(self) -> None:
+        """Until it is told to stop.
+
+        Raises:
+            ScalpleError: it can't start.
+        """
+        section = self.config.daemon
+        os.nice(section.nice)
+        self._wakeup = Wakeup()
+        with ExitStack() as stack:
+            stack.callback(self._wakeup.close)
+            stack.enter_context(self._signals())
+            if section.status:
+                place = read_place(section.status)
+                page = StatusPage(counters(self.state), lambda: faults(self.state), place)
+                stack.enter_context(page)
+            with open_following(
+                self.config, self._between
+            ) as following:  # what can't start says so at once
+                say("started", store=self.config.store, following=_told(following))
+                notify("READY=1")
+                self._follow(following)
+            while not self._ending.is_set():
+                self._again()
+            notify("STOPPING=1")
+            say("stopped", statements=sum(self.state.grades.values()))
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        def end(_number: int, _frame: object) -> None:
+            self._ending.set()
+            self._wakeup.wake()
+
+        def reload(_number: int, _frame: object) -> None:
+            self._reload.set()
+            self._wakeup.wake()
+
+        kept = {
+            one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        }
+        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGINT, end)
+        signal.signal(signal.SIGHUP, reload)
+        try:
+            yield
+        finally:
+            for number, handler in kept.items():
+                signal.signal(number, handler)
+
+    def _again(self) -> None:
+        """After a reload, or a fault."""
+        if self._reload.is_set():
+            self._reload.clear()
+            try:
+                self.config = configured(self.config_path)
+                say("reloaded")
+            except ScalpleError as error:  # goes on as before
+                say("reload refused", why=str(error))
+        try:
+            with open_following(self.config, self._between) as following:
+                self._follow(following)
+        except (ScalpleError, OSError) as error:
+            self._failed(error)
+
+    def _follow(self, following: Following) -> None:
+        """Rounds, until it is told to stop or to reload, or one fails."""
+        failed: Exception | None = None
+        renew_at = time.monotonic() + RENEW_S
+        while not self._reload.is_set() and (following.is_behind or time.monotonic() < renew_at):
+            begun = self._begun = time.monotonic()
+            self._busy = time.process_time()
+            try:
+                read = following.round()
+            except (ScalpleError, OSError) as error:
+                failed = error
+                break
+            self.state.note(following, read, time.monotonic() - begun)
+            self._say_news(following)
+            if self._ending.is_set():
+                return
+            self._rest(following, begun)
+        if failed is not None:
+            self._failed(failed)
+
+    def _between(self) -> bool:
+        """After each piece: leave the processors to the database, say that all is well; go on?"""
+        share = self.config.daemon.cpu_share
+        if share is not None:
+            busy = time.process_time() - self._busy
+            self._ending.wait(max(0.0, busy / share - (time.monotonic() - self._begun)))
+        notify("WATCHDOG=1")
+        return not self._ending.is_set()
+
+    def _rest(self, following: Following, begun: float) -> None:
+        """Wait for something to do."""
+        section = self.config.daemon
+        if not self._between() or following.is_behind:
+            return
+        earliest = begun + section.commit_interval_s
+        self._wakeup.wait(section.scan_interval_s, following.folders)
+        while not self._ending.is_set() and not self._reload.is_set():
+            left = max(earliest, begun + SETTLE_S) - time.monotonic()
+            if left <= 0:
+                return
+            self._ending.wait(min(left, SETTLE_S))
+
+    def _failed(self, error: Exception) -> None:
+        """Say why, and wait a little longer each time."""
+        self.state.failures += 1
+        self.state.failed += 1
+        self.state.failing = str(error)
+        first, most = RETRY_S
+        pause = min(most, first * 2 ** (self.state.failures - 1))
+        say("failed", why=str(error), again_in_s=pause)
+        self._ending.wait(pause)
+
+    def _say_news(self, following: Following) -> None:
+        for text in self.state.news(following):
+            say("warning", what=text)
+
+
+def _told(following: Following) -> dict[str, list[str]]:
+    return {
+        source: [str(one.path) for one in follower.following]
+        for source, follower in following.followers.items()
+    }

@@ -1,0 +1,127 @@
+"""What the daemon says about itself: figures, and what keeps it from keeping up.
+
+Enters: rounds that were made. Leaves: metrics, and faults for `/ready`. Numbers only, no data of anybody.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from scalple.cli.following import Following
+from scalple.ingest.follower import Lag
+from scalple.ingest.statuspage import Collector, CounterMetricFamily, GaugeMetricFamily, Metric
+
+STALLED_S = 60.0
+"""Without a round for so long it isn't well."""
+
+
+@dataclass
+class DaemonState:
+    """Figures since the start, read from another thread."""
+
+    rounds: int = 0
+    failures: int = 0
+    """Failed attempts since the last round that went well."""
+    failed: int = 0
+    failing: str | None = None
+    bytes_read: int = 0
+    rows: Counter[str] = field(default_factory=Counter)
+    grades: Counter[str] = field(default_factory=Counter)
+    late_events: int = 0
+    lag: dict[str, Lag] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    last_round: float | None = None
+    round_s: float = 0.0
+    newest: float | None = None
+    """When the newest statement was logged, in seconds since 1970."""
+    _told: set[str] = field(default_factory=set)
+
+    def note(self, following: Following, read: int, seconds: float) -> None:
+        """A round went well."""
+        self.rounds += 1
+        self.failures, self.failing = 0, None
+        self.bytes_read += read
+        rows, grades, late = following.take_counts()
+        self.rows.update(rows)
+        self.grades.update(grades)
+        self.late_events += late
+        self.lag = {source: one.lag() for source, one in following.followers.items()}
+        self.problems = following.problems
+        self.last_round, self.round_s = time.monotonic(), seconds
+        self.newest = following.newest.timestamp() if following.newest else None
+
+    def news(self, following: Following) -> list[str]:
+        """What wasn't said before."""
+        said = [f"{path}: {why}" for path, why in following.problems.items()]
+        if self.late_events:
+            said.append(
+                "events came later than statements that they speak of, which keep their attribution; "
+                "reprocess --revise changes it"
+            )
+        fresh = [one for one in said if one not in self._told]
+        self._told = set(said)
+        return fresh
+
+
+def faults(state: DaemonState) -> list[str]:
+    """Why it isn't well; empty if it is."""
+    wrong = []
+    if state.failing is not None:
+        wrong.append("the last round failed")
+    if state.last_round is None:
+        wrong.append("nothing was read yet")
+    elif time.monotonic() - state.last_round > STALLED_S + 10 * state.round_s:
+        wrong.append("no round for a long time")
+    if state.problems:
+        wrong.append(f"{len(state.problems)} file(s) can't be read")
+    return wrong
+
+
+def counters(state: DaemonState) -> Collector:
+    """Its metrics."""
+    return _Counters(state)
+
+
+class _Counters(Collector):
+    def __init__(self, state: DaemonState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them."""
+        state = self._state
+        for name, text, value in (
+            ("rounds", "Rounds made", state.rounds),
+            ("failed_rounds", "Rounds that failed", state.failed),
+            ("read_bytes", "Bytes read from logs", state.bytes_read),
+            ("late_events", "Events later than statements that they speak of", state.late_events),
+        ):
+            yield CounterMetricFamily(f"scalple_{name}", text, value=value)
+        for name, text, label, counts in (
+            ("rows", "Rows committed, by kind", "kind", state.rows),
+            ("statements", "Statements, by grade of attribution", "grade", state.grades),
+        ):
+            family = CounterMetricFamily(f"scalple_{name}", text, labels=[label])
+            for key, value in dict(counts).items():
+                family.add_metric([key], value)
+            yield family
+        behind = GaugeMetricFamily(
+            "scalple_lag_bytes", "Bytes not committed yet", labels=["source"]
+        )
+        quiet = GaugeMetricFamily(
+            "scalple_quiet_seconds", "Seconds since a source has grown", labels=["source"]
+        )
+        for source, lag in dict(state.lag).items():
+            behind.add_metric([source], lag.bytes)
+            if lag.since_growth_s is not None:
+                quiet.add_metric([source], lag.since_growth_s)
+        yield behind
+        yield quiet
+        yield GaugeMetricFamily("scalple_ready", "Whether all is well", int(not faults(state)))
+        yield GaugeMetricFamily(
+            "scalple_unreadable_files", "Files that can't be read", len(state.problems)
+        )
+        if state.newest is not None:
+            yield GaugeMetricFamily(
+                "scalple_newest_statement_seconds", "When the newest was logged", state.newest
+            )

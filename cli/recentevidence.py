@@ -1,0 +1,40 @@
+"""The evidence of a store that statements to come can depend on, without holding all of it.
+
+Enters: evidence in the order of its numbers, part by part, and when the first record to come can have been
+logged. Leaves: what matters from then on (`correlate/present`), and the sessions that PostgreSQL named since.
+"""
+
+import datetime as dt
+from collections.abc import Iterable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.correlate.present import present
+from scalple.correlate.record import EVIDENCE
+
+EVENTS_KEPT = 20_000
+"""With more of them at hand, those that nothing to come can depend on are left out."""
+
+
+def recent(parts: Iterable[pa.Table], horizon: dt.datetime | None) -> tuple[pa.Table, pa.Table]:
+    """(events, sessions), columns of EVIDENCE.
+
+    Args:
+        parts: tables with the columns of EVIDENCE, of one origin.
+        horizon: nothing to come began before; None: nothing is left out.
+    """
+    events = sessions = EVIDENCE.empty_table()
+    most = EVENTS_KEPT
+    for part in parts:
+        table = part.cast(EVIDENCE)
+        ours = pc.equal(table.column("source"), "postgresql")
+        named = table.filter(ours)
+        if horizon is not None:
+            named = named.filter(pc.greater_equal(named.column("ts"), horizon))
+        sessions = pa.concat_tables([sessions, named])
+        events = pa.concat_tables([events, table.filter(pc.invert(ours))])
+        if horizon is not None and events.num_rows > most:
+            events = present(events, horizon)
+            most = max(EVENTS_KEPT, 2 * events.num_rows)
+    return events, sessions
