@@ -91,7 +91,6 @@ class _Service:
             ScalpleError: it can't start.
         """
         section = self.config.daemon
-        os.nice(section.nice)
         self._wakeup = Wakeup()
         with ExitStack() as stack:
             stack.callback(self._wakeup.close)
@@ -103,6 +102,7 @@ class _Service:
             with open_following(
                 self.config, self._between
             ) as following:  # what can't start says so at once
+                os.nice(section.nice)
                 say("started", store=self.config.store, following=_told(following))
                 notify("READY=1")
                 self._follow(following)
