@@ -9,6 +9,7 @@ Doesn't look for files or decide when one has ended: see `follower`.
 """
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ BROKEN_BY_ZEROS = "broken off: zero bytes follow"
 WEAK_BYTES = 64
 """Fewer don't tell one file from another."""
 _ZEROS_KEPT = 16
+_RUN = re.compile(rb"\0+")
 _COMPARED_BYTES = 1 << 20
 _ZEROS_SEARCHED = 1 << 20
 
@@ -177,11 +179,12 @@ class HeldFile(SourceFile):
 
     @property
     def written(self) -> bytes:
-        """Its first bytes that aren't zero: at most HEAD_BYTES, and no further than in the first MiB."""
-        data = self.seen.replace(b"\0", b"")
+        """Its first bytes, runs of zeros as one blank: at most HEAD_BYTES, and no further than in the
+        first MiB. What stands before zeros and what stands behind them isn't one text."""
+        data = _RUN.sub(b" ", self.seen)
         at = len(self.seen)
         while at < min(self.size, _ZEROS_SEARCHED) and len(data) < HEAD_BYTES // 2:
-            data += self.read(at, _ZEROS_SEARCHED // 8).replace(b"\0", b"")
+            data += _RUN.sub(b" ", self.read(at, _ZEROS_SEARCHED // 8))
             at += _ZEROS_SEARCHED // 8
         return data[:HEAD_BYTES]
 
@@ -236,6 +239,9 @@ class HeldFile(SourceFile):
             table = pa.concat_tables([block.table, more.table]).unify_dictionaries()
             block = Block(table, block.rejects + more.rejects, taken + more.consumed)
         return block
+
+    def _was_cut(self) -> None:
+        """The next look at it says what became of it."""
 
     def _block(self, parse: Parse, data: bytes, begin: int, *, final: bool) -> Block | None:
         zeros = data.find(b"\0")

@@ -208,6 +208,9 @@ class SourceFile:
             begin = self.end
             data = self.read(begin, length)
             final = self._ends_at(begin + len(data))
+            if len(data) < min(length, self.size - begin) and not (final or self.is_compressed):
+                self._was_cut()
+                return
             block = self._parse(parse, data, begin, final=final)
             if block is None:
                 return
@@ -222,9 +225,13 @@ class SourceFile:
     def _parse(self, parse: Parse, data: bytes, begin: int, *, final: bool) -> Block | None:
         """What a block holds; None: nothing more is to be read for now."""
         if not data and not final:
-            raise InputError("was cut while it was read", place=str(self.path), hint=_UNCHANGED)
+            self._was_cut()
         # What breaks off may break off anywhere: its last record waits for the rest.
         return parse(data, begin, final and self.damage is None)
+
+    def _was_cut(self) -> None:
+        """It is shorter than it was; raises InputError."""
+        raise InputError("was cut while it was read", place=str(self.path), hint=_UNCHANGED)
 
     def _taken(self, data: bytes, block: Block) -> Piece:
         """The block's bytes are read; what anchors the place is taken from them, not read again."""
