@@ -25,6 +25,16 @@ def is_complete(generation: Generation) -> bool:
     return generation.is_finished and not generation.is_damaged
 
 
+def is_packed_copy(candidate: Candidate, generation: Generation) -> bool:
+    """Whether the file is a finished generation, compressed, as far as its head tells.
+
+    Zero bytes at the beginning, from a power cut, may be any file's.
+    """
+    if not candidate.file.is_compressed or not is_complete(generation) or generation.head is None:
+        return False
+    return b"\0" not in candidate.file.begins[: generation.head[0]]
+
+
 def may_be_copy_of_another(one: Candidate, candidates: list[Candidate]) -> bool:
     """A few bytes with which another file found now begins: the next scan will see."""
     begins = one.file.seen

@@ -2,7 +2,8 @@
 
 Enters: a path, or an open file. Leaves: bytes of what was compressed, at any offset, at the cost of a stream: forward
 is cheap, backward begins anew. Memory is bounded by what one read asks for. A stream that ends too
-early or is damaged ends where it can't be read any further, and says so in `damage`.
+early or is damaged ends where it can't be read any further, and says so in `damage`. An error of the disk
+is raised (OSError).
 """
 
 import bz2
@@ -97,6 +98,8 @@ class Decompressed:
             else:
                 data = self._stream.read1(_STEP)
         except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's fault, not the file's: another time it may give it
             if self._kind == "zstd" and self._zstd_step == _ZSTD_STEP:
                 return self._more_slowly()
             self.damage = " ".join(str(error).split())[:200] or type(error).__name__

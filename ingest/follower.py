@@ -82,8 +82,11 @@ class Follower:
         self._quiet_s = quiet_s
         self._open_max = open_max
         self._order: list[Generation] = []
+        self._failing: dict[Path, float] = {}
+        """Files that can't be read, and since when."""
         self._scanned_at = 0.0
         self._scans = 0
+        """Those after which something could be read."""
 
     def scan(self) -> list[Generation]:
         """Look at the files as they are now.
@@ -93,14 +96,17 @@ class Follower:
             What is written from now on is left to the next scan.
         """
         now = self._scanned_at = self._clock()
-        self._scans += 1
         begun = self._placing.place(now)
         everything = {id(one): one for one in (*self._order, *begun) if not one.is_finished}
         self._order = sorted(everything.values(), key=self._rank)
         self._note_sizes(now)
         self._close_finished(now)
         self._generations.forget()
-        return self._open_those_with_news()
+        ready = self._open_those_with_news()
+        if self._is_waited_for(now):
+            return []
+        self._scans += 1
+        return ready
 
     def take_gaps(self) -> list[SourceGap]:
         """The gaps found since they were last taken; to be committed with `state`."""
@@ -143,6 +149,12 @@ class Follower:
             if one.file is not None:
                 one.file.close()
 
+    def _is_waited_for(self, now: float) -> bool:
+        """Whether some file can't be read that could be a moment ago: it may hold what comes first."""
+        problems = self._placing.problems
+        self._failing = {path: self._failing.get(path, now) for path in problems}
+        return any(now - since < self._quiet_s for since in self._failing.values())
+
     # -- order and ends -------------------------------------------------------------------------
 
     def _rank(self, one: Generation) -> tuple[bool, int, int, int, str]:
@@ -153,7 +165,8 @@ class Follower:
                 with one.file.at_hand() as file:
                     file.note(self._scanned_at)
                     text = file.written
-            except (OSError, InputError):  # gone or changed meanwhile: the next scan will see
+            except (OSError, InputError) as error:  # the next scan will see
+                self._placing.problems[one.path] = str(error)
                 text = b""
             first = self._first_time(text)
             if first is None and len(text) == HEAD_BYTES:  # no times of that form in this log
@@ -250,7 +263,8 @@ class Follower:
             try:
                 file.reopen(one.path)
                 file.note(self._scanned_at)
-            except (OSError, InputError):
+            except (OSError, InputError) as error:
+                self._placing.problems[one.path] = str(error)
                 return False
         return file.is_whole
 

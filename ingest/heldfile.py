@@ -32,6 +32,7 @@ from scalple.ingest.sourcefile import (
     Parse,
     Piece,
     SourceFile,
+    pread_all,
     sha256,
 )
 
@@ -92,7 +93,7 @@ class HeldFile(SourceFile):
             if self._inode not in (None, inode):
                 raise OSError("is another file by now")
             self._inode, self.size = inode, found.st_size
-            kind = compression(os.pread(self._descriptor, 8, 0))
+            kind = compression(pread_all(self._descriptor, 8, 0))
             if kind is not None:
                 stream = os.fdopen(self._descriptor, "rb", buffering=0, closefd=False)
                 self._packed, self.size = Decompressed(stream, kind), UNKNOWN_SIZE
@@ -142,7 +143,7 @@ class HeldFile(SourceFile):
 
     def _pread(self, begin: int, length: int) -> bytes:
         try:
-            return os.pread(self._descriptor, length, begin)
+            return pread_all(self._descriptor, length, begin)
         except OSError as error:
             raise InputError(f"can't be read: {error.strerror}", place=str(self.path)) from error
 
@@ -195,8 +196,14 @@ class HeldFile(SourceFile):
         if self.end:
             assert self._tail is not None
             before = self._pread(max(0, self.end - TAIL_BYTES), min(TAIL_BYTES, self.end))
-            return before == self._tail
+            return before == self._tail and (before.strip(b"\0") != b"" or self._begins_as_before())
         return self._pread(0, len(self.seen)) == self.seen
+
+    def _begins_as_before(self) -> bool:
+        """Asked where zero bytes stand before the position: those may be any file's."""
+        assert self._head is not None
+        length, digest = self._head
+        return sha256(self._pread(0, length)) == digest
 
     def agrees(self, other: "HeldFile", begin: int = 0) -> int:
         """Up to where both hold the same bytes, from `begin` on; looks no further than the shorter."""

@@ -4,6 +4,7 @@ Enters: what was noticed of a generation. Leaves: `SourceGap`s. Doesn't look at 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from scalple.ingest.generations import Generation, Inode
 from scalple.ingest.heldfile import HeldFile
@@ -27,14 +28,14 @@ class Losses:
         """What hadn't been read yet became less."""
         self._say(one, TRUNCATED, one.size - size, "the file was cut behind what had been read")
 
-    def copied(self, one: Generation, copy: HeldFile) -> None:
-        """The file was cut after it had been copied."""
+    def copied(self, one: Generation, copy: Path, size: int) -> None:
+        """The file was cut after it had been copied, with so many bytes."""
         seen = one.file.size if one.file is not None else 0
         how = (
-            f"the file was cut, and what was left is read from {copy.path}: what was written between "
+            f"the file was cut, and what was left is read from {copy}: what was written between "
             "the copy and the cut (copytruncate) is in neither"
         )
-        self._say(one, TRUNCATED, max(0, seen - copy.measure()), how)
+        self._say(one, TRUNCATED, max(0, seen - size), how)
 
     def changed(self, one: Generation, file: HeldFile) -> None:
         """A file begins like it, but is shorter or goes on otherwise."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from scalple.ingest.beginnings import Beginnings
 from scalple.ingest.candidate import (
     Candidate,
-    is_complete,
+    is_packed_copy,
     may_be_copy_of_another,
     preference,
     was_cut_meanwhile,
@@ -189,7 +189,7 @@ class Placing:
         file, found = candidate.file, candidate.found
         since = self._unchanged_since(found, now)
         if file.is_compressed:
-            if any(map(is_complete, candidate.like)):
+            if any(is_packed_copy(candidate, one) for one in candidate.like):
                 return True
             file.measure()
             if file.damage is None:
@@ -218,12 +218,18 @@ class Placing:
     ) -> tuple[list[Generation], list[Candidate]]:
         """Give generations that no file holds the files that do; and the files that are left."""
         unread = [one for one in self.active if one.anchors is None and one.is_loose]
-        pairs = [
-            (generation, candidate)
-            for candidate in candidates
-            for generation in (*(one for one in candidate.like if one.is_loose), *unread)
-            if self._holds(candidate, generation)
-        ]
+        pairs: list[tuple[Generation, Candidate]] = []
+        legible: list[Candidate] = []
+        for candidate in candidates:
+            loose = [*(one for one in candidate.like if one.is_loose), *unread]
+            try:
+                with candidate.file.at_hand():
+                    held = [one for one in loose if self._holds(candidate, one)]
+            except (OSError, InputError) as error:  # it may be one of them: the next scan will see
+                self.problems[candidate.file.path] = str(error)
+                continue
+            pairs += [(one, candidate) for one in held]
+            legible.append(candidate)
         pairs.sort(key=preference)
         begun: dict[int, Generation] = {}
         taken: set[int] = set()
@@ -237,22 +243,18 @@ class Placing:
                     self.problems[candidate.file.path] = str(error)
                     continue
                 begun[id(generation)] = generation
-        return list(begun.values()), [one for one in candidates if id(one) not in taken]
+        return list(begun.values()), [one for one in legible if id(one) not in taken]
 
-    def _holds(self, candidate: Candidate, generation: Generation) -> bool:
+    @staticmethod
+    def _holds(candidate: Candidate, generation: Generation) -> bool:
         """Whether the file continues the generation where its reading ended."""
-        anchors = generation.anchors
-        try:
-            with candidate.file.at_hand() as file:
-                if anchors is None:  # seen, but never read
-                    seen = generation.file.seen if generation.file is not None else b""
-                    return bool(seen) and file.begins.startswith(seen)
-                if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
-                    return False  # a few bytes may be any file's
-                return (is_complete(generation) and file.is_compressed) or file.holds(anchors)
-        except (OSError, InputError) as error:
-            self.problems[candidate.file.path] = str(error)
-            return False
+        anchors, file = generation.anchors, candidate.file
+        if anchors is None:  # seen, but never read
+            seen = generation.file.seen if generation.file is not None else b""
+            return bool(seen) and file.begins.startswith(seen)
+        if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
+            return False  # a few bytes may be any file's
+        return is_packed_copy(candidate, generation) or file.holds(anchors)
 
     def _go_on(
         self,
@@ -263,12 +265,18 @@ class Placing:
     ) -> None:
         """From now on that file is read for it."""
         file = candidate.file
-        if generation.is_cut or was_cut_meanwhile(generation, candidate, present):
-            self.losses.copied(generation, file)
-        is_old = is_complete(generation) and file.is_compressed
+        is_old = is_packed_copy(candidate, generation)
+        is_copy = generation.is_cut or was_cut_meanwhile(generation, candidate, present)
+        # All that may fail comes first.
+        begins, size = file.begins, file.measure() if is_copy else 0
+        seen = generation.size if generation.inode == candidate.found.inode else 0
         if not is_old:
             self._read_on(generation, file)
-        self._hold(generation, candidate, now)
+        if file.size < seen and not file.is_compressed:
+            self.losses.shrunk(generation, file.size)
+        if is_copy:
+            self.losses.copied(generation, file.path, size)
+        self._hold(generation, candidate, begins, now)
         if is_old or (generation.is_finished and file.size <= file.end):
             self.pass_over(generation)
         else:
@@ -286,7 +294,9 @@ class Placing:
         if generation not in self.active:
             self.active.append(generation)
 
-    def _hold(self, generation: Generation, candidate: Candidate, now: float) -> None:
+    def _hold(
+        self, generation: Generation, candidate: Candidate, begins: bytes, now: float
+    ) -> None:
         generation.file, generation.is_cut = candidate.file, False
         generation.missing_since, generation.quiet_scans = None, 0
         generation.inode = candidate.found.inode
@@ -294,7 +304,7 @@ class Placing:
         generation.grown_at = self._unchanged_since(candidate.found, now)
         self._waited.pop(candidate.found.inode, None)
         self._name(generation, candidate.found)
-        self._beginnings.add(candidate.file.begins, generation)
+        self._beginnings.add(begins, generation)
 
     def pass_over(self, generation: Generation) -> None:
         """Nothing is to be read of it as long as its file stays what it is."""
@@ -308,6 +318,7 @@ class Placing:
     def _unknown(self, candidate: Candidate, now: float) -> list[Generation]:
         """A file that continues nothing: a copy, one that was cut, or a new one."""
         file, found = candidate.file, candidate.found
+        begins = file.begins
         original = self._copied_from(candidate, now)
         if original is not None:
             generation, is_longer = original
@@ -319,37 +330,39 @@ class Placing:
             self._read_on(generation, file)
             if was_read is not None:
                 was_read.close()
-            self._hold(generation, candidate, now)
+            self._hold(generation, candidate, begins, now)
             self._revive(generation)
             return [generation]
         generation = Generation(found.paths[0], found.paths[0], numbers=self._generations)
         lost = [one for one in candidate.like if one.is_loose and one.end >= WEAK_BYTES]
         if lost:
             self._read_anew(max(lost, key=lambda one: one.end), file)
-        self._hold(generation, candidate, now)
+        self._hold(generation, candidate, begins, now)
         self.active.append(generation)
         return [generation]
 
     def _copied_from(self, candidate: Candidate, now: float) -> tuple[Generation, bool] | None:
-        """The generation of which it holds the bytes, or their beginning; and whether more follows."""
+        """The generation of which it holds the bytes, or their beginning; and whether more follows.
+
+        Raises:
+            OSError, InputError: one of the two can't be read now.
+        """
         file = candidate.file
-        if file.is_compressed:
-            finished = [one for one in candidate.like if is_complete(one) and one.names]
-            if finished:
-                return finished[0], False
+        for one in candidate.like:
+            if one.names and is_packed_copy(candidate, one):
+                return one, False
         for generation in self._beginnings.like(file.begins):
             if generation.is_loose:
                 continue
-            try:
-                with (generation.file or HeldFile(generation.path)).at_hand() as theirs:
-                    theirs.note(now)
-                    if theirs.inode != generation.inode or not theirs.is_whole:
-                        continue  # changed just now: the next scan will see
-                    same = file.agrees(theirs)
-                    if same >= min(file.measure(), theirs.measure()):
-                        return generation, file.measure() > theirs.measure()
-            except (OSError, InputError):
-                continue
+            with (generation.file or HeldFile(generation.path)).at_hand() as theirs:
+                theirs.note(now)
+                if theirs.inode != generation.inode or not theirs.is_whole:
+                    raise InputError("changes while it is looked at", place=str(theirs.path))
+                same, is_longer = file.agrees(theirs), file.measure() > theirs.measure()
+                if is_longer and generation.end and same < WEAK_BYTES:
+                    continue  # a few bytes that were read by themselves may be any file's
+                if same >= min(file.measure(), theirs.measure()):
+                    return generation, is_longer
         return None
 
     def _read_anew(self, lost: Generation, file: HeldFile) -> None:

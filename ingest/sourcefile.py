@@ -132,7 +132,7 @@ class SourceFile:
             time.sleep(SETTLED_SECONDS - quiet)
         begin = max(self.end, self.size - _AHEAD_BYTES)
         with self.path.open("rb") as file:
-            data = os.pread(file.fileno(), self.size - begin + _AHEAD_BYTES, begin)
+            data = pread_all(file.fileno(), self.size - begin + _AHEAD_BYTES, begin)
         self.size = begin + record_end(data, self.size - begin)
 
     def read(self, begin: int, length: int) -> bytes:
@@ -145,7 +145,7 @@ class SourceFile:
 
     def _pread(self, begin: int, length: int) -> bytes:
         with self.path.open("rb") as file:
-            return os.pread(file.fileno(), length, begin)
+            return pread_all(file.fileno(), length, begin)
 
     def _note_size(self) -> None:
         if self._packed is not None and self._packed.length is not None:
@@ -249,6 +249,16 @@ class SourceFile:
     def rest(self, length_max: int) -> bytes:
         """The bytes behind the last complete record: half a record, or nothing."""
         return self.read(self.end, min(length_max, self.size - self.end))
+
+
+def pread_all(descriptor: int, length: int, begin: int) -> bytes:
+    """So many bytes, fewer only where the file ends: one read may give less (network, signals)."""
+    data = os.pread(descriptor, length, begin)
+    while 0 < len(data) < length and (
+        more := os.pread(descriptor, length - len(data), begin + len(data))
+    ):
+        data += more
+    return data
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scalple.ingest.errors import InputError
 from scalple.ingest.follower import Follower
 from scalple.ingest.generations import Generation, Known
 from scalple.ingest.sourcefile import Parse, Piece
@@ -34,6 +35,12 @@ class Store:
     known: list[Known] = field(default_factory=list)
     state: bytes | None = None
     chain: Chain = field(default_factory=lambda: Chain("db1"))
+    writer: object = None
+    """Who opened it last: nobody else can commit."""
+
+
+class Fenced(Exception):
+    """Another one writes to the store by now."""
 
 
 @dataclass
@@ -56,6 +63,7 @@ class Reader:
     def start(self) -> None:
         """Start anew, from what was committed."""
         self.parsers: dict[int, tuple[Generation, Parse]] = {}
+        self.store.writer = self
         self.follower = Follower(
             self.patterns,
             self.store.known,
@@ -70,25 +78,48 @@ class Reader:
         self.on_crash()
         self.start()
 
-    def scan(self, commits: int | None = None, pieces: int | None = None) -> None:
-        """One scan: reads all, or so many pieces; commits all, or so many, and crashes."""
-        done = 0
+    def scan(
+        self,
+        commits: int | None = None,
+        pieces: int | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """One scan: reads all, or so many pieces; commits all, or so many, and crashes.
+
+        What can't be read, and a store that another one has opened, end it like a crash. `meanwhile` is
+        called after the look at the files, and again after each piece.
+        """
         self.scans += 1
-        for generation in self.follower.scan():
+        try:
+            self._scan(commits, pieces, meanwhile)
+        except (InputError, Fenced):
+            self.crash()
+
+    def _scan(self, commits: int | None, pieces: int | None, meanwhile: Callable[[], None]) -> None:
+        done = 0
+        ready = self.follower.scan()
+        meanwhile()
+        for generation in ready:
             for piece in generation.pieces(self.parser(generation)):
                 if done == commits:
                     self.crash()
                     return
                 self.commit(generation, piece)
                 done += 1
+                meanwhile()
                 if done == pieces:
                     return
         gaps = self.follower.take_gaps()
         if gaps and done == commits:
             self.crash()
             return
+        self._check_writer()
         self.store.gaps += gaps
         self.store.state = self.follower.state()
+
+    def _check_writer(self) -> None:
+        if self.store.writer is not self:
+            raise Fenced
 
     def parser(self, generation: Generation) -> Parse:
         """One for each generation."""
@@ -98,6 +129,7 @@ class Reader:
 
     def commit(self, generation: Generation, piece: Piece) -> None:
         """One piece, with its position and the state, all or nothing."""
+        self._check_writer()
         store, anchors = self.store, piece.anchors
         position = Position(
             source="postgres",
