@@ -35,7 +35,7 @@ from scalple.cli.warmup import WarmUp, begins_at, window
 from scalple.correlate import schemastate
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.enrichment import Enricher
-from scalple.correlate.evidence import Evidence
+from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE, GAPS
 from scalple.correlate.rightschanges import RightsChanges
@@ -55,6 +55,9 @@ FOLLOWED = "followed"
 SOURCES = ("postgres", "pgbouncer", "identity")
 LARGE_BYTES = 16 << 20
 """From so much on a file is parsed ahead."""
+LOG_BLOCK_BYTES = 4 << 20
+EVENTS_BLOCK_BYTES = 1 << 20
+"""So much is parsed at once: a daemon's memory is to stay small beside a database."""
 PASSED = dt.timedelta(minutes=15)
 """By so much a statement may be logged after the newest one that was read."""
 STILL_S = 0.02
@@ -139,7 +142,8 @@ class Following:
         logs = window(_logs_read(plan, known))
         begun = begins_at(logs) or newest
         horizon = None if begun is None else self._long_before(begun)
-        self._events, sessions = recent(evidence, horizon)
+        self._link_slack = link_slack(plan.rules)
+        self._events, sessions = recent(evidence, horizon, self._link_slack)
         self._events_after = self._events.num_rows
         """So many of them were left when some were forgotten."""
         self._evidence = Evidence(
@@ -252,7 +256,7 @@ class Following:
 
     def _events_of(self, source: str, generation: Generation) -> Iterator[pa.Table]:
         opened = self._open(source, generation)
-        for piece in generation.pieces(opened.parse) if opened else ():
+        for piece in generation.pieces(opened.parse, EVENTS_BLOCK_BYTES) if opened else ():
             self._make_room(generation)
             table = self._numbers.give("evidence", piece.block.table, EVIDENCE)
             rejects = reject_rows(self._numbers, piece.block.rejects, generation.path.name)
@@ -275,7 +279,7 @@ class Following:
         self._renew(self._evidence.horizon_us)
         if self._events.num_rows > max(EVENTS_KEPT, 2 * self._events_after) and self.newest:
             horizon = self._long_before(self.newest)
-            self._events = present(self._events, horizon)
+            self._events = present(self._events, horizon, self._link_slack)
             self._events_after = self._events.num_rows
             self._renew(_us(horizon))
 
@@ -293,7 +297,7 @@ class Following:
             return True
         pieces: Iterator[tuple[Piece, Records]] = (
             (piece, self._reader.read(piece.data, piece.begin, piece.block))
-            for piece in generation.pieces(opened.parse)
+            for piece in generation.pieces(opened.parse, LOG_BLOCK_BYTES)
         )
         if generation.size - generation.end >= LARGE_BYTES:
             pieces = ahead(pieces)

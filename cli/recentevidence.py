@@ -17,12 +17,15 @@ EVENTS_KEPT = 20_000
 """With more of them at hand, those that nothing to come can depend on are left out."""
 
 
-def recent(parts: Iterable[pa.Table], horizon: dt.datetime | None) -> tuple[pa.Table, pa.Table]:
+def recent(
+    parts: Iterable[pa.Table], horizon: dt.datetime | None, link_slack: dt.timedelta
+) -> tuple[pa.Table, pa.Table]:
     """(events, sessions), columns of EVIDENCE.
 
     Args:
         parts: tables with the columns of EVIDENCE, of one origin.
         horizon: nothing to come began before; None: nothing is left out.
+        link_slack: as of `present`.
     """
     events = sessions = EVIDENCE.empty_table()
     most = EVENTS_KEPT
@@ -35,6 +38,6 @@ def recent(parts: Iterable[pa.Table], horizon: dt.datetime | None) -> tuple[pa.T
         sessions = pa.concat_tables([sessions, named])
         events = pa.concat_tables([events, table.filter(pc.invert(ours))])
         if horizon is not None and events.num_rows > most:
-            events = present(events, horizon)
+            events = present(events, horizon, link_slack)
             most = max(EVENTS_KEPT, 2 * events.num_rows)
     return events, sessions

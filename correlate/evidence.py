@@ -7,6 +7,7 @@ time the pooler's log covers. The rules that derive them stand in intervals.sql 
 DuckDB is used as a calculator in memory: no file, no extension, no network.
 """
 
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,11 @@ LINK_SLACK_US = 5_000_000
 
 _LAST_FIXED = (1, 22)
 """First PgBouncer that replays an empty name (commit 9d20ec50), so that a reset leaks nothing."""
+
+
+def link_slack(rules: Rules) -> dt.timedelta:
+    """How far the pooler's and the server's note of one connection may lie apart."""
+    return dt.timedelta(microseconds=LINK_SLACK_US, milliseconds=rules.clocks.skew_ms)
 
 
 @dataclass(slots=True)
@@ -90,7 +96,7 @@ class Evidence:
         )
         skew = rules.clocks.skew_ms
         con.execute(f"CREATE TEMP TABLE clocks AS SELECT to_milliseconds({int(skew)}) AS skew")
-        self.link_slack_us = LINK_SLACK_US + 1000 * skew
+        self.link_slack_us = link_slack(rules) // dt.timedelta(microseconds=1)
         """How far the pooler's and the server's note of one connection may lie apart."""
         con.register("numbered_pools", self._numbers.pool_table())
         con.execute(read_sql("macros.sql"))

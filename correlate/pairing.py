@@ -55,6 +55,10 @@ class ServerConnection:
     """When it was opened."""
     links: bool
     """The pooler notes when it gives the connection to a client (1.21 and later)."""
+    passed: int = 0
+    """So many transactions came before these, and nothing to come belongs to them."""
+    own_texts: frozenset[str] = frozenset()
+    """What the pooler ever said there by itself."""
 
 
 @dataclass(slots=True)
@@ -87,9 +91,15 @@ class Pairing:
     ) -> "Pairing":
         """From what pairing.sql wrote."""
         self = cls()
-        connected: dict[int, int] = dict(
-            con.sql("SELECT server, epoch_us(ts) FROM server_lives").fetchall()
-        )
+        connected: dict[int, tuple[int, int]] = {
+            server: (ts_us, passed)
+            for server, ts_us, passed in con.sql(
+                "SELECT server, epoch_us(ts), passed FROM server_lives"
+            ).fetchall()
+        }
+        own_texts: dict[int, set[str]] = {}
+        for server, text in con.sql("FROM own_texts").fetchall():
+            own_texts.setdefault(server, set()).add(text)
         rows = con.sql(
             "SELECT server, client_addr, client_port, epoch_us(ts) FROM server_lives "
             "WHERE client_port IS NOT NULL AND server IN (SELECT server FROM transactions)"
@@ -114,7 +124,7 @@ class Pairing:
             [known.setdefault(one, endpoints.get(one, -1)) for one in pairs],
             np.int64,
         )
-        linking = {row[0] for row in con.sql("SELECT DISTINCT server FROM linking").fetchall()}
+        linking = {row[0] for row in con.sql("FROM linking").fetchall()}
         bounds = [*np.flatnonzero(np.diff(server, prepend=-1)).tolist(), len(server)]
         for begin, end in itertools.pairwise(bounds):
             part = table.slice(begin, end - begin)
@@ -131,8 +141,10 @@ class Pairing:
                 part.column("stretch").to_numpy().astype(np.int64),
                 part.column("applied").to_pylist(),
                 *_held(key[begin:end], since, until),
-                connected[one],
+                connected[one][0],
                 one in linking,
+                connected[one][1],
+                frozenset(own_texts.get(one, ())),
             )
         return self
 
@@ -195,8 +207,7 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     lo = np.searchsorted(server.until_us, records.time_us - records.slack_us, side="left")
     hi = np.searchsorted(server.since_us, records.time_end_us + records.slack_us, side="right") - 1
     # The pooler's own statements, or a client's of the same text.
-    own_texts = {text for text in server.applied if text is not None}
-    like = np.array([text in own_texts for text in records.texts], bool)
+    like = np.array([text in server.own_texts for text in records.texts], bool)
     only = _only(server, records.is_replay, like, lo, hi)
     # A client that leaves in the middle leaves no note before 1.21: then a time at the very end of a
     # transaction may be that of one which isn't there.
@@ -212,14 +223,14 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     only = np.where(sure, only, -1)
     for row in np.flatnonzero((only < 0) & records.is_replay & inside).tolist():
         only[row] = _by_text(server, records.texts[row], int(lo[row]), int(hi[row]))
-    own = records.transaction - only
+    own = records.transaction - only - server.passed
     barrier = records.several & inside
     stretch = server.stretch[np.maximum(only, 0)]
     broken = inside & (only >= 0) & ~_is_own(server, np.maximum(only, 0), records)
     witness = (only >= 0) & inside & ~records.several & ~broken
     fixed = _Fixed(witness, own, stretch, barrier)
     last, offset, holds, known = _offsets(records.transaction, fixed, broken, chain)
-    number = records.transaction - offset
+    number = records.transaction - offset - server.passed
     place = np.clip(number, 0, max(total - 1, 0))
     known &= inside & (server.stretch[place] == holds)
     fits = known & (number >= np.maximum(lo, 0)) & (number <= np.minimum(hi, total - 1))

@@ -1,6 +1,7 @@
 -- Pairing events of the pooler's log -> the transactions of each server connection, in order.
 -- Reads: events (columns of EVIDENCE). Writes: transactions (server, ordinal, kind, stretch, seq, since,
--- until, client_addr, client_port, applied, noted: when the pooler said so) and server_lives (server, client_addr, client_port, ts).
+-- until, client_addr, client_port, applied, noted: when the pooler said so), server_lives (server, client_addr, client_port, ts,
+-- passed: so many of its transactions aren't here any more), linking (server: it noted links) and own_texts (server, applied).
 -- Where a line must be missing, a new stretch begins: what the numbers say of one holds for it alone.
 -- A server connection is (process, pointer) from its connect to the next one of that pointer. What the
 -- pooler did stands in the order of its log (`seq`), which milliseconds don't tell.
@@ -45,7 +46,7 @@ WITH told AS (
   SELECT seq, step, event, ts, process, connection, NULL, NULL, detail
   FROM pairing_events WHERE event IN ('replay', 'pooler-query', 'server-close', 'unpaired')
   UNION ALL
-  SELECT seq, step, event, ts, process, connection, client_addr, client_port, NULL
+  SELECT seq, step, event, ts, process, connection, client_addr, client_port, detail
   FROM pairing_events WHERE event = 'server-connect'
 )
 SELECT e.*,
@@ -58,22 +59,30 @@ FROM all_events e
 ASOF LEFT JOIN lost l ON l.process = e.process AND e.step > l.step
 WINDOW life AS (PARTITION BY e.process, pointer ORDER BY e.step);
 
+-- In `applied`, after its transactions have passed (passed_pairs.sql): what is left out of it, and where it goes on.
 CREATE OR REPLACE TEMP TABLE server_lives AS
-SELECT row_number() OVER (ORDER BY seq) - 1 AS server, *,
-       lead(ts) OVER (PARTITION BY process, pointer ORDER BY step) AS next_connect
-FROM paired WHERE event = 'server-connect';
+WITH lives AS (
+  SELECT row_number() OVER (ORDER BY seq) - 1 AS server, * EXCLUDE (applied),
+         lead(ts) OVER (PARTITION BY process, pointer ORDER BY step) AS next_connect,
+         string_split(applied, ' ') AS said
+  FROM paired WHERE event = 'server-connect'
+)
+SELECT l.* EXCLUDE (said), coalesce(said[2]::BIGINT, 0) AS passed, coalesce(said[3]::BIGINT, 0) AS passed_stretches,
+       coalesce(said[4] = 'links', false) AS linked, goes_on.step AS goes_on
+FROM lives l LEFT JOIN paired goes_on ON goes_on.seq = said[5]::UBIGINT;
 
 -- A link that no transaction ended: the client left in the middle, or the log ends there.
 CREATE OR REPLACE TEMP TABLE transactions AS
 WITH numbered AS (
-  SELECT p.* EXCLUDE (stretch), s.server, lead(p.event) OVER w AS next_event,
+  SELECT p.* EXCLUDE (stretch), s.server, s.passed, lead(p.event) OVER w AS next_event,
          -- 0 from its connect on.
-         p.stretch - first_value(p.stretch) OVER w AS stretch
+         s.passed_stretches + p.stretch - first_value(p.stretch) OVER w AS stretch
   FROM paired p
   JOIN server_lives s USING (process, pointer, life)
+  WHERE s.goes_on IS NULL OR p.step >= s.goes_on
   WINDOW w AS (PARTITION BY s.server ORDER BY p.step)
 )
-SELECT server, row_number() OVER (PARTITION BY server ORDER BY step) - 1 AS ordinal,
+SELECT server, passed + row_number() OVER (PARTITION BY server ORDER BY step) - 1 AS ordinal,
        CASE event WHEN 'served' THEN 'client' WHEN 'link' THEN 'client' ELSE 'pooler' END AS kind,
        stretch, seq, client_addr, client_port, applied, ts AS noted,
        CASE WHEN event = 'served' THEN coalesce(before, ts) ELSE ts END AS since,
@@ -84,6 +93,14 @@ WHERE event IN ('served', 'replay', 'pooler-query')
    OR (event = 'link' AND coalesce(next_event, 'server-close') IN ('link', 'replay', 'server-close'));
 
 CREATE OR REPLACE TEMP TABLE linking AS
-SELECT DISTINCT s.server
+SELECT s.server
 FROM paired p JOIN server_lives s USING (process, pointer, life)
-WHERE p.event = 'link';
+WHERE p.event = 'link'
+UNION
+SELECT server FROM server_lives WHERE linked;
+
+-- What the pooler ever said there by itself.
+CREATE OR REPLACE TEMP TABLE own_texts AS
+SELECT DISTINCT s.server, p.applied
+FROM paired p JOIN server_lives s USING (process, pointer, life)
+WHERE p.event IN ('replay', 'pooler-query') AND p.applied IS NOT NULL;

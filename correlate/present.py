@@ -2,7 +2,8 @@
 
 Enters: events (columns of EVIDENCE), and a time before which nothing to come began. Leaves: fewer events that
 say the same about everything after it; rows `elapsed` stand for those left out where a numbering or a
-rhythm would seem broken. The rules stand in present.sql. Changes nothing that is stored.
+rhythm would seem broken, and in the connect of a server connection stands how many of its transactions are left
+out. The rules stand in present.sql and passed_pairs.sql. Changes nothing that is stored.
 """
 
 import datetime as dt
@@ -13,9 +14,19 @@ import pyarrow as pa
 from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
 from scalple.correlate.record import EVIDENCE
 
+_MILLISECONDS = dt.timedelta(milliseconds=10)
+"""Both logs cut times to milliseconds."""
 
-def present(events: pa.Table, horizon: dt.datetime) -> pa.Table:
-    """The events that matter from `horizon` on, in their order."""
+
+def present(events: pa.Table, horizon: dt.datetime, link_slack: dt.timedelta) -> pa.Table:
+    """The events that matter from `horizon` on, in their order.
+
+    Args:
+        events: columns of EVIDENCE.
+        horizon: nothing to come began before.
+        link_slack: how far a statement may lie behind the pooler's line of its transaction
+            (`Evidence.link_slack_us`): by so much earlier than the horizon a transaction has to be over.
+    """
     with duckdb.connect(":memory:", config={"threads": 2}) as con:
         con.execute("SET TimeZone = 'UTC'")
         con.register("events", events)
@@ -26,8 +37,17 @@ def present(events: pa.Table, horizon: dt.datetime) -> pa.Table:
             f"CREATE TEMP TABLE silent AS SELECT seq FROM ({silences_sql('events')}) "
             "WHERE reason = 'pooler-log-silent'"
         )
+        con.execute(
+            'CREATE TEMP TABLE pairs_until AS SELECT $at::TIMESTAMPTZ AS "at"',
+            {"at": horizon - link_slack - _MILLISECONDS},
+        )
+        con.execute(read_sql("pairing.sql"))
+        con.execute(read_sql("passed_pairs.sql"))
         con.execute(read_sql("present.sql"))
-        kept = con.sql("SELECT e.* FROM events e JOIN present USING (seq)").to_arrow_table()
+        kept = con.sql(
+            "SELECT e.* REPLACE (coalesce(p.detail, e.detail) AS detail) "
+            "FROM events e JOIN present USING (seq) LEFT JOIN passed_pairs p USING (seq)"
+        ).to_arrow_table()
         passed = con.sql("SELECT *, 'elapsed' AS event FROM elapsed").to_arrow_table()
     rest = [
         passed.column(name).cast(EVIDENCE.field(name).type)

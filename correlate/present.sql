@@ -1,7 +1,7 @@
 -- Of the events known so far, those that statements to come can depend on, and rows that stand for the
 -- rest where its numbering or its silence matters.
--- Reads: events (columns of EVIDENCE), silent (seq: events that end a silence of the pooler's log), horizon
--- (one row, `at`: no statement to come began before). Writes: present (seq), elapsed (columns of EVIDENCE that say anything).
+-- Reads: events (columns of EVIDENCE), silent (seq: events that end a silence of the pooler's log), passed_pairs
+-- (passed_pairs.sql), horizon (one row, `at`: no statement to come began before). Writes: present (seq), elapsed (columns of EVIDENCE that say anything).
 
 CREATE OR REPLACE TEMP TABLE told AS
 SELECT seq, event, ts, sidecar, connection, sidecar_seq,
@@ -93,9 +93,16 @@ WHERE event = 'client-login' OR first_here OR last_here
 UNION
 SELECT seq FROM servers_there
 UNION
+-- Whom they served, from the last transaction on that no statement to come can be in.
 SELECT l.seq FROM lines l JOIN servers_there s ON l.process = s.process AND l.seq > s.seq
  AND coalesce(CASE WHEN l.event IN ('link', 'served') THEN l.detail ELSE l.connection END, s.connection) = s.connection
-WHERE l.event IN ('link', 'served', 'replay', 'pooler-query', 'unpaired')
+LEFT JOIN passed_pairs p ON p.seq = s.seq
+WHERE l.event IN ('link', 'served', 'replay', 'pooler-query', 'unpaired') AND l.seq >= coalesce(p.goes_on, 0)
+UNION
+-- What the pooler says by itself, each text once; settings that it plays again are known by their form.
+SELECT min(l.seq) FROM lines l JOIN servers_there s ON l.process = s.process AND l.seq > s.seq AND l.connection = s.connection
+WHERE l.event = 'pooler-query' OR (l.event = 'replay' AND l.detail NOT LIKE '%;')
+GROUP BY s.seq, l.detail
 UNION
 -- That there is such a line at all says what the log tells.
 SELECT max(seq) FROM lines WHERE event IN ('server-connect', 'client-login') GROUP BY event;

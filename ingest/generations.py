@@ -120,7 +120,7 @@ class Generation:
         file = self.file
         return (file.size, file.is_settled, file.is_left, file.is_over)
 
-    def pieces(self, parse: Parse) -> Iterator[Piece]:
+    def pieces(self, parse: Parse, block_bytes: int | None = None) -> Iterator[Piece]:
         """What can be read now, block by block; as `SourceFile.pieces`.
 
         A position of the store is made of a piece, its anchors, and this generation's incarnation. Once
@@ -128,7 +128,7 @@ class Generation:
         """
         assert self.file is not None
         offered = self.offered
-        for piece in self.file.pieces(parse):
+        for piece in self.file.pieces(parse, block_bytes):
             if self.head is None:
                 assert self.numbers is not None
                 self.numbers.name(self, (piece.anchors.head_bytes, piece.anchors.head_sha256))

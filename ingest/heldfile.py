@@ -217,14 +217,14 @@ class HeldFile(SourceFile):
             if not length:
                 return at
 
-    def pieces(self, parse: Parse) -> Iterator[Piece]:
+    def pieces(self, parse: Parse, block_bytes: int | None = None) -> Iterator[Piece]:
         """As of any file, up to the size that was noted; ends early if the file was cut meanwhile."""
         while self.end < min(self.known_until, self.size):
             data = self.read(self.end, min(BLOCK_BYTES, self.known_until - self.end))
             if not data or not self._still_whole():
                 return
             yield self._taken(data, Block(parse(b"", self.end, False).table, [], len(data)))
-        yield from SourceFile.pieces(self, parse)
+        yield from SourceFile.pieces(self, parse, block_bytes)
 
     def _still_whole(self) -> bool:
         """Asked when the bytes that follow have been read: what was cut before that shows here."""

@@ -8,7 +8,6 @@ they were looked at aren't opened.
 Decides neither in which order generations are read nor when one has ended: see `follower`.
 """
 
-import time
 from pathlib import Path
 
 from scalple.ingest.beginnings import Beginnings
@@ -26,6 +25,7 @@ from scalple.ingest.lognames import LogNames
 from scalple.ingest.losses import Losses
 from scalple.ingest.present import Found, present_files
 from scalple.ingest.sourcefile import SETTLED_SECONDS
+from scalple.ingest.unchanged import Unchanged
 
 
 class Placing:
@@ -46,9 +46,10 @@ class Placing:
         self._quiet_s, self._open_max = quiet_s, open_max
         self._passed: dict[Inode, tuple[tuple[int, int, int], Generation | None]] = {}
         """Files that hold nothing new, as long as they stay what they were; and whose bytes they hold."""
-        self._waited: dict[Inode, tuple[tuple[int, int, int], float]] = {}
-        """Files that may be copies in the making, and since when they are as they are."""
+        self._unchanged = Unchanged(quiet_s)
         self._beginnings = Beginnings()
+        self._present: dict[Inode, Found] = {}
+        """What there was at the last look."""
         self.active: list[Generation] = []
         """Generations that aren't finished and that some file holds, or held."""
         self.losses = Losses()
@@ -65,6 +66,7 @@ class Placing:
         present = self._look()
         if any(g.inode and g.names and g.inode not in present for g in self.active):
             present = self._look() | present  # a file that is renamed may be missed by a listing
+        self._present = present
         claimed = self._look_at_held(present, now)
         freed = self._forget_passed(present)
         candidates = self._candidates(present, claimed, now)
@@ -154,8 +156,7 @@ class Placing:
                 freed[inode] = self._passed.pop(inode)
             elif own and generation is not None:
                 generation.names = tuple(found.paths)
-        for inode in self._waited.keys() - present.keys():
-            del self._waited[inode]
+        self._unchanged.forget_others(present)
         return freed
 
     # -- who is it ------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class Placing:
     def _is_ready(self, candidate: Candidate, present: dict[Inode, Found], now: float) -> bool:
         """Whether it can be said what it is: not while it may be a copy in the making."""
         file, found = candidate.file, candidate.found
-        since = self._unchanged_since(found, now)
+        since = self._unchanged.since(found, now)
         if file.is_compressed:
             if any(is_packed_copy(candidate, one) for one in candidate.like):
                 return True
@@ -202,16 +203,6 @@ class Placing:
             or now - since >= SETTLED_SECONDS
             or not self._beginnings.like(file.seen)
         )
-
-    def _unchanged_since(self, found: Found, now: float) -> float:
-        """Since when it is as it is, on the follower's clock."""
-        stamp = stamp_of(found.stat)
-        if found.inode not in self._waited:
-            age = time.time() - max(found.stat.st_mtime, found.stat.st_ctime)
-            self._waited[found.inode] = (stamp, now - max(0.0, min(age, self._quiet_s)))
-        elif self._waited[found.inode][0] != stamp:
-            self._waited[found.inode] = (stamp, now)
-        return self._waited[found.inode][1]
 
     def _adopt(
         self, candidates: list[Candidate], present: dict[Inode, Found], now: float
@@ -301,8 +292,8 @@ class Placing:
         generation.missing_since, generation.quiet_scans = None, 0
         generation.inode = candidate.found.inode
         generation.stamp = stamp_of(candidate.found.stat)
-        generation.grown_at = self._unchanged_since(candidate.found, now)
-        self._waited.pop(candidate.found.inode, None)
+        generation.grown_at = self._unchanged.since(candidate.found, now)
+        self._unchanged.forget(candidate.found.inode)
         self._name(generation, candidate.found)
         self._beginnings.add(begins, generation)
 
@@ -311,9 +302,27 @@ class Placing:
         if generation.file is not None:
             generation.file.close()
         generation.file = None
+        if not generation.names:
+            self._take_copy(generation)
         if generation.inode is not None and generation.stamp is not None and generation.names:
             self._passed[generation.inode] = (generation.stamp, generation)
         self.active = [one for one in self.active if one is not generation]
+
+    def _take_copy(self, generation: Generation) -> None:
+        """Its file is gone: a copy that was passed over shows from now on what it held."""
+        for inode, (stamp, of) in self._passed.items():
+            found = self._present.get(inode)
+            if of is not generation or found is None or generation.anchors is None:
+                continue
+            try:
+                with HeldFile(found.paths[0]).at_hand() as file:
+                    is_whole = file.inode == inode and file.holds(generation.anchors)
+            except (OSError, InputError):
+                continue
+            if is_whole:
+                generation.inode, generation.stamp = inode, stamp
+                self._name(generation, found)
+                return
 
     def _unknown(self, candidate: Candidate, now: float) -> list[Generation]:
         """A file that continues nothing: a copy, one that was cut, or a new one."""
@@ -336,7 +345,7 @@ class Placing:
         generation = Generation(found.paths[0], found.paths[0], numbers=self._generations)
         lost = [one for one in candidate.like if one.is_loose and one.end >= WEAK_BYTES]
         if lost:
-            self._read_anew(max(lost, key=lambda one: one.end), file)
+            self._read_anew(max(lost, key=lambda one: (not one.is_finished, one.end)), file)
         self._hold(generation, candidate, begins, now)
         self.active.append(generation)
         return [generation]

@@ -197,13 +197,17 @@ class SourceFile:
         self._head = (anchors.head_bytes, anchors.head_sha256)
         self._ends_at(self.end)
 
-    def pieces(self, parse: Parse) -> Iterator[Piece]:
+    def pieces(self, parse: Parse, block_bytes: int | None = None) -> Iterator[Piece]:
         """Parse the file from `end` on, block by block.
+
+        Args:
+            parse: what reads a block.
+            block_bytes: how much is read at once, if records aren't longer; BLOCK_BYTES by default.
 
         Raises:
             InputError: it was cut while it was read.
         """
-        length = BLOCK_BYTES
+        usual = length = min(block_bytes or BLOCK_BYTES, BLOCK_BYTES)
         while self.end < self.size:
             begin = self.end
             data = self.read(begin, length)
@@ -216,7 +220,7 @@ class SourceFile:
                 return
             if block.consumed:
                 yield self._taken(data, block)
-                length = BLOCK_BYTES
+                length = usual
             elif final:
                 return
             else:

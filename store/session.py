@@ -7,6 +7,7 @@ doesn't need Python: a question begins it on a thread before it loads what else 
 
 import os
 import tempfile
+import zoneinfo  # noqa: F401 (Arrow looks for it on whichever thread needs it first: two at once may find half of it)
 from pathlib import Path
 from threading import Thread
 

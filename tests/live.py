@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.correlator import Correlator
-from scalple.correlate.evidence import Evidence
+from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -26,6 +26,8 @@ from tests.attribute_logs import ORIGIN, Attributed, Batches, numbered
 from tests.simulation import Setting, World
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+FOR_EVER = timedelta(days=1000)
 
 READ = ReadOptions(timezone="UTC")
 Moment = tuple[int, int, int]
@@ -70,6 +72,8 @@ def attribute_live(
     rules: Rules,
     moments: Sequence[Moment],
     forget_us: int | None = None,
+    *,
+    forget_pairs: bool = True,
 ) -> Attributed:
     """Attribute the server's log as it grew.
 
@@ -78,6 +82,7 @@ def attribute_live(
         rules: as the operator would declare them.
         moments: how far they had been written each time that somebody looked.
         forget_us: evidence that doesn't matter any more so long after it is left out.
+        forget_pairs: transactions of open server connections likewise.
     """
     log, told, said = server.read_bytes(), pooler.read_bytes(), events.read_bytes()
     container = recognised(log[:65536], READ)
@@ -108,7 +113,8 @@ def attribute_live(
             if forget_us is not None and latest is not None:
                 horizon = latest - timedelta(microseconds=forget_us)
                 horizon_us = (horizon - EPOCH) // timedelta(microseconds=1)
-                known = present(known, horizon)
+                slack = link_slack(rules) if forget_pairs else FOR_EVER
+                known = present(known, horizon, slack)
                 evidence = Evidence(known, rules, evidence, horizon_us)
             correlator.renew(evidence)
         block = reader.parse(log[at[0] : end], at[0], final=False)

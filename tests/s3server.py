@@ -7,6 +7,7 @@ sits where the network is: a swallowed answer is one that the server has given, 
 import logging
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import botocore.exceptions
 import botocore.httpsession
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
 from scalple.store import chain, remotehead, source
@@ -58,6 +60,19 @@ def serving() -> Iterator[str]:
 @contextmanager
 def _moto() -> Iterator[str]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    # It looks whether a key exists, and writes it then: on a busy machine two could create one.
+    one_at_a_time = threading.Lock()
+    answer = DomainDispatcherApplication.__call__
+
+    def answered(self: DomainDispatcherApplication, *request: Any) -> Any:
+        with one_at_a_time:
+            return answer(self, *request)
+
+    with mock.patch.object(DomainDispatcherApplication, "__call__", answered):
+        yield from _running()
+
+
+def _running() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -449,6 +449,9 @@ def test_an_upstream_that_dies_in_the_middle_ends_that_connection_only(
                     client.receive()
             client.socket.close()
             assert sidecar.ready()
+            deadline = time.monotonic() + 30
+            while len(sidecar.said()) < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
             assert [one["event"] for one in sidecar.said()][:3] == ["start", "open", "close"]
 
 

@@ -307,6 +307,22 @@ def test_forgetting_what_has_passed_makes_nothing_surer(
         assert grades[0] <= grades[1]
 
 
+@settings(max_examples=examples(3), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, st.integers(0, 2**32))
+def test_transactions_that_have_passed_are_forgotten_and_nobody_can_tell(
+    tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
+) -> None:
+    faults = tuple(set(setting.faults) - set(DAMAGES))
+    setting = replace(setting, faults=faults, verbose=True, statements=200)
+    world = Watched(setting, seed)
+    files = world.play().write(tmp_path_factory.mktemp("world"))
+    moments = world.moments(files, 8, random.Random(seed))
+    rules = declared(setting)
+    kept = attribute_live(*files, rules, moments, forget_us=1_000_000, forget_pairs=False)
+    gone = attribute_live(*files, rules, moments, forget_us=1_000_000)
+    assert gone.dicts() == kept.dicts()
+
+
 def test_what_is_followed_closely_is_named_as_well(tmp_path: Path) -> None:
     setting = Setting(cast=CASTS["tagged"], statements=200)
     world = Watched(setting, 5)
