@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from scalple.cli.background import Background
 from scalple.cli.config import Config
 from scalple.cli.daemonstatus import DaemonState, counters, faults
 from scalple.cli.following import Following
@@ -26,6 +27,7 @@ from scalple.ingest.servicelog import say
 from scalple.ingest.statuspage import StatusPage
 from scalple.ingest.systemd import notify
 from scalple.ingest.wakeup import Wakeup
+from scalple.store.bucketsettings import check_installed
 
 RETRY_S = (1.0, 60.0)
 """After a failed round it is tried again in so many seconds, twice as many each time."""
@@ -59,6 +61,8 @@ def daemon(config_path: Path | None, check: bool) -> None:
 
 def _check(config: Config) -> None:
     """What there is to follow now; refuses what a start would refuse."""
+    if config.daemon.mirror is not None:
+        check_installed()
     for source, pattern, paths in followed(config):
         click.echo(f"{source}: {pattern}: {len(paths)} file(s)")
         for path in paths:
@@ -77,6 +81,7 @@ class _Service:
     config_path: Path
     config: Config
     state: DaemonState = field(default_factory=DaemonState)
+    _background: Background = field(default_factory=Background)
     _ending: threading.Event = field(default_factory=threading.Event)
     _reload: threading.Event = field(default_factory=threading.Event)
     _begun: float = 0.0
@@ -97,12 +102,15 @@ class _Service:
             stack.enter_context(self._signals())
             if section.status:
                 place = read_place(section.status)
+                self.state.more.append(self._background.counters())
                 page = StatusPage(counters(self.state), lambda: faults(self.state), place)
                 stack.enter_context(page)
+            stack.callback(self._background.finish)
             with open_following(
                 self.config, self._between
             ) as following:  # what can't start says so at once
                 os.nice(section.nice)
+                self._background.use(self.config)
                 say("started", store=self.config.store, following=_told(following))
                 notify("READY=1")
                 self._follow(following)
@@ -144,6 +152,7 @@ class _Service:
                 say("reload refused", why=str(error))
         try:
             with open_following(self.config, self._between) as following:
+                self._background.use(self.config)
                 self._follow(following)
         except (ScalpleError, OSError) as error:
             self._failed(error)

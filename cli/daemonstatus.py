@@ -35,6 +35,8 @@ class DaemonState:
     round_s: float = 0.0
     newest: float | None = None
     """When the newest statement was logged, in seconds since 1970."""
+    more: list[Collector] = field(default_factory=list)
+    """Metrics of what is done besides following."""
     _told: set[str] = field(default_factory=set)
 
     def note(self, following: Following, read: int, seconds: float) -> None:
@@ -125,3 +127,5 @@ class _Counters(Collector):
             yield GaugeMetricFamily(
                 "scalple_newest_statement_seconds", "When the newest was logged", state.newest
             )
+        for one in state.more:
+            yield from one.collect()

@@ -10,8 +10,6 @@ files.
 import base64
 import contextlib
 import hashlib
-import importlib.util
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from functools import cache, partial
 from typing import Any
 
 from scalple.ingest.errors import CommitError, ConfigError, StoreError
-from scalple.store.bucketsettings import BucketSettings
+from scalple.store.bucketsettings import BucketSettings, check_installed, place_of
 
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Seconds between one try and the next."""
@@ -29,8 +27,6 @@ SMALL_BYTES = 64 << 10
 OBJECT_BYTES_MAX = 1 << 30
 CONNECTIONS = 32
 
-_URL = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?")
-_KEY = re.compile(r"(?:(?!\.\.?(?:/|$))[A-Za-z0-9!_.*'()=+@ -]+(?:/|$))*")
 _UNSETTLED = {"RequestTimeout", "SlowDown", "InternalError", "OperationAborted"}
 
 
@@ -66,13 +62,7 @@ class Bucket:
         Raises:
             ConfigError: the URL is none, boto3 isn't installed, or it has no region or credentials.
         """
-        found = _URL.fullmatch(url)
-        prefix = (found[2] or "").strip("/") if found else ""
-        if not found or not _KEY.fullmatch(prefix):
-            raise ConfigError(
-                "can't be a place in S3", place=url, hint="s3://bucket/prefix, without .. or //"
-            )
-        self.name = found[1]
+        self.name, prefix = place_of(url)
         self.settings = settings
         self._prefix = f"{prefix}/" if prefix else ""
         self.pauses = PAUSES if pauses is None else pauses
@@ -358,10 +348,7 @@ _GOING_ON = {
 @cache
 def _client(endpoint: str | None, region: str | None) -> tuple[Any, Any]:
     """botocore's exceptions, and a client that tries once."""
-    if importlib.util.find_spec("boto3") is None:
-        raise ConfigError(
-            "places in S3 need boto3", hint="install it: pipx install 'scalple-ingest[s3]'"
-        )
+    check_installed()
     import boto3
     import botocore.config
     import botocore.exceptions

@@ -45,7 +45,7 @@ from scalple.store.source import source_of
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
 RUN_ROWS_MAX = 1 << 22
-"""A run with so many rows is merged no more."""
+"""A run with so many rows is merged no more, unless another number is asked for."""
 GROWTH = 4
 """A run is merged with what follows it unless it is so many times larger."""
 
@@ -76,8 +76,13 @@ def compact(
     origin: str,
     signing_key: Ed25519PrivateKey,
     verified: VerifiedFiles | None = None,
+    *,
+    run_rows: int | None = None,
 ) -> Compacted:
     """Brings the index of an origin up to its signed head.
+
+    `run_rows`: a run with so many rows is merged no more; fewer need less memory, and more runs make
+    questions slower.
 
     Raises:
         ConfigError: no such origin, or another signing key.
@@ -93,7 +98,8 @@ def compact(
         raise _another_key(layout)
     durable.make_directory(layout.index)
     with locked(layout):
-        return _compact(layout, signing_key, key, verified or VerifiedFiles(default_cache_file()))
+        verified = verified or VerifiedFiles(default_cache_file())
+        return _compact(layout, signing_key, key, verified, run_rows or RUN_ROWS_MAX)
 
 
 def refuse_bucket(store_dir: Path) -> None:
@@ -119,6 +125,7 @@ def _compact(
     private: Ed25519PrivateKey,
     key: VerifierKey,
     verified: VerifiedFiles,
+    run_rows: int,
 ) -> Compacted:
     opened = open_origin(layout, verified)
     chain, indexed = opened.chain, opened.indexed
@@ -127,7 +134,7 @@ def _compact(
     before = indexed.size if indexed else 0
     index = indexed.index if indexed else None
     if chain.tree.size > before:
-        index = make_index(layout, chain, indexed, _writing(layout))
+        index = make_index(layout, chain, indexed, _writing(layout), run_rows)
         durable.replace(layout.index_head, index.sign(private))
         _clear(layout, index, indexed)
     verified.save()
@@ -142,14 +149,16 @@ def _compact(
     )
 
 
-def make_index(layout: OriginLayout, chain: Chain, indexed: Indexed | None, sink: Sink) -> Index:
+def make_index(
+    layout: OriginLayout, chain: Chain, indexed: Indexed | None, sink: Sink, run_rows: int
+) -> Index:
     """The index of a chain, which continues that of `indexed`; its files go to the sink."""
     kept = list(indexed.index.runs) if indexed else []
     start = indexed.size if indexed else 0
-    count = joined([run.rows for run in kept], _rows(chain, start))
+    count = joined([run.rows for run in kept], _rows(chain, start), run_rows)
     merged = kept[len(kept) - count :]
     del kept[len(kept) - count :]
-    runs = [*kept, *_runs(layout, chain, kept, merged, indexed, sink)]
+    runs = [*kept, *_runs(layout, chain, kept, merged, indexed, sink, run_rows)]
     return whole(layout, chain, indexed, runs, sink)
 
 
@@ -173,11 +182,11 @@ def whole(
     )
 
 
-def joined(runs: list[int], more: int) -> int:
+def joined(runs: list[int], more: int, run_rows: int = RUN_ROWS_MAX) -> int:
     """With how many of the last runs (so many rows each) that many more rows are merged."""
     count = 0
     for rows in reversed(runs):
-        if rows > GROWTH * more or rows + more > RUN_ROWS_MAX:
+        if rows > GROWTH * more or rows + more > run_rows:
             break
         more += rows
         count += 1
@@ -196,6 +205,7 @@ def _runs(
     merged: list[Run],
     indexed: Indexed | None,
     sink: Sink,
+    run_rows: int,
 ) -> Iterator[Run]:
     """The runs that follow those that are kept."""
     at = kept[-1].end if kept else 0
@@ -211,7 +221,7 @@ def _runs(
             at = run.end
     while at < chain.tree.size:
         is_hole = maker.holds_audit and chain.manifests.expired.has(at, "audit")
-        if maker.rows >= RUN_ROWS_MAX or (is_hole and _has_audit(chain.manifests[at])):
+        if maker.rows >= run_rows or (is_hole and _has_audit(chain.manifests[at])):
             done = maker.finish()
             yield done
             maker = RunMaker(at, done.ends, sink)

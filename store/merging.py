@@ -255,7 +255,9 @@ class _Pile:
         rest = whole.slice(count)
         self._large = [rest] if rest.num_rows else []
         self.rows -= count
-        return whole.slice(0, count).unify_dictionaries().combine_chunks()
+        columns = [whole.select([at]).slice(0, count) for at in range(whole.num_columns)]
+        del whole
+        return _in_one_piece(columns)
 
     def _unite(self) -> None:
         if not self._small_rows:
@@ -266,6 +268,17 @@ class _Pile:
         else:
             self._large += map(segments.coded, self._small)
         self._small, self._small_rows = [], 0
+
+
+def _in_one_piece(columns: list[pa.Table]) -> pa.Table:
+    """Column by column, so that no more than one of them is in memory twice: a pile of rows is the most
+    that a merge needs. Takes the columns out of the list."""
+    done = []
+    while columns:
+        done.append(columns.pop().unify_dictionaries().combine_chunks())
+    done.reverse()
+    schema = pa.schema([one.field(0) for one in done])
+    return pa.table([one.column(0) for one in done], schema=schema)
 
 
 def _is_coded(table: pa.Table) -> bool:

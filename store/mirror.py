@@ -25,6 +25,8 @@ from scalple.store.reader import StoreReader
 from scalple.store.retained import files_of, gone_files
 
 COPIES_AT_ONCE = 4
+KNOWN_MAX = 20_000
+"""Of so many objects it is remembered that they are there."""
 UNSAFE = (
     "this bucket doesn't keep a created object from being overwritten: mirror from one machine only, "
     "and don't use it as the store itself"
@@ -64,6 +66,8 @@ class Mirror:
         self._bucket = bucket
         self._note = note
         self._safe = True
+        self._known: dict[str, None] = {}
+        """Keys of objects that were created or found, the oldest first: many commits name the same."""
 
     def prepare(self) -> Capabilities:
         """Find out what the bucket can do; wholly when nothing is there yet.
@@ -97,16 +101,16 @@ class Mirror:
         """
         here = origin_layout(reader.directory, origin)
         chain, note = reader.chain(origin), reader.signed_head(origin).encode()
-        there = self._head(here, chain.keys)
-        self._check_beginning(here, chain, there)
+        found = self.head(here, chain.keys)
+        there = found[1] if found else None
+        if there is not None:
+            self.check_size(here, chain, there)
+            self.check_root(here, there, chain.root_at(there.size))
         if there is None:
             self._list_keys(origin, chain)
         files, copied = self._copy_files(here, chain)
         # A run that was stopped may have left manifests beyond the head: the same bytes, or refused.
-        for n in range(there.size if there else 0, chain.tree.size):
-            self._create(
-                f"{origin}/manifests/{here.manifest(n).name}", self._manifest(here, chain, n)
-            )
+        self._copy_manifests(here, chain, range(there.size if there else 0, chain.tree.size))
         self._list_keys(origin, chain)  # before the head that a new one signs
         self._sign(here, note)
         removed, left = self._remove_expired(
@@ -114,6 +118,56 @@ class Mirror:
         )  # the head that covers the expiry is there
         before = there.size if there else 0
         return Mirrored(origin, before, chain.tree.size, files, copied, removed, left)
+
+    def advance(
+        self, here: OriginLayout, chain: Chain, commits: range, before: bytes | None, head: bytes
+    ) -> tuple[int, int]:
+        """Bring a mirror that has everything before these commits to a head that covers them as well.
+
+        What lies there already is found by trying to create it: nothing is listed.
+
+        Args:
+            here: the origin.
+            chain: its manifests, which were checked.
+            commits: those that follow the mirror's head.
+            before: the mirror's head as it was read; None where there was none.
+            head: the signed note that covers the commits.
+
+        Returns:
+            How many segments and objects were copied, and their bytes.
+
+        Raises:
+            VerificationError: the head is another one by now, or other bytes are there.
+            StoreError, CommitError: as `copy`.
+        """
+        if before is None:
+            self._list_keys(here.origin, chain)
+        every = [files_of(here, chain.manifests.left(n)) for n in commits]
+        wanted = {path: sha256 for files in every for path, sha256 in files.items()}
+        missing = [one for one in wanted.items() if self._key(here, one[0]) not in self._known]
+        copied = self._copy_all(here, missing)
+        for path, _ in missing:
+            if path.parent == here.objects:
+                self._known[self._key(here, path)] = None
+        while len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
+        self._copy_manifests(here, chain, commits)
+        self._list_keys(here.origin, chain)
+        key = f"{here.origin}/checkpoint"
+        if before is None:
+            self._create(key, head)
+        else:
+            self._replace(key, head, before)
+        return len(missing), copied
+
+    def forget(self) -> None:
+        """Nothing is remembered any more of what is there."""
+        self._known.clear()
+
+    def _copy_manifests(self, here: OriginLayout, chain: Chain, commits: range) -> None:
+        for n in commits:
+            key = f"{here.origin}/manifests/{here.manifest(n).name}"
+            self._create(key, self._manifest(here, chain, n))
 
     def _remove_expired(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
         """(how many files were removed, how many of them are still there)."""
@@ -126,28 +180,40 @@ class Mirror:
         removed = sum(self._bucket.delete(key) for key in there) if self._removes else 0
         return removed, len(there) - removed
 
-    def _head(self, here: OriginLayout, keys: Sequence[VerifierKey]) -> Checkpoint | None:
+    def head(
+        self, here: OriginLayout, keys: Sequence[VerifierKey]
+    ) -> tuple[bytes, Checkpoint] | None:
+        """The mirror's signed head and what it covers; None where there is none yet.
+
+        Raises:
+            VerificationError: no key of the log has signed it.
+        """
         key = f"{here.origin}/checkpoint"
         data = self._bucket.get(key, at_most=SMALL_BYTES)
         if data is None:
             return None
         with placed(self._bucket.place(key)):
-            return open_checkpoint(data, keys)[0]
+            return data, open_checkpoint(data, keys)[0]
 
-    def _check_beginning(self, here: OriginLayout, chain: Chain, there: Checkpoint | None) -> None:
-        if there is None:
-            return
-        place = self._bucket.place(f"{here.origin}/checkpoint")
+    def check_size(self, here: OriginLayout, chain: Chain, there: Checkpoint) -> None:
+        """Returns when the mirror's log isn't longer; raises VerificationError otherwise."""
         if there.size > chain.tree.size:
             raise VerificationError(
                 f"the mirror has {there.size} manifests, this store only {chain.tree.size}: "
                 "it was cut, or is another one",
-                place=place,
+                place=self._bucket.place(f"{here.origin}/checkpoint"),
             )
-        if chain.root_at(there.size) != there.root:
+
+    def check_root(self, here: OriginLayout, there: Checkpoint, root: bytes) -> None:
+        """Returns when the mirror's log is one with that root.
+
+        Raises:
+            VerificationError: it isn't.
+        """
+        if root != there.root:
             raise VerificationError(
                 f"the mirror holds another log: root {there.root.hex()} at size {there.size}",
-                place=place,
+                place=self._bucket.place(f"{here.origin}/checkpoint"),
             )
 
     def _copy_files(self, here: OriginLayout, chain: Chain) -> tuple[int, int]:
@@ -167,6 +233,10 @@ class Mirror:
         }
         wanted = sorted(every.items(), key=lambda file: (file[0].parent == here.objects, file))
         missing = [one for one in wanted if present.get(self._key(here, one[0])) is None]
+        return len(missing), self._copy_all(here, missing)
+
+    def _copy_all(self, here: OriginLayout, files: Sequence[tuple[Path, str]]) -> int:
+        """Copies files, some at a time; how many bytes they have."""
 
         def copy(file: tuple[Path, str]) -> int:
             path, sha256 = file
@@ -176,8 +246,10 @@ class Mirror:
             self._create(self._key(here, path), data)
             return len(data)
 
+        if not files:
+            return 0
         with ThreadPoolExecutor(COPIES_AT_ONCE) as pool:
-            return len(missing), sum(pool.map(copy, missing))
+            return sum(pool.map(copy, files))
 
     def _manifest(self, here: OriginLayout, chain: Chain, n: int) -> bytes:
         """As it was checked, even if another is there by now."""
