@@ -63,6 +63,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	    STACK_PGBOUNCER=$(POOLERS)/$$release/pgbouncer STACK_STATEMENTS=40000 \
 	        $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py || exit 1; \
 	done
+	COMPACTION_KILLS=100 EXAMPLES_TIMES=25 $(BIN)/python -m pytest -q tests/test_daemon_compacting.py tests/store/test_shipping.py
 	DAEMON_KILLS=300 $(BIN)/python -m pytest -q -s tests/test_daemon_stack.py
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 

@@ -21,7 +21,7 @@ from scalple.ingest.statuspage import Collector, CounterMetricFamily, GaugeMetri
 from scalple.store.layout import ACCESS_ORIGIN, OriginLayout, origin_layout
 
 PROGRAM = "scalple.cli.compactor"
-LOOK_S = 5.0
+LOOK_S = 2.0
 APART_S = 600.0
 """Files of the index before the last are removed: a question that still reads one has so long for it."""
 
