@@ -13,17 +13,19 @@ CLOCK_SIGNS_MIN = 3
 """So many are no accident."""
 
 
-def missing_evidence(evidence: Evidence, rules: Rules) -> Iterator[str]:
-    """What isn't there, as far as that shows."""
+def missing_evidence(evidence: Evidence, rules: Rules, expired: int = 0) -> Iterator[str]:
+    """What isn't there, as far as that shows; `expired`: rows of evidence that the store had once."""
     if evidence.identity_holes:
         yield (
             f"identity events are missing in {evidence.identity_holes:,} places (`seq` "
             "skips numbers): who was on a connection open then isn't known from there on"
+            + (f"; {_of_expiry(expired)}" if expired else "")
         )
     for sidecar, first in evidence.begun_late:
         yield (
-            f"the identity events of {sidecar} before its number {first:,} are missing: give "
-            "its older files as well (--identity-events 'events/*.jsonl*')"
+            f"the identity events of {sidecar} before its number {first:,} are missing: "
+            + (f"{_of_expiry(expired)}; if not, " if expired else "")
+            + "give its older files as well (--identity-events 'events/*.jsonl*')"
         )
     if not evidence.covered and rules.pooler.kind != "none":
         yield (
@@ -36,6 +38,10 @@ def missing_evidence(evidence: Evidence, rules: Rules) -> Iterator[str]:
             "there are no identity events: who is behind the pooler's clients isn't known, but "
             "for login names under [actors]; give --identity-events"
         )
+
+
+def _of_expiry(expired: int) -> str:
+    return f"that may be those {expired:,} rows of evidence that have expired (docs/RETENTION.md)"
 
 
 def differing_clocks(evidence: Evidence, rules: Rules) -> Iterator[str]:

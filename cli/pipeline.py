@@ -149,7 +149,7 @@ class Pipeline:
             begun = self._begin(sources.logs)
             events = self._read_evidence(sources, committer)
             evidence = Evidence(events, plan.rules)
-            self.outcome.warnings += missing_evidence(evidence, plan.rules)
+            self.outcome.warnings += missing_evidence(evidence, plan.rules, self._expired())
             told = RightsChanges.from_bytes(plan.rights_changes)
             correlator = Correlator(plan.origin, plan.rules, evidence, plan.rights, told)
             self._rights = told
@@ -173,6 +173,14 @@ class Pipeline:
         return self.outcome
 
     # -- evidence -----------------------------------------------------------------------------
+
+    def _expired(self) -> int:
+        """How many rows of evidence the store had once."""
+        if self._views is None:
+            return 0
+        sql = "SELECT sum(rows) FROM expired WHERE kind = 'evidence' AND origin = ?"
+        found = self._views.execute(sql, [self._plan.origin]).fetchall()
+        return int(found[0][0] or 0)
 
     def _read_evidence(self, sources: Sources, committer: Committer) -> pa.Table:
         """All events known: those of earlier runs, and the new ones, which are committed."""

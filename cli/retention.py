@@ -1,5 +1,6 @@
 """`retention`: what is too old expires, and the log says so."""
 
+import contextlib
 import datetime as dt
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from scalple.ingest.errors import ScalpleError
 from scalple.store.compaction import compact
 from scalple.store.expire import Outcome, expire, refuse_bucket, try_out
 from scalple.store.expiring import CITED, EXPIRES, HELD, MIXED, Span
+from scalple.store.layout import OriginLayout, origin_layout
 from scalple.store.reader import StoreReader
 from scalple.store.retentionage import Limit, Policy
 
@@ -85,12 +87,13 @@ def retention(
     found: list[dict[str, Any]] = []
     try:
         for name in names:
-            done = _one(directory, name, policy, config, said.date() if said else None, trial)
-            for note in done.notes:
-                click.echo(f"note: {note}", err=True)
-            found.append(_plain(done, trial))
-            if done.had_index:
-                compact(directory, name, origin_key(directory, name, places_of(config)).private)
+            with _index_made_anew(origin_layout(directory, name)):
+                done = _one(directory, name, policy, config, said.date() if said else None, trial)
+                for note in done.notes:
+                    click.echo(f"note: {note}", err=True)
+                found.append(_plain(done, trial))
+                if done.had_index:
+                    compact(directory, name, origin_key(directory, name, places_of(config)).private)
         keys = []
         if origin is None:  # no log is being written to, so none is about to use one of them
             reader = StoreReader.open(directory)
@@ -106,6 +109,22 @@ def retention(
         _write(answer)
 
 
+@contextlib.contextmanager
+def _index_made_anew(layout: OriginLayout) -> Iterator[None]:
+    """Whoever breaks off while there is none, or whatever does, leaves a store that is slow to ask."""
+    had = layout.index_head.exists()
+    try:
+        yield
+    except BaseException:
+        if had and not layout.index_head.exists():
+            click.echo(
+                f"note: {layout.origin}: the index was removed and isn't made anew, so that questions "
+                "take longer: run `compact`",
+                err=True,
+            )
+        raise
+
+
 def _one(
     directory: Path,
     origin: str,
@@ -115,7 +134,7 @@ def _one(
     trial: bool,
 ) -> Outcome:
     if trial:
-        return try_out(directory, origin, policy, dt.datetime.now(dt.UTC))
+        return try_out(directory, origin, policy, dt.datetime.now(dt.UTC), today=today)
     key = origin_key(directory, origin, places_of(config)).private
     return expire(directory, origin, key, policy, today=today)
 

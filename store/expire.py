@@ -59,11 +59,13 @@ def try_out(
     policy: Policy,
     now: datetime,
     verified: VerifiedFiles | None = None,
+    *,
+    today: date | None = None,
 ) -> Outcome:
-    """What would expire; nothing is written.
+    """What would expire; nothing is written. Why nothing would, since the clock may be wrong, is a note.
 
     Raises:
-        ConfigError: no such origin, or the store is in a bucket.
+        ConfigError: no such origin, or the store is in a bucket; or `today` is another day.
         VerificationError: the origin isn't what its head says.
     """
     refuse_bucket(store_dir)
@@ -72,7 +74,16 @@ def try_out(
         raise ConfigError(f"no origin {origin!r} in this store", place=str(store_dir))
     chain, holds = _read(layout)
     found = _planned(layout, chain, policy, now, holds, verified)
-    return Outcome(origin, found, removed=sum(path.exists() for path in gone_files(layout, chain)))
+    left_over = sum(path.exists() for path in gone_files(layout, chain))
+    notes = []
+    if found and found.parts(holds):
+        try:
+            check_clock(chain, now, today)
+        except ConfigError as error:
+            if today is not None:
+                raise
+            notes.append(f"without --dry-run it would be refused: {error}")
+    return Outcome(origin, found, removed=left_over, notes=tuple(notes))
 
 
 def expire(

@@ -12,7 +12,7 @@ from scalple.cli.declarations import to_objects
 from scalple.correlate.rules import Rules
 from scalple.store import keys
 from scalple.store.writer import StoreWriter
-from tests.commandline import Said, scalple, scalple_as_nobody
+from tests.commandline import SAMPLE, Said, scalple, scalple_as_nobody
 from tests.store.sample import other_kinds, signing_key, table
 
 NOW = dt.datetime.now(dt.UTC)
@@ -395,3 +395,76 @@ def test_keys_of_periods_that_cant_be_looked_for_arent_told_as_none(store: Path)
     assert said.code == 4
     assert f"{elsewhere}/store: whose keys these are can't be read" in said.err
     assert "have expired" not in scalple("verify", "--store", store).out  # that would go untold
+
+
+def test_a_trial_says_what_would_be_refused_and_takes_the_date(store: Path) -> None:
+    early = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+    with StoreWriter.open(
+        store, "db1", signing_key(store), create=False, clock=lambda: NOW + dt.timedelta(days=9)
+    ) as writer:
+        writer.commit({"denied": table("denied", 2, [{"log_time": NEW}])}, [], {})
+    trial = retention(store, "--dry-run")
+    assert trial.code == 0
+    assert "without --dry-run it would be refused: the clock says" in trial.err
+    assert retention(store).code == 4
+    said = retention(store, "--dry-run", "--today", str(early.date()))
+    assert (said.code, "and you say 2000-01-01" in said.err) == (4, True)
+    today = str(dt.datetime.now(dt.UTC).date())
+    agreed = retention(store, "--dry-run", "--today", today)
+    assert (agreed.code, "would be refused" in agreed.err) == (0, False)
+    assert "rows would expire" in agreed.out
+
+
+def test_broken_off_before_the_index_is_made_anew_it_says_so(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert scalple("compact", "--store", store).code == 0
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scalple.cli.retention.compact", interrupted)
+    said = retention(store)
+    assert said.code != 0
+    assert "note: db1: the index was removed and isn't made anew" in said.err
+    assert not (store / "db1" / "index" / "head").exists()
+    assert retention(store).code == 0
+    assert scalple("compact", "--store", store).code == 0
+    assert scalple("verify", "--store", store).code == 0
+
+
+def test_what_expiry_took_is_not_reported_as_missing_alone(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (tmp_path / "config.toml").write_text(CONFIG)
+    events = tmp_path / "events.jsonl"
+
+    def read(first: int, when: dt.datetime) -> Said:
+        lines = [
+            {
+                "v": 1,
+                "event": "open",
+                "ts": when.isoformat(),
+                "sidecar": "app1",
+                "seq": seq,
+                "connection": f"app1/{seq}",
+                "client_addr": "127.0.0.1",
+                "client_port": 40_000 + seq,
+                "actor": "ann",
+                "authn": "asserted",
+            }
+            for seq in range(first, first + 3)
+        ]
+        with events.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+        log = SAMPLE / "postgresql.csv"
+        return scalple(
+            *("reprocess", "--store", store, "--postgres-log", log, "--identity-events", events)
+        )
+
+    assert "are missing" not in read(1, OLD).err
+    said = retention(store)
+    assert said.code == 0, said.err
+    assert "3 rows expired" in said.out
+    said = read(4, NEW)
+    assert said.code == 0, said.err
+    assert "app1 before its number 4 are missing: that may be those 3 rows of evidence" in said.err

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scalple.ingest.errors import StoreError, VerificationError
 from scalple.store import compaction, source
 from scalple.store.layout import origin_layout
+from scalple.store.manifest import sha256_hex
 from scalple.store.mirror import Mirror
 from scalple.store.reader import StoreReader
 from scalple.store.shipping import Shipping, Step
@@ -185,7 +186,7 @@ def test_what_is_there_already_costs_no_request(endpoint: str, tmp_path: Path) -
         assert asked == []
         world.commit()
         world.step()
-    rules = compaction.sha256_hex(RULES)
+    rules = sha256_hex(RULES)
     assert not any(rules in one for one in asked)  # all commits name the same
     assert not any("list-type" in one for one in asked)
 
