@@ -36,7 +36,7 @@ class ChildProcess:
 
     def __init__(self, module: str, job: Mapping[str, Any]) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -48,7 +48,11 @@ class ChildProcess:
         assert self._process.stdout is not None
         with self._process.stdout as said:
             for line in said:
-                yield json.loads(line)
+                try:
+                    told = json.loads(line)
+                except ValueError:  # it was ended in the middle of a word
+                    continue
+                yield told
         self._process.wait()
         with contextlib.suppress(OSError):
             self._close()

@@ -116,8 +116,12 @@ class Chain:
         Raises:
             VerificationError: the key that it began with isn't the one that was followed.
         """
+        return self.keys_at(self.tree.size)
+
+    def keys_at(self, size: int) -> list[VerifierKey]:
+        """Every key of the first `size` manifests; raises as `keys`."""
         assert self.first_key is not None
-        return all_keys(self.first_key, self.rotations)
+        return all_keys(self.first_key, [one for one in self.rotations if one.n < size])
 
     def root_at(self, size: int) -> bytes:
         """The root of the first `size` manifests."""

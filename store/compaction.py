@@ -131,6 +131,9 @@ def _compact(
     chain, indexed = opened.chain, opened.indexed
     if chain.key_at(chain.tree.size) != key:
         raise _another_key(layout)
+    for path in all_files(layout):  # of one that was killed
+        if path.name.endswith(durable.TEMPORARY_SUFFIX):
+            durable.remove(path)
     before = indexed.size if indexed else 0
     index = indexed.index if indexed else None
     if chain.tree.size > before:

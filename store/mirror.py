@@ -107,11 +107,11 @@ class Mirror:
             self.check_size(here, chain, there)
             self.check_root(here, there, chain.root_at(there.size))
         if there is None:
-            self._list_keys(origin, chain)
+            self._list_keys(chain, chain.tree.size)
         files, copied = self._copy_files(here, chain)
         # A run that was stopped may have left manifests beyond the head: the same bytes, or refused.
         self._copy_manifests(here, chain, range(there.size if there else 0, chain.tree.size))
-        self._list_keys(origin, chain)  # before the head that a new one signs
+        self._list_keys(chain, chain.tree.size)  # before the head that a new one signs
         self._sign(here, note)
         removed, left = self._remove_expired(
             here, chain
@@ -119,29 +119,23 @@ class Mirror:
         before = there.size if there else 0
         return Mirrored(origin, before, chain.tree.size, files, copied, removed, left)
 
-    def advance(
-        self, here: OriginLayout, chain: Chain, commits: range, before: bytes | None, head: bytes
-    ) -> tuple[int, int]:
-        """Bring a mirror that has everything before these commits to a head that covers them as well.
+    def copy_commits(self, here: OriginLayout, chain: Chain, commits: range) -> tuple[int, int]:
+        """Bring everything of some commits to the mirror, which has all before them: no head yet.
 
         What lies there already is found by trying to create it: nothing is listed.
 
         Args:
             here: the origin.
             chain: its manifests, which were checked.
-            commits: those that follow the mirror's head.
-            before: the mirror's head as it was read; None where there was none.
-            head: the signed note that covers the commits.
+            commits: which ones.
 
         Returns:
             How many segments and objects were copied, and their bytes.
 
         Raises:
-            VerificationError: the head is another one by now, or other bytes are there.
+            VerificationError: other bytes are there.
             StoreError, CommitError: as `copy`.
         """
-        if before is None:
-            self._list_keys(here.origin, chain)
         every = [files_of(here, chain.manifests.left(n)) for n in commits]
         wanted = {path: sha256 for files in every for path, sha256 in files.items()}
         missing = [one for one in wanted.items() if self._key(here, one[0]) not in self._known]
@@ -152,13 +146,30 @@ class Mirror:
         while len(self._known) > KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._copy_manifests(here, chain, commits)
-        self._list_keys(here.origin, chain)
+        return len(missing), copied
+
+    def put_head(
+        self, here: OriginLayout, chain: Chain, size: int, head: bytes, before: bytes | None
+    ) -> None:
+        """Let the mirror's head cover what was copied.
+
+        Args:
+            here: the origin.
+            chain: its manifests.
+            size: how many of them the head covers.
+            head: the signed note.
+            before: the mirror's head as it was read; None where there was none.
+
+        Raises:
+            VerificationError: it is another one by now.
+            StoreError, CommitError: as `copy`.
+        """
+        self._list_keys(chain, size)  # before the head that a new one signs
         key = f"{here.origin}/checkpoint"
         if before is None:
             self._create(key, head)
         else:
             self._replace(key, head, before)
-        return len(missing), copied
 
     def forget(self) -> None:
         """Nothing is remembered any more of what is there."""
@@ -258,16 +269,17 @@ class Mirror:
             raise VerificationError("changed while it was copied", place=str(here.manifest(n)))
         return data
 
-    def _list_keys(self, origin: str, chain: Chain) -> None:
-        """The log's keys; the mirror's may be the first of them."""
-        key, keys = f"{origin}/public-key", public_keys_text(chain.keys)
+    def _list_keys(self, chain: Chain, size: int) -> None:
+        """The keys of the log's beginning. The mirror's may be the first of them, or more of the log's, where
+        a run was stopped."""
+        key, keys = f"{chain.origin}/public-key", public_keys_text(chain.keys_at(size))
         before = self._bucket.get(key, at_most=SMALL_BYTES)
         if before is None:
             self._create(key, keys)
-        elif not keys.startswith(before):
+        elif not public_keys_text(chain.keys).startswith(before):
             place = self._bucket.place(key)
             raise VerificationError("the mirror has another public key", place=place)
-        elif before != keys:
+        elif len(before) < len(keys):
             self._replace(key, keys, before)
 
     def _sign(self, here: OriginLayout, note: bytes) -> None:

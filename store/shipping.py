@@ -6,7 +6,7 @@ anywhere, and a step that was broken off is done again. Doesn't wait, and doesn'
 
 In between the mirror gets heads that the local store has replaced long ago: a head says nothing but size
 and root, and Ed25519 signs the same text the same way, so that they come out byte for byte as they were.
-Where the key isn't at hand, or another one was in force then, the mirror waits for the newest head.
+Where the key isn't at hand, or another one was in force then, the mirror's head waits for the newest one.
 """
 
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ class Step:
 
     Attributes:
         size: how many commits the mirror's head covers now.
-        left: how many more the store's head covers.
-        commits: how many of them are new there.
+        left: how many commits are still to be copied.
+        commits: how many were.
         files: segments and objects that were copied.
         bytes: of them.
     """
@@ -73,9 +73,11 @@ class Shipping:
         self._opened: Opened | None = None
         self._index_head: bytes | None = None
         self._there: CompactRange | None = None
-        """The mirror's log, as far as its head covers it."""
+        """What was copied."""
         self._head: bytes | None = None
-        """That head."""
+        """The mirror's head."""
+        self._covered = -1
+        """How many commits it covers."""
 
     def step(self) -> Step:
         """Bring some more commits there, if there are any.
@@ -88,18 +90,18 @@ class Shipping:
         if self._there is None:
             self._there = self._find(chain)
         first, last = self._there.size, chain.tree.size
-        if first == last and self._head is not None:
-            return Step(first, 0)
-        end = self._end(chain, first)
+        if first == last and self._covered == last:
+            return Step(last, 0)
         tree = self._there
-        for n in range(first, end):
+        for n in range(first, self._end(chain, first)):
             tree = tree.append(chain.leaf_hashes[n])
-        while (head := self._head_of(chain, tree)) is None:
-            tree = tree.append(chain.leaf_hashes[tree.size])
         commits = range(first, tree.size)
-        files, copied = self._mirror.advance(self._here, chain, commits, self._head, head)
-        self._there, self._head = tree, head
-        return Step(tree.size, last - tree.size, len(commits), files, copied)
+        files, copied = self._mirror.copy_commits(self._here, chain, commits)
+        if head := self._head_of(chain, tree):
+            self._mirror.put_head(self._here, chain, tree.size, head, self._head)
+            self._head, self._covered = head, tree.size
+        self._there = tree
+        return Step(max(0, self._covered), last - tree.size, len(commits), files, copied)
 
     def _read(self) -> Chain:
         """The log up to its head as it is now. An index that is newer is taken at once: files of the one
@@ -126,6 +128,7 @@ class Shipping:
         if found is None:
             return CompactRange()
         self._head, there = found
+        self._covered = there.size
         self._mirror.check_size(self._here, chain, there)
         tree = self._tree_at(chain, there.size)
         self._mirror.check_root(self._here, there, tree.root())

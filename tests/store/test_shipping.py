@@ -19,6 +19,7 @@ from scalple.store.layout import origin_layout
 from scalple.store.manifest import sha256_hex
 from scalple.store.mirror import Mirror
 from scalple.store.reader import StoreReader
+from scalple.store.retained import files_of
 from scalple.store.shipping import Shipping, Step
 from scalple.store.verified import VerifiedFiles
 from scalple.store.verify import verify
@@ -94,6 +95,15 @@ class World:
         with faults(fault), contextlib.suppress(StoreError, VerificationError):
             self.step()
 
+    def copied(self, first: int, end: int) -> tuple[int, int]:
+        """Files that commits bring along, and their bytes; of objects only those that are new."""
+        chain = StoreReader.open(self.store).chain("db1")
+        layout = origin_layout(self.store, "db1")
+        before = files_of(layout, chain.manifests[0]) if first else {}
+        named = {path for n in range(first, end) for path in files_of(layout, chain.manifests[n])}
+        new = [path for path in named if path not in before]
+        return len(new), sum(path.stat().st_size for path in new)
+
     def look(self) -> int:
         """How many commits the mirror's head covers, which is one that the store once had."""
         head = self.place.bucket.get("db1/checkpoint")
@@ -108,9 +118,10 @@ class World:
 
     def finish(self) -> None:
         """All of it is copied: both hold the same, and the mirror verifies by itself."""
-        while self.step().left:
-            verify(self.place.see(whole=True))
-            source.unmount()
+        while left := (done := self.step()).left:
+            if done.size + left == len(self.heads):  # the head covers what is there
+                verify(self.place.see(whole=True))
+                source.unmount()
         here = {
             path.relative_to(self.store).as_posix(): path.read_bytes()
             for path in self.store.rglob("*")
@@ -173,8 +184,25 @@ def test_catching_up_shows_heads_that_the_store_once_had(
     world.commit(4)  # eleven by now, of which the first six have a key that isn't at hand
     sizes = []
     while (done := world.step()).commits:
-        sizes.append((world.look(), done.left))
-    assert sizes == ([(7, 4), (10, 1), (11, 0)] if knows_key else [(11, 0)])
+        assert done.size == world.look()
+        sizes.append((done.size, done.left))
+    if knows_key:
+        assert sizes == [(0, 8), (0, 5), (9, 2), (11, 0)]
+    else:
+        assert sizes == [(0, 8), (0, 5), (0, 2), (11, 0)]
+    world.finish()
+
+
+def test_a_head_of_before_a_change_of_keys_comes_with_the_keys_of_then(
+    endpoint: str, tmp_path: Path
+) -> None:
+    world = World(endpoint, tmp_path)
+    world.step()  # by whom knows the first key
+    world.commit(3)
+    world.rotate()
+    assert world.step() == Step(4, 1, 3, *world.copied(1, 4))
+    assert verify(world.place.see(whole=True)).faults == []
+    source.unmount()
     world.finish()
 
 
