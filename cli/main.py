@@ -2,7 +2,8 @@
 
 stdout is data, stderr is talk. Exit codes: 0 done; 1 anything unforeseen; 2 wrong usage; 3 input
 that can't be read; 4 configuration; 5 the store can't be used; 6 a commit in an unknown state;
-7 the store isn't what its manifests say.
+7 the store isn't what its manifests say; 8 something should be changed (`doctor`), or isn't well
+(`status`); 9 nothing can be attributed (`doctor`).
 """
 
 import errno
@@ -47,6 +48,7 @@ VERBS = (
     "rotate-key",
     "detect",
     "schema",
+    "doctor",
     "demo",
 )
 

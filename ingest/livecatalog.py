@@ -2,18 +2,15 @@
 
 Enters: a connection string. Leaves: a value for JSON. One read-only transaction of one point in
 time, whose locks hinder only who changes the same tables at that moment; needs no privileges but
-CONNECT. Reads the system catalogs, never a row of a table. Owns psycopg, which is an optional
-dependency, and shows nothing of the connection string in its errors.
+CONNECT. Reads the system catalogs, never a row of a table.
 """
 
 import datetime as dt
-import re
 from typing import Any
 
-from scalple.ingest.errors import ConfigError, InputError
+from scalple.ingest.liveconnection import connected
 
 VERSION = 1
-_TIMEOUT_S = 10
 _KINDS = {"r": "table", "p": "partitioned", "v": "view", "m": "matview", "f": "foreign"}
 
 _OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'"
@@ -133,44 +130,9 @@ def take(dsn: str) -> dict[str, Any]:
         ConfigError: psycopg isn't installed, or it is no connection string.
         InputError: the server can't be reached, or refuses.
     """
-    try:
-        import psycopg
-        from psycopg.conninfo import make_conninfo
-    except ImportError as error:
-        raise ConfigError(
-            "snapshots are taken with psycopg, which isn't installed",
-            hint="pip install 'scalple-ingest[snapshot]'",
-        ) from error
-    try:
-        whole = make_conninfo(dsn, connect_timeout=_TIMEOUT_S, application_name="scalple-ingest")
-    except psycopg.ProgrammingError:
-        # The error itself quotes parts of the string, which may hold a password.
-        raise ConfigError(
-            "is no connection string",
-            place="--dsn",
-            hint="for example 'host=db1 dbname=app user=auditor' or postgresql://auditor@db1/app",
-        ) from None
-    try:
-        with psycopg.connect(whole, autocommit=True) as connection:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return _read(connection)
-    except psycopg.Error as error:
-        state = error.sqlstate
-        reason = error.diag.message_primary if state else _reason(str(error), "password" in whole)
-        raise InputError(
-            f"can't take a snapshot: {reason}",
-            place="--dsn",
-            hint="passwords come from PGPASSWORD, ~/.pgpass or a service file",
-        ) from None
-
-
-def _reason(text: str, has_password: bool) -> str:
-    """libpq's own words for a failed connection, in one line.
-
-    It repeats no password, but what it takes for a host may be the rest of one.
-    """
-    words = " ".join(text.split())[:300]
-    return re.sub(r"""(["'])(?:(?!\1).)*\1""", "…", words) if has_password else words
+    with connected(dsn, "take a snapshot") as connection:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return _read(connection)
 
 
 def _read(connection: Any) -> dict[str, Any]:

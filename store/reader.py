@@ -54,6 +54,23 @@ class SegmentRef:
         return rows_from_parquet(self.kind, read_bytes(self.path))
 
 
+@dataclass(slots=True)
+class Extent:
+    """What an origin holds.
+
+    Attributes:
+        statements: rows of pgAudit's.
+        files: with rows, of the log or of its index.
+        bytes: of these files.
+        loose: commits that no index holds.
+    """
+
+    statements: int = 0
+    files: int = 0
+    bytes: int = 0
+    loose: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class AuditCommit:
     """The audit rows of one commit, or of many that were merged; all files were checked.
@@ -155,6 +172,21 @@ class StoreReader:
     def chain(self, origin: str) -> Chain:
         """The checked chain of one origin."""
         return self._chains[origin]
+
+    def extent(self, origin: str) -> "Extent":
+        """How much a question has to look at, without opening any file of rows."""
+        indexed, found = self._indexed.get(origin), Extent()
+        for run in indexed.index.runs if indexed else ():
+            found.statements += run.ends["audit"] - run.begins["audit"]
+            found.files += len(run.files)
+            found.bytes += sum(file.bytes for file in run.files)
+        for manifest in self._commits(origin, None):
+            found.loose += 1
+            found.files += len(manifest.segments)
+            for record in manifest.segments:
+                found.bytes += record.bytes
+                found.statements += record.rows if record.kind == "audit" else 0
+        return found
 
     def signed_head(self, origin: str) -> str:
         """The checkpoint of one origin as a signed note, as it was when the store was opened."""

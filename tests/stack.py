@@ -372,13 +372,16 @@ class Stack:
             )
         company = Path(__file__).with_name("company.sql").read_bytes()
         with psycopg.connect(self.dsn_superuser()) as connection:
-            connection.execute("CREATE EXTENSION pgaudit")
+            self._extend(connection)
             connection.execute(
                 "SELECT set_config('stack.users', %s, true),"
                 " set_config('stack.eu_users', %s, true)",
                 [str(self.options.users), str(self.options.eu_users)],
             )
             connection.execute(company)
+
+    def _extend(self, connection: psycopg.Connection) -> None:
+        connection.execute("CREATE EXTENSION pgaudit")
 
     def _spawn(self, name: str, command: Sequence[str], signal_at_death: str) -> None:
         if name in self._processes:

@@ -31,7 +31,7 @@ OWNERS = {
     "jwt": "ingest/bearer.py",
     "prometheus_client": "ingest/statuspage.py",
     "uvloop": "ingest/sidecar.py",
-    "psycopg": "ingest/livecatalog.py",
+    "psycopg": "ingest/liveconnection.py",
 }
 
 
