@@ -29,6 +29,7 @@ class DaemonState:
     rows: Counter[str] = field(default_factory=Counter)
     grades: Counter[str] = field(default_factory=Counter)
     late_events: int = 0
+    commits: int = 0
     lag: dict[str, Lag] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     last_round: float | None = None
@@ -38,6 +39,8 @@ class DaemonState:
     more: list[Collector] = field(default_factory=list)
     """Metrics of what is done besides following."""
     _told: set[str] = field(default_factory=set)
+    _all_read: dict[str, float] = field(default_factory=dict)
+    """When all of a source was committed, or it was first looked at."""
 
     def note(self, following: Following, read: int, seconds: float) -> None:
         """A round went well."""
@@ -48,10 +51,20 @@ class DaemonState:
         self.rows.update(rows)
         self.grades.update(grades)
         self.late_events += late
+        self.commits += following.outcome.commits
+        following.outcome.commits = 0
         self.lag = {source: one.lag() for source, one in following.followers.items()}
         self.problems = following.problems
         self.last_round, self.round_s = time.monotonic(), seconds
+        for source, lag in self.lag.items():
+            if not lag.bytes or source not in self._all_read:
+                self._all_read[source] = self.last_round
         self.newest = following.newest.timestamp() if following.newest else None
+
+    def lag_s(self, source: str) -> float:
+        """Seconds since all of a source was committed; 0 while it is."""
+        lag = self.lag.get(source)
+        return time.monotonic() - self._all_read[source] if lag and lag.bytes else 0.0
 
     def news(self, following: Following) -> list[str]:
         """What wasn't said before."""
@@ -95,6 +108,7 @@ class _Counters(Collector):
         for name, text, value in (
             ("rounds", "Rounds made", state.rounds),
             ("failed_rounds", "Rounds that failed", state.failed),
+            ("commits", "Commits", state.commits),
             ("read_bytes", "Bytes read from logs", state.bytes_read),
             ("late_events", "Events later than statements that they speak of", state.late_events),
         ):
@@ -110,15 +124,24 @@ class _Counters(Collector):
         behind = GaugeMetricFamily(
             "scalple_lag_bytes", "Bytes not committed yet", labels=["source"]
         )
+        since = GaugeMetricFamily(
+            "scalple_lag_seconds", "Seconds since all of a source was committed", labels=["source"]
+        )
         quiet = GaugeMetricFamily(
             "scalple_quiet_seconds", "Seconds since a source has grown", labels=["source"]
         )
         for source, lag in dict(state.lag).items():
             behind.add_metric([source], lag.bytes)
+            since.add_metric([source], state.lag_s(source))
             if lag.since_growth_s is not None:
                 quiet.add_metric([source], lag.since_growth_s)
-        yield behind
-        yield quiet
+        yield from (behind, since, quiet)
+        if state.last_round is not None:
+            yield GaugeMetricFamily(
+                "scalple_round_age_seconds",
+                "Seconds since the last round",
+                time.monotonic() - state.last_round,
+            )
         yield GaugeMetricFamily("scalple_ready", "Whether all is well", int(not faults(state)))
         yield GaugeMetricFamily(
             "scalple_unreadable_files", "Files that can't be read", len(state.problems)

@@ -27,6 +27,7 @@ UNEXPECTED_SHOWN = 300
 VERBS = (
     "reprocess",
     "daemon",
+    "status",
     "sidecar",
     "query",
     "sql",

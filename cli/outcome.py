@@ -14,6 +14,7 @@ class Outcome:
     """What one run did."""
 
     rows: dict[str, int] = field(default_factory=dict)
+    commits: int = 0
     files_read: int = 0
     files_known: int = 0
     bytes_read: int = 0
@@ -30,7 +31,8 @@ class Outcome:
     """What to declare of these."""
 
     def add(self, tables: dict[str, pa.Table]) -> None:
-        """Count committed rows by kind."""
+        """Count a commit, and its rows by kind."""
+        self.commits += 1
         for kind, table in tables.items():
             self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
         if "unparsed" in tables:
