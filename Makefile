@@ -64,6 +64,11 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	        $(BIN)/python -m pytest -q -s tests/test_correlator_stack.py || exit 1; \
 	done
 	COMPACTION_KILLS=100 EXAMPLES_TIMES=25 $(BIN)/python -m pytest -q tests/test_daemon_compacting.py tests/store/test_shipping.py
+	PACKAGED=1 $(BIN)/python -m pytest -q tests/test_packaging.py
+	if docker info >/dev/null 2>&1; then \
+	    docker build -q -f docs/deploy/Dockerfile --target servers . && \
+	    docker build -q -f docs/deploy/Dockerfile --target scalple . || exit 1; \
+	else echo "no container engine: the images of docs/deploy aren't built"; fi
 	DAEMON_KILLS=300 $(BIN)/python -m pytest -q -s tests/test_daemon_stack.py
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 
@@ -83,7 +88,7 @@ servers:  ## PostgreSQL 15, pgAudit and PgBouncer, from Debian
 	@sh tests/install_servers.sh postgresql-15 postgresql-15-pgaudit pgbouncer
 
 $(STAMP): requirements.lock pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and "Python 3.11.5 or later is needed (docs/adr/0022): make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV) || { sh tests/install_servers.sh python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

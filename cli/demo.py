@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,26 @@ from scalple.store.views import connect
 STATEMENT = "%email, subscription_tier FROM users WHERE region = %"
 CUSTOMER = "customer_id=4711"
 ROWS_SHOWN = 8
+HERE = Path("sample_logs")
+INTO = Path("demo", "store")
+"""Of a sample that was installed along: nothing is written beside that."""
 
 
 @command("demo")
 @click.option(
     "--samples",
     type=click.Path(path_type=Path),
-    default=Path("sample_logs"),
-    show_default=True,
-    help="The folder of the recorded sample.",
+    metavar="DIR",
+    help="The folder of the recorded sample. Without it: ./sample_logs, or the one that was installed.",
 )
-def demo(samples: Path) -> None:
+def demo(samples: Path | None) -> None:
     """Reprocess the recorded sample and show what comes out.
 
     \b
     Example:
       scalple-ingest demo
     """
-    path = samples / "config.toml"
+    path = (samples or _samples()) / "config.toml"
     if not path.exists():
         raise InputError(
             "the recorded sample isn't here",
@@ -48,7 +51,7 @@ def demo(samples: Path) -> None:
         )
     config = configuration.load(path)
     assert config.store is not None and config.origin is not None
-    store = Path(config.store)
+    store = Path(config.store) if samples or path.parent == HERE else INTO
     out = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 110, highlight=False)
     _say(out, "1. Logs into a store", "PostgreSQL behind PgBouncer, one shared role, nine people.")
     plan = reading.plan(config, config.origin)
@@ -73,6 +76,16 @@ def demo(samples: Path) -> None:
         "reprocess --help   # your own logs",
     ):
         click.echo(f"  {_program()} {line}")
+
+
+def _samples() -> Path:
+    """Where the sample is: here, or where the package was installed."""
+    if (HERE / "config.toml").exists():
+        return HERE
+    for one in distribution("scalple-ingest").files or ():
+        if one.parts[-2:] == ("sample_logs", "config.toml"):
+            return Path(str(one.locate())).resolve().parent
+    return HERE
 
 
 def _program() -> str:

@@ -64,13 +64,13 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "--postgres-log",
     multiple=True,
-    metavar="PATH",
+    metavar="PATH…",
     help="The server's logs. Without it: as the configuration or log_directory say.",
 )
 @click.option(
     "--pgbouncer-log",
     multiple=True,
-    metavar="PATH",
+    metavar="PATH…",
     help="PgBouncer's logs. Without it: as the configuration or logfile say.",
 )
 @click.option(
@@ -92,7 +92,7 @@ def doctor(
     as_json: bool,
     config_path: Path | None,
 ) -> None:
-    """Say which grade of attribution is possible, and which lines to change for a better one.
+    """Say which grade is possible, and which lines to change.
 
     Looks at the settings of PostgreSQL and PgBouncer, at the ends of their logs, at who may read them and at
     clocks. Changes nothing. Exit code: 0 nothing to change, 8 something is withheld or lost, 9 nothing is

@@ -16,7 +16,9 @@ import threading
 from types import FrameType
 
 import click
+from click.shell_completion import CompletionItem
 
+from scalple.cli import interpreter
 from scalple.ingest.errors import ReaderGoneError, ScalpleError
 from scalple.store import source
 from scalple.store.allocator import keep_memory
@@ -50,6 +52,7 @@ VERBS = (
     "detect",
     "schema",
     "doctor",
+    "completion",
     "demo",
 )
 
@@ -69,11 +72,19 @@ class Verbs(click.Group):
         verb: click.Command = getattr(importlib.import_module(f"scalple.cli.{name}"), name)
         return verb
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of verbs, none of which has to be loaded for that."""
+        names = [CompletionItem(verb) for verb in VERBS if verb.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
+
 
 @click.command(
     cls=Verbs,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 unforeseen, 2 wrong usage, 3 what was given can't be read, "
+    "4 configuration, 5 the store can't be used, 6 a commit in an unknown state (run again), 7 the "
+    "store isn't intact, 8 and 9 what doctor and status found. VERB --help says more.",
 )
 @click.version_option(package_name="scalple-ingest", prog_name="scalple-ingest")
 @click.pass_context
@@ -100,6 +111,7 @@ def main() -> None:
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     try:
+        interpreter.check()
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from scalple.cli.places import Places
 from scalple.ingest.errors import ConfigError, InputError, ReaderGoneError, StoreError
@@ -179,8 +180,31 @@ def files(patterns: Sequence[str]) -> tuple[Path, ...]:
     return tuple(found)
 
 
+_FILES, _FOLDERS = frozenset({"FILE", "PATH", "PATH…", "[TIME=]FILE…"}), frozenset({"DIR"})
+"""What options call their values where a shell can complete names of files."""
+
+
+class _Name(click.types.StringParamType):
+    """Any text; a shell offers names of files, or of folders."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The shell looks itself."""
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
 class SpreadCommand(click.Command):
     """A command whose repeatable options may be followed by several values at once."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for one in self.params:
+            if one.type is click.STRING and one.metavar in _FILES | _FOLDERS:
+                one.type = _Name("dir" if one.metavar in _FOLDERS else "file")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it; click takes a broken pipe for a failure, so it is told apart here."""

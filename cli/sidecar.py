@@ -13,7 +13,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from scalple.cli.options import config_option, configured
+from scalple.cli.options import command, config_option, configured
 from scalple.cli.sidecarsection import SidecarSection
 from scalple.ingest.actorfile import ActorFile
 from scalple.ingest.bearer import Tokens
@@ -25,7 +25,7 @@ from scalple.ingest.sidecarsettings import Reloadable, Settings, TlsFiles
 from scalple.ingest.variables import Variables
 
 
-@click.command()
+@command("sidecar")
 @click.option(
     "--listen", multiple=True, metavar="HOST:PORT|PATH", help="Where applications connect."
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from scalple.cli import demo
 from scalple.cli.main import VERBS, cli
 from tests.commandline import SAMPLE, Said, manifests, scalple
 
@@ -100,10 +101,26 @@ def test_the_demo_can_be_seen_again(demonstrated: tuple[Said, Path]) -> None:
     assert again.out == first.out
 
 
-def test_the_demo_outside_a_checkout_says_where_to_go(
+def test_the_demo_outside_a_checkout_shows_the_sample_that_was_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "share" / "sample_logs"
+    shutil.copytree(SAMPLE, installed)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(demo, "_samples", lambda: installed)
+    said = scalple("demo")
+    assert (said.code, "intact: sample" in said.out) == (0, True)
+    assert [path.name for path in here.iterdir()] == ["demo"]
+    assert [path.name for path in installed.parent.iterdir()] == ["sample_logs"]
+
+
+def test_the_demo_without_a_sample_says_where_to_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "_samples", lambda: demo.HERE)
     said = scalple("demo")
     assert (said.code, said.out) == (3, "")
     assert "--samples" in said.err

@@ -19,7 +19,7 @@ from scalple.ingest.poolersettings import read_ini
 from scalple.ingest.records import Lacks
 from scalple.ingest.serversettings import read_files
 from tests.barestack import apply
-from tests.commandline import SAMPLE, Said, reprocess_sample, scalple
+from tests.commandline import SAMPLE, Said, scalple
 from tests.stack import POSTGRES_BIN, missing_programs, server_account
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -363,8 +363,11 @@ def test_a_log_from_the_future_and_one_without_records_are_told(world: World) ->
     assert world.report()["possible"] == "nothing"
 
 
-def test_a_question_costs_what_the_store_holds(world: World, tmp_path: Path) -> None:
-    reprocess_sample(tmp_path / "store")
+def test_a_question_costs_what_the_store_holds(
+    world: World, tmp_path: Path, sample_store: Path
+) -> None:
+    for name in ("store", "store.keys"):
+        shutil.copytree(sample_store.with_name(name), tmp_path / name)
     lookup = world.report("--config", world.config)["lookup"]
     assert lookup["basis"] == "store"
     assert lookup["statements"] == 7119
