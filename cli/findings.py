@@ -79,6 +79,8 @@ def server_place(settings: ServerSettings, name: str) -> str:
         return found.place
     if found is not None and found.source in ("command line", "environment variable"):
         return f"{name}, from the server's {found.source}"
+    if found is not None and found.source == "configuration file":
+        return f"{name}, in a file that this role may not see"
     return f"{settings.main or 'postgresql.conf'} ({name} isn't set there)"
 
 

@@ -85,13 +85,13 @@ def check(
 ) -> Iterator[Finding]:
     """All findings about the server's own logging; `has_log`: there is a log that can be read."""
     for torn in settings.torn:
-        yield Finding(
-            ERROR,
-            "settings-torn",
-            f"{torn.why}: the server refuses the file, and what it says isn't known here",
-            torn.place,
-            Fix("mend the line, or let this account read the file"),
-        )
+        if torn.is_ours:
+            what = f"{torn.why}: what it says, and may say otherwise, isn't known here"
+            do = "run this as the server's account (or root), or ask the server with --dsn"
+            yield Finding(WARNING, "settings-unread", what, torn.place, Fix(do))
+        else:
+            what = f"{torn.why}: the server refuses the file"
+            yield Finding(ERROR, "settings-torn", what, torn.place, Fix("mend the line"))
     for name in live.pending if live else ():
         yield Finding(
             WARNING,

@@ -19,6 +19,15 @@ _SECTION = re.compile(r"\[(?P<name>[^\]]*)\]\s*")
 _PAIR = re.compile(r"(?P<name>[^\s=]+|\"(?:[^\"]|\"\")*\")\s*=\s*(?P<value>.*?)\s*")
 _INCLUDE = re.compile(r"%include\s+(?P<file>.+?)\s*")
 _PART = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>'(?:[^']|'')*'|[^\s']*)")
+_SHOWN = frozenset(
+    {
+        *("host", "port", "dbname", "user", "pool_mode", "pool_size", "min_pool_size"),
+        *("reserve_pool", "reserve_pool_size", "max_db_connections", "max_db_client_connections"),
+        *("auth_user", "auth_dbname", "client_encoding", "datestyle", "timezone"),
+        *("application_name", "load_balance_hosts", "server_lifetime"),
+    }
+)
+"""Options in which nothing secret stands."""
 _KEPT = frozenset({"host", "port", "dbname", "user", "pool_mode", "auth_user", "application_name"})
 
 
@@ -139,7 +148,7 @@ class _Reading:
         elif self.section in ("databases", "users"):
             parts = {part["name"]: _plain(part["value"]) for part in _PART.finditer(value)}
             kept = {key: said for key, said in parts.items() if key in _KEPT}
-            text = None if "password" in value.lower() else f"{name} = {value}"
+            text = f"{name} = {value}" if parts.keys() <= _SHOWN else None
             entry = Entry(name, kept, path, number, text)
             self.entries.setdefault(self.section, {})[name] = entry
 

@@ -58,10 +58,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Torn:
-    """A line or file that can't be read: the server would refuse it as well."""
+    """A line or file that can't be read.
+
+    Attributes:
+        place: `FILE:LINE`, or a file.
+        why: what is wrong.
+        is_ours: this account may not read it; otherwise the server would refuse it as well.
+    """
 
     place: str
     why: str
+    is_ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,8 @@ def read_files(main: Path, data_directory: Path | None = None) -> ServerSettings
         reading.read(auto, _text(auto), 0)
     except InputError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
-            reading.torn.append(Torn(str(auto), error.what))
+            is_ours = isinstance(error.__cause__, PermissionError)
+            reading.torn.append(Torn(str(auto), error.what, is_ours))
     return ServerSettings(
         main, directory, _version(main, directory), reading.settings, tuple(reading.torn)
     )
@@ -193,9 +201,11 @@ class _Reading:
         except InputError as error:
             if how == "include_if_exists" and isinstance(error.__cause__, FileNotFoundError):
                 return
-            self.torn.append(Torn(place, f"{how} {target}: {error.what}"))
+            is_ours = isinstance(error.__cause__, PermissionError)
+            self.torn.append(Torn(place, f"{how} {target}: {error.what}", is_ours))
         except OSError as error:
-            self.torn.append(Torn(place, f"{how} {target}: {(error.strerror or '').lower()}"))
+            why = f"{how} {target}: {(error.strerror or '').lower()}"
+            self.torn.append(Torn(place, why, isinstance(error, PermissionError)))
 
 
 def _included(directory: Path) -> Iterator[Path]:

@@ -5,7 +5,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -458,3 +459,29 @@ def test_the_document_lists_every_key_of_the_report(world: World) -> None:
     text = (ROOT / "docs" / "DOCTOR.md").read_text()
     section = text.partition("### DOCTOR\n")[2].partition("\n#")[0]
     assert set(re.findall(r"(?m)^\| `(\w+)`", section)) == set(json.loads(world.said("--json").out))
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """This process may do what anybody may."""
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_an_account_that_may_not_read_what_alter_system_said_is_told_so(memory: Path) -> None:
+    world = World(memory)
+    (world.data / "postgresql.auto.conf").write_text("pgaudit.log = 'none'\n")
+    (world.data / "postgresql.auto.conf").chmod(0o600)
+    assert world.found("settings-unread") is None  # loads what has to be loaded
+    with nobody():
+        found = world.found("settings-unread")
+    assert found is not None and found["severity"] == "warning"
+    world.conf.chmod(0o600)
+    with nobody():
+        said = world.said()
+    assert (said.code, said.out) == (3, "")
+    assert "permission denied" in said.err

@@ -9,7 +9,7 @@ import pytest
 from tests.barestack import BareStack, apply
 from tests.commandline import rows, scalple
 from tests.sidecars import before_pooler
-from tests.stack import StackOptions
+from tests.stack import Stack, StackOptions, password_of
 
 pytestmark = pytest.mark.stack
 
@@ -27,6 +27,29 @@ def examined(stack: BareStack, *more: str | Path) -> tuple[int, dict[str, Any]]:
 def grades(report: dict[str, Any]) -> dict[str, str]:
     """Way -> grade."""
     return {one["way"]: one["grade"] for one in report["reach"]}
+
+
+def test_a_role_that_may_see_little_is_told_so_and_overrides_are_found(stack: Stack) -> None:
+    with psycopg.connect(stack.dsn_superuser(), autocommit=True) as connection:
+        connection.execute("ALTER ROLE jmueller IN DATABASE app SET pgaudit.log = 'none'")
+        try:
+            where = ("--dsn", stack.dsn_direct(user="app_user"), "--no-pooler", "--json")
+            report = scalple("doctor", *where).json()
+            own = scalple("doctor", "--dsn", stack.dsn_direct(), *where[2:]).json()
+        finally:
+            connection.execute("ALTER ROLE jmueller IN DATABASE app RESET pgaudit.log")
+    found = {one["code"]: one for one in report["findings"]}
+    assert "settings-hidden" in found
+    assert found["overridden"]["fix"]["sql"] == [
+        'ALTER ROLE "jmueller" IN DATABASE "app" RESET pgaudit.log;'
+    ]
+    assert found["rows-blind-spot"]["where"] == (
+        "pgaudit.log_rows, in a file that this role may not see"
+    )
+    assert report["possible"] == "proven"
+    assert password_of("app_user") not in str(report)
+    # What holds for this very role is no ground to say that nothing is audited.
+    assert "overridden" in {one["code"] for one in own["findings"]}
 
 
 def test_applying_its_lines_to_bare_servers_makes_statements_proven(tmp_path: Path) -> None:
