@@ -69,6 +69,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	    docker build -q -f docs/deploy/Dockerfile --target servers . && \
 	    docker build -q -f docs/deploy/Dockerfile --target scalple . || exit 1; \
 	else echo "no container engine: the images of docs/deploy aren't built"; fi
+	DOCTOR_GRADES=1 $(BIN)/python -m pytest -q -s tests/test_doctor_stack.py
 	DAEMON_KILLS=300 $(BIN)/python -m pytest -q -s tests/test_daemon_stack.py
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 

@@ -5,6 +5,8 @@ logs to, what its lines say, who connects, and time. Source: src/backend/utils/e
 docs/SOURCES.md.
 """
 
+import json
+import shlex
 from collections.abc import Iterator
 
 from scalple.cli.config import Config
@@ -20,6 +22,7 @@ from scalple.cli.findings import (
 )
 from scalple.ingest.lineprefix import read_prefix
 from scalple.ingest.liveserver import LiveServer
+from scalple.ingest.prefixguess import KNOWN
 from scalple.ingest.records import Lacks
 from scalple.ingest.serversettings import ServerSettings, read_flag
 
@@ -109,6 +112,7 @@ def check(
             Fix("for as long as you look", sql=(f'GRANT pg_read_all_settings TO "{live.role}";',)),
         )
     yield from _destination(settings, has_log=has_log)
+    yield from _prefix(settings, config, config_path)
     yield from _levels(settings)
     yield from _connections(settings)
     yield from _twice(settings)
@@ -164,6 +168,27 @@ def _destination(settings: ServerSettings, *, has_log: bool) -> Iterator[Finding
             server_place(settings, "log_destination"),
             set_server(settings, "log_destination", written or "csvlog", "write one form"),
         )
+
+
+def _prefix(
+    settings: ServerSettings, config: Config | None, config_path: str | None
+) -> Iterator[Finding]:
+    """A prefix that isn't among those that are recognised has to be stated."""
+    prefix = settings.value("log_line_prefix", _DEFAULT_PREFIX)
+    stated = config.sources.log_line_prefixes() if config else ()
+    if form(settings) != "stderr" or prefix in stated or (not stated and prefix in KNOWN):
+        return
+    where = server_place(settings, "log_line_prefix")
+    if config is None or config_path is None:
+        what = f"log_line_prefix = {prefix!r} isn't recognised by itself"
+        fix = Fix(f"give --log-line-prefix {shlex.quote(prefix)}, or state it under [sources]")
+        yield Finding(NOTE, "prefix-unstated", what, where, fix)
+        return
+    what = f"log_line_prefix = {prefix!r}; the configuration doesn't say so"
+    fix = set_config(
+        config_path, "sources", "log_line_prefix", json.dumps(prefix), "state it as it stands there"
+    )
+    yield Finding(WARNING, "prefix-unstated", what, where, fix)
 
 
 def _levels(settings: ServerSettings) -> Iterator[Finding]:

@@ -156,9 +156,14 @@ def _unpooled(means: Means) -> Reach:
         "PgBouncer's log doesn't tell of connections, so that nobody knows which are pooled",
     )
     best.hold(
-        bool(means.lacks & Lacks.MARKS), "claimed", "a terse log doesn't show what clients raise"
+        bool(means.lacks & _TOLD_BY_CONNECTIONS),
+        "claimed",
+        "whose session it is rests on messages that a client may raise as well, as far as a stderr log "
+        "shows",
     )
     if not means.has_roles:
+        terse = bool(means.lacks & Lacks.MARKS)
+        best.hold(terse, "claimed", "a terse log doesn't show what clients raise")
         best.hold(
             not means.has_connections,
             "unattributed",

@@ -105,11 +105,13 @@ def sample_server(paths: Sequence[Path], options: ReadOptions) -> LogSample | No
         return None
     newest, state = plain[-1], plain[-1].stat()
     total = sum(path.stat().st_size for path in plain)
-    head = _bytes(newest, 0, _HEAD)
+    # No further than that, whatever is written meanwhile.
+    begin = max(0, state.st_size - _TAIL)
+    head = _bytes(newest, 0, min(_HEAD, state.st_size))
     container = recognised(head, options)
     if container is None:
         return LogSample(newest, len(plain), None, total, written=state.st_mtime)
-    tail = _bytes(newest, max(0, state.st_size - _TAIL), _TAIL)
+    tail = _bytes(newest, begin, state.st_size - begin)
     zones = _STAMP.findall(tail)
     zone = zones[-1].decode() if zones else None
     try:
@@ -157,10 +159,11 @@ def _tail_records(
 ) -> tuple[pa.Table, int]:
     """The last records, and how many bytes they take."""
     reader: LogReader = container.open(head, path.name, options)
-    start = 0 if len(tail) == size else reader.next_start(tail)
+    begin = max(0, size - len(tail))
+    start = reader.next_start(tail) if begin else 0
     if start is None:
         start = len(tail)
-    block = reader.parse(tail[start:], size - len(tail) + start, final=True)
+    block = reader.parse(tail[start:], begin + start, final=True)
     return block.table, len(tail) - start
 
 
@@ -184,9 +187,10 @@ def sample_pooler(paths: Sequence[Path]) -> PoolerSample | None:
     if not plain:
         return None
     newest, state = plain[-1], plain[-1].stat()
-    tail = _bytes(newest, max(0, state.st_size - _POOLER_TAIL), _POOLER_TAIL)
+    begin = max(0, state.st_size - _POOLER_TAIL)
+    tail = _bytes(newest, begin, state.st_size - begin)
     lines = tail.split(b"\n")[:-1]
-    if len(tail) < state.st_size:
+    if begin:
         lines = lines[1:]
     if not any(pgbouncer.looks_like_pgbouncer(line) for line in lines):
         return PoolerSample(newest, False, written=state.st_mtime)

@@ -16,6 +16,8 @@ import pytest
 from scalple.cli.doctorreport import Report
 from scalple.cli.findings import SEVERITIES, Finding, Fix
 from scalple.correlate.reachable import ORDER, Means, reachable
+from scalple.ingest import logtail
+from scalple.ingest.container import ReadOptions
 from scalple.ingest.poolersettings import read_ini
 from scalple.ingest.records import Lacks
 from scalple.ingest.serversettings import read_files
@@ -485,3 +487,28 @@ def test_an_account_that_may_not_read_what_alter_system_said_is_told_so(memory: 
         said = world.said()
     assert (said.code, said.out) == (3, "")
     assert "permission denied" in said.err
+
+
+def test_a_log_that_is_written_meanwhile_is_read_up_to_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, pooler = tmp_path / "postgresql.csv", tmp_path / "pgbouncer.log"
+    whole = {path: (SAMPLE / path.name).read_bytes() for path in (log, pooler)}
+    really = logtail._bytes
+
+    def growing(path: Path, at: int, count: int) -> bytes:
+        found = really(path, at, count)
+        path.write_bytes(whole[path])  # the server goes on
+        return found
+
+    for path, data in whole.items():
+        end = data.index(b"\n", len(data) // 3) + 1
+        path.write_bytes(data[:end])
+    monkeypatch.setattr(logtail, "_bytes", growing)
+    monkeypatch.setattr(logtail, "_TAIL", 100_000)
+    sample = logtail.sample_server([log], ReadOptions())
+    assert sample is not None and sample.problem is None
+    assert 100 < sample.audits < 1000
+    assert sample.sampled_bytes <= 100_000
+    told = logtail.sample_pooler([pooler])
+    assert told is not None and told.is_log

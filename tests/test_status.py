@@ -150,7 +150,7 @@ def served(metrics: bytes, ready: int = 200) -> Iterator[int]:
             return
 
     server = ThreadingHTTPServer((HOST, 0), Answer)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield server.server_address[1]
