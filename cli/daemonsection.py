@@ -24,6 +24,8 @@ class DaemonSection(Section):
     """At most so often what was read is committed."""
     scan_interval_s: Annotated[float, Field(ge=0.2, le=600)] = 5.0
     """At least so often the files are looked at, where nothing tells that they have changed."""
+    revise_interval_s: Annotated[float, Field(ge=0.2, le=86_400)] = 60.0
+    """At most so often statements are attributed anew, where evidence keeps coming late."""
     status: str | None = None
     """HOST:PORT of /ready, /live and /metrics."""
     nice: Annotated[int, Field(ge=0, le=19)] = 10

@@ -30,6 +30,9 @@ class DaemonState:
     grades: Counter[str] = field(default_factory=Counter)
     late_events: int = 0
     commits: int = 0
+    unrevised: int = 0
+    """Statements that evidence came late for, and whose log was gone."""
+    is_revising: bool = False
     lag: dict[str, Lag] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     last_round: float | None = None
@@ -53,6 +56,8 @@ class DaemonState:
         self.late_events += late
         self.commits += following.outcome.commits
         following.outcome.commits = 0
+        self.unrevised += following.revisions.take_missing()
+        self.is_revising = following.revisions.is_waiting
         self.lag = {source: one.lag() for source, one in following.followers.items()}
         self.problems = following.problems
         self.last_round, self.round_s = time.monotonic(), seconds
@@ -71,8 +76,12 @@ class DaemonState:
         said = [f"{path}: {why}" for path, why in following.problems.items()]
         if self.late_events:
             said.append(
-                "events came later than statements that they speak of, which keep their attribution; "
-                "reprocess --revise changes it"
+                "events came later than statements that they speak of; those are attributed anew"
+            )
+        if self.unrevised:
+            said.append(
+                "the log of statements is gone that late events may speak of: they keep their "
+                "attribution (gaps: log-gone)"
             )
         fresh = [one for one in said if one not in self._told]
         self._told = set(said)
@@ -111,6 +120,7 @@ class _Counters(Collector):
             ("commits", "Commits", state.commits),
             ("read_bytes", "Bytes read from logs", state.bytes_read),
             ("late_events", "Events later than statements that they speak of", state.late_events),
+            ("unrevised", "Statements with late evidence whose log is gone", state.unrevised),
         ):
             yield CounterMetricFamily(f"scalple_{name}", text, value=value)
         for name, text, label, counts in (
@@ -143,6 +153,11 @@ class _Counters(Collector):
                 time.monotonic() - state.last_round,
             )
         yield GaugeMetricFamily("scalple_ready", "Whether all is well", int(not faults(state)))
+        yield GaugeMetricFamily(
+            "scalple_revising",
+            "Whether late evidence waits or is worked on",
+            int(state.is_revising),
+        )
         yield GaugeMetricFamily(
             "scalple_unreadable_files", "Files that can't be read", len(state.problems)
         )

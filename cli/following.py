@@ -5,7 +5,7 @@ server logs are noted first, then identity events and pooler logs are read to th
 server logs up to the noted sizes, as in `pipeline`, so that no timeouts decide an attribution. What a
 round read is one commit, unless it is much. Nothing but the store remembers anything.
 
-Doesn't wait, and doesn't revise: evidence that came later than statements it speaks of is counted.
+Doesn't wait. Statements that evidence came late for are attributed anew between rounds (`revisions`).
 """
 
 import base64
@@ -25,10 +25,13 @@ from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
 from scalple.cli.declarations import row_names
 from scalple.cli.formcache import FormCache
+from scalple.cli.gaprows import gap_rows
+from scalple.cli.laterevision import Known as KnownNow
 from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Plan, ahead, open_plan, position_of
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.recentevidence import EVENTS_KEPT, recent
+from scalple.cli.revisions import Revisions
 from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp, begins_at, window
@@ -44,9 +47,8 @@ from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import InputError
 from scalple.ingest.follower import Follower
 from scalple.ingest.generations import Generation, Known
-from scalple.ingest.records import TEXT, TIME
+from scalple.ingest.records import TEXT
 from scalple.ingest.sourcefile import Anchors, Piece
-from scalple.ingest.sourcegap import SourceGap
 from scalple.store.manifest import Position
 from scalple.store.writer import StoreWriter
 
@@ -63,9 +65,6 @@ PASSED = dt.timedelta(minutes=15)
 STILL_S = 0.02
 """Lines of one message are written one right after the other."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_NAMING = pa.array(
-    ["open", "identify", "drift", "client-login", "server-connect", "link", "served"]
-)
 
 
 @dataclass(slots=True)
@@ -106,6 +105,7 @@ class Following:
         evidence: what earlier runs committed (columns of EVIDENCE), part by part.
         newest: log_time of the newest statement that they committed.
         rows: the store as it is now.
+        revisions: statements to be attributed anew.
         between: called after each piece of a log; whether to go on.
     """
 
@@ -119,10 +119,12 @@ class Following:
         evidence: Iterable[pa.Table],
         newest: dt.datetime | None,
         rows: StoredRows,
+        revisions: Revisions,
         between: Callable[[], bool] = lambda: True,
     ) -> None:
         self._plan = plan
         self._between = between
+        self.revisions = revisions
         self.outcome = Outcome()
         self.grades: Counter[str] = Counter()
         """Statements by the grade of their attribution."""
@@ -183,8 +185,7 @@ class Following:
         """Rows by kind, statements by grade, late events: since they were last taken."""
         rows, self.outcome.rows = self.outcome.rows, {}
         grades, self.grades = self.grades, Counter()
-        late, self.outcome.late_events = self.outcome.late_events, 0
-        return rows, grades, late
+        return rows, grades, self.revisions.take_count()
 
     def close(self) -> None:
         """Let go of the files; what wasn't committed will be read again."""
@@ -211,6 +212,8 @@ class Following:
         self._note_gaps()
         self._flush()
         self._committer.wait()
+        if not self.is_behind:
+            self._revise()
         for follower in self.followers.values():
             self.problems |= {str(path): why for path, why in follower.problems.items()}
         self._opened = {one: how for one, how in self._opened.items() if not one.is_finished}
@@ -263,15 +266,8 @@ class Following:
             self._round.rows({"evidence": table, "unparsed": rejects})
             self._round.add(source, generation, piece)
             self.outcome.bytes_read += piece.block.consumed
-            self._note_late(table)
+            self.revisions.note(table, self.newest, self._events)
             yield table
-
-    def _note_late(self, events: pa.Table) -> None:
-        """Count events that name somebody before statements that were attributed without them."""
-        if self.newest is not None and events.num_rows:
-            late = pc.less(events.column("ts"), pa.scalar(self.newest, TIME))
-            late = pc.and_(late, pc.is_in(events.column("event").cast(pa.string()), _NAMING))
-            self.outcome.late_events += pc.sum(late).as_py() or 0
 
     def _learn(self, fresh: list[pa.Table]) -> None:
         """Go on with what is known by now."""
@@ -313,6 +309,7 @@ class Following:
             self._round.sightings.add(records.sightings)
             self.outcome.bytes_read += piece.block.consumed
             self._note_statements(tables["audit"])
+            self.revisions.note_taken_back(tables["revisions"])
             if not self._between():
                 return False
         return True
@@ -324,6 +321,31 @@ class Following:
             grades = audit.column("attribution_grade").cast(TEXT).value_counts()
             for one in grades.to_pylist():
                 self.grades[one["values"]] += one["counts"]
+
+    # -- late evidence ------------------------------------------------------------------------
+
+    def _revise(self) -> None:
+        """Attribute anew for a while what evidence came late for."""
+        self._round.rows(self.revisions.step(self._revisable, self._numbers, self._between))
+        self._flush()
+        if done := self.revisions.take_whole():
+            self._events, self._evidence, self._correlator = done
+            self._builder = BatchBuilder(self._numbers, self._correlator)
+            self._rights, self._rights_recorded = self._correlator.rights_changes, -1
+            self._events_after = self._events.num_rows
+
+    def _revisable(self) -> KnownNow:
+        plan = self._plan
+        return KnownNow(
+            plan.origin,
+            plan.rules,
+            plan.rights,
+            self._rights.to_bytes(),
+            plan.options,
+            self._events,
+            self._evidence.horizon_us,
+            self._long_before,
+        )
 
     # -- commits ------------------------------------------------------------------------------
 
@@ -343,14 +365,16 @@ class Following:
             source: base64.b64encode(one.state()).decode() for source, one in self.followers.items()
         }
         said = json.dumps(state, sort_keys=True).encode()
+        late = self.revisions.news()
         done, self._round = self._round, Round()
-        if not done.positions and not done.tables and said == self._state:
+        if not done.positions and not done.tables and said == self._state and not late:
             return
         tables = {kind: pa.concat_tables(parts) for kind, parts in done.tables.items()}
-        objects = done.objects | {FOLLOWED: said}
+        objects = done.objects | {FOLLOWED: said} | late
         self._committer.submit(tables, done.positions, objects, done.sightings)
         self._committer.wait()
         self._state = said
+        self.revisions.committed(late)
         for generation, anchors in done.reached:
             generation.commit(anchors)
 
@@ -371,20 +395,3 @@ def _logs_read(plan: Plan, known: Sequence[Position]) -> list[Opened]:
 def known_of(position: Position) -> Known:
     """A position as a follower knows it."""
     return Known(Path(position.path), anchors_of(position), position.incarnation)
-
-
-def gap_rows(gaps: list[SourceGap]) -> pa.Table:
-    """What is missing of files, as columns of GAPS."""
-    now = dt.datetime.now(dt.UTC)
-    rows = [
-        {
-            "log_time": now,
-            "since": one.since_ns and dt.datetime.fromtimestamp(one.since_ns / 1e9, dt.UTC),
-            "reason": one.reason,
-            "detail": f"{one.path}: {one.detail}",
-            "source_file": one.path.name,
-            "source_offset": one.after,
-        }
-        for one in gaps
-    ]
-    return pa.Table.from_pylist(rows, schema=pa.schema([GAPS.field(n) for n in GAPS.names[2:]]))

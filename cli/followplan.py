@@ -13,7 +13,9 @@ from pathlib import Path
 from scalple.cli import declarations, policysection, reprocess, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.following import FOLLOWED, SOURCES, Following
+from scalple.cli.lateness import LATE
 from scalple.cli.options import store_path
+from scalple.cli.revisions import Revisions
 from scalple.cli.storedrows import Stored, StoredRows
 from scalple.ingest.errors import ConfigError
 from scalple.store import keys
@@ -90,6 +92,13 @@ def open_following(
             store.evidence(),
             store.newest,
             StoredRows(origin, plan.rules, store.views, store.names),
+            Revisions(
+                declarations.newest(store.reader, origin, LATE),
+                lambda: Stored.open(directory, origin, subject_key, by_period=by_period),
+                config.sources.postgres,
+                lambda: [one for one in writer.positions if one.source == "postgres"],
+                config.daemon.revise_interval_s,
+            ),
             between,
         )
         with closing(following):

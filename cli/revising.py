@@ -11,7 +11,7 @@ found later, an operator's new map of who is who.
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import duckdb
@@ -20,10 +20,12 @@ import pyarrow as pa
 
 from scalple.cli.sources import Opened
 from scalple.cli.warmup import WarmUp
+from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.record import REVISIONS
 from scalple.store.views import REVISABLE
 
 REASON = "later-evidence"
+FINDINGS = "findings"
 ATTRIBUTED = tuple(one for one in REVISABLE if one not in ("success", "sqlstate", "subjects"))
 """Columns that evidence decides."""
 
@@ -72,7 +74,7 @@ class Reviser:
             rows = np.array([known.get(offset, -1) for offset in offsets], np.int64)
             at = np.flatnonzero(rows >= 0)
             if len(at):
-                table = self._changed(stored.take(pa.array(rows[at])), columns.take(pa.array(at)))
+                table = changed(stored.take(pa.array(rows[at])), columns.take(pa.array(at)))
                 self.revised += table.num_rows
                 if table.num_rows:
                     yield table
@@ -85,26 +87,42 @@ class Reviser:
             params={"origin": self._origin, "name": name},
         ).to_arrow_table()
 
-    def _changed(self, before: pa.Table, now: pa.Table) -> pa.Table:
-        """Rows of REVISIONS without numbers, for the rows that differ."""
-        old = {name: before.column(name).to_pylist() for name in ATTRIBUTED}
-        new = {name: _plain(now.column(name)) for name in ATTRIBUTED}
-        seqs = before.column("seq").to_pylist()
-        rows: list[dict[str, Any]] = []
-        moment = dt.datetime.now(dt.UTC)
-        for at, seq in enumerate(seqs):
-            changes = {name: new[name][at] for name in ATTRIBUTED if new[name][at] != old[name][at]}
-            if changes:
-                rows.append(
-                    {
-                        "audit_seq": seq,
-                        "changes": json.dumps(changes, sort_keys=True, ensure_ascii=False),
-                        "evidence": new["attribution_evidence"][at],
-                        "reason": REASON,
-                        "revised_at": moment,
-                    }
-                )
-        return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+def changed(before: pa.Table, now: pa.Table, taken_back: Collection[int] = frozenset()) -> pa.Table:
+    """Rows of REVISIONS without numbers, for the rows that differ.
+
+    Args:
+        before: `seq` and the columns ATTRIBUTED as the store shows them.
+        now: the columns ATTRIBUTED, row by row.
+        taken_back: numbers of rows that turned out to be rolled back since `before` was read.
+    """
+    old = {name: _plain(before.column(name)) for name in ATTRIBUTED}
+    new = {name: _plain(now.column(name)) for name in ATTRIBUTED}
+    seqs = before.column("seq").to_pylist()
+    rows: list[dict[str, Any]] = []
+    moment = dt.datetime.now(dt.UTC)
+    for at, seq in enumerate(seqs):
+        if seq in taken_back:
+            old[FINDINGS][at] = _rolled_back(old[FINDINGS][at])
+        if ROLLED_BACK in (old[FINDINGS][at] or ()):
+            # That the log said so, maybe in a later block, holds whatever the evidence says.
+            new[FINDINGS][at] = _rolled_back(new[FINDINGS][at])
+        changes = {name: new[name][at] for name in ATTRIBUTED if new[name][at] != old[name][at]}
+        if changes:
+            rows.append(
+                {
+                    "audit_seq": seq,
+                    "changes": json.dumps(changes, sort_keys=True, ensure_ascii=False),
+                    "evidence": new["attribution_evidence"][at],
+                    "reason": REASON,
+                    "revised_at": moment,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def _rolled_back(found: list[str] | None) -> list[str]:
+    return [*(one for one in found or () if one != ROLLED_BACK), ROLLED_BACK]
 
 
 _SCHEMA = pa.schema([REVISIONS.field(name) for name in REVISIONS.names[2:]])

@@ -43,17 +43,17 @@ def window(logs: Sequence[Opened]) -> list[tuple[Opened, int]]:
 def begins_at(parts: Sequence[tuple[Opened, int]]) -> dt.datetime | None:
     """When the first record in it was logged; None if there is none."""
     for one, begin in parts:
-        for block in _blocks(one, begin):
+        for block in blocks(one, begin):
             first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
             if first is not None:
                 return first
     return None
 
 
-def _blocks(opened: Opened, begin: int) -> Iterator[Block]:
-    """The records of [begin, file.end), from the first that begins there."""
+def blocks(opened: Opened, begin: int, end: int | None = None) -> Iterator[Block]:
+    """The records of [begin, end), from the first that begins there; up to `file.end` if not given."""
     window = SourceFile(opened.file.path)
-    window.size = opened.file.end
+    window.size = opened.file.end if end is None else end
     if begin:
         assert opened.reader is not None
         start = opened.reader.next_start(window.read(begin, RECORD_BYTES_MAX))
@@ -110,9 +110,10 @@ class WarmUp:
     def run(self, parts: Sequence[tuple[Opened, int]]) -> None:
         """Run through a window."""
         for one, begin in parts:
-            for block in _blocks(one, begin):
+            for block in blocks(one, begin):
                 seq_of = functools.partial(self._seq_of, one.file.path.name)
-                for _ in self._feed(one.file.path.name, block.table.combine_chunks(), seq_of):
+                touched = functools.partial(self._touched, one.file.path.name)
+                for _ in self.feed(block.table.combine_chunks(), seq_of, touched):
                     pass  # what comes out is in the store
 
     def again(
@@ -121,13 +122,20 @@ class WarmUp:
         """All that the store has read of a file, attributed once more: (offsets, columns) of its
         pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
         self._pending.clear()
-        for block in _blocks(opened, 0):
-            yield from self._feed(opened.file.path.name, block.table.combine_chunks(), seq_of)
+        touched = functools.partial(self._touched, opened.file.path.name)
+        for block in blocks(opened, 0):
+            yield from self.feed(block.table.combine_chunks(), seq_of, touched)
 
-    def _feed(
-        self, name: str, log: pa.Table, seq_of: Callable[[int], int | None]
+    def feed(
+        self,
+        log: pa.Table,
+        seq_of: Callable[[int], int | None],
+        touched: Callable[[pa.Array], pa.Table | None],
     ) -> Iterator[tuple[pa.Array, pa.Table]]:
-        """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump."""
+        """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump.
+
+        `seq_of` gives the number of the row at an offset, `touched` what the rows at some offsets touched.
+        """
         cuts, numbers = self._cuts(log)
         for begin, end, number in zip(cuts, [*cuts[1:], log.num_rows], numbers, strict=True):
             piece = log.slice(begin, end - begin).combine_chunks()
@@ -143,7 +151,7 @@ class WarmUp:
                 payload.combine_chunks(),
                 number,
                 self._first_seq(seq_of, offsets),
-                touched=self._touched(name, offsets),
+                touched=touched(offsets),
             )
             yield offsets, done.columns
 

@@ -1,0 +1,117 @@
+"""From when on statements are to be attributed anew, because evidence came later than they did.
+
+Enters: new events, and when the newest statement was logged. Leaves: a moment, kept as an object of each
+commit, so that a crash forgets none. Attributes nothing.
+"""
+
+import datetime as dt
+import json
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.ingest.errors import VerificationError
+from scalple.ingest.records import TIME
+
+LATE = "late"
+"""Object of a commit: since when statements wait for being attributed anew; NULL if none do."""
+GRACE = dt.timedelta(seconds=2)
+"""So late may be written, on one host, what names nobody: an end, a heartbeat."""
+BEFORE = dt.timedelta(hours=1)
+"""Further back no writer's event is looked for: one that is silent for so long says nothing any more."""
+NAMING = pa.array(["open", "identify", "drift", "client-login", "server-connect", "link", "served"])
+"""Events that say who somebody is, or that he isn't."""
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_US = dt.timedelta(microseconds=1)
+
+
+class Lateness:
+    """What waits for being attributed anew.
+
+    Args:
+        state: the newest object LATE of the store.
+
+    Raises:
+        VerificationError: it isn't one.
+    """
+
+    def __init__(self, state: bytes | None = None) -> None:
+        self.waiting: dt.datetime | None = None
+        """From then on; noted since the last revision began."""
+        self.revising: dt.datetime | None = None
+        """From then on statements are being revised."""
+        self.events = 0
+        """So many came late, since they were last taken."""
+        if state is not None:
+            self.waiting = _since(state)
+
+    def note(self, events: pa.Table, newest: dt.datetime | None, known: pa.Table) -> None:
+        """Look at new events.
+
+        Args:
+            events: columns of EVIDENCE.
+            newest: when the newest statement was logged that was attributed without them.
+            known: the events at hand from before.
+        """
+        if newest is None or not events.num_rows:
+            return
+        naming = pc.is_in(events.column("event").cast(pa.string()), NAMING)
+        limits = pc.if_else(naming, pa.scalar(newest, TIME), pa.scalar(newest - GRACE, TIME))
+        late = events.filter(pc.less_equal(events.column("ts"), limits))
+        if late.num_rows:
+            self.events += late.num_rows
+            self.wait(_from(late, known))
+
+    def wait(self, since: dt.datetime) -> None:
+        """From then on statements are to be attributed anew."""
+        self.waiting = since if self.waiting is None else min(since, self.waiting)
+
+    def begin(self) -> dt.datetime:
+        """Since when, now that it is done; what is noted from now on waits for the next time."""
+        assert self.waiting is not None
+        self.revising, self.waiting = self.waiting, None
+        return self.revising
+
+    def end(self, *, is_done: bool) -> None:
+        """It was done, or has to be tried again."""
+        again, self.revising = self.revising, None
+        if not is_done and again is not None:
+            self.wait(again)
+
+    def state(self) -> bytes:
+        """What to keep with a commit."""
+        moments = [one for one in (self.waiting, self.revising) if one is not None]
+        since = (min(moments) - _EPOCH) // _US if moments else None
+        return json.dumps({"v": 1, "since_us": since}).encode()
+
+
+NOTHING = Lateness().state()
+
+
+def _from(late: pa.Table, known: pa.Table) -> dt.datetime:
+    """From when on these events may change what was known: from the ones before them on, of the same
+    writers, since their absence was a hole or a silence."""
+    first: dt.datetime = pc.min(late.column("ts")).as_py()
+    writers = pc.unique(_writers(late))
+    near = pc.and_(
+        pc.less(known.column("ts"), pa.scalar(first, TIME)),
+        pc.greater_equal(known.column("ts"), pa.scalar(first - BEFORE, TIME)),
+    )
+    earlier = pa.table({"writer": _writers(known), "ts": known.column("ts")})
+    earlier = earlier.filter(pc.and_(near, pc.is_in(earlier.column("writer"), writers)))
+    newest = earlier.group_by("writer").aggregate([("ts", "max")])
+    before: dt.datetime | None = pc.min(newest.column("ts_max")).as_py()
+    return first if before is None else before
+
+
+def _writers(events: pa.Table) -> pa.ChunkedArray:
+    return pc.fill_null(events.column("sidecar").cast(pa.string()), "")
+
+
+def _since(state: bytes) -> dt.datetime | None:
+    try:
+        said = json.loads(state)
+        since = said["since_us"]
+        return None if since is None else _EPOCH + int(since) * _US
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise VerificationError(f"the recorded lateness can't be read: {error}") from error

@@ -1,0 +1,310 @@
+"""Statements attributed anew while logs are followed, because evidence came later than they did.
+
+Enters: since when; the store; server logs that are still there. Leaves: revisions, piece by piece, as many
+as there is time for, and in the end a correlator that knows what it would have known with all evidence in
+time. It reads what the store has read, with a correlator of its own, until it has caught up with the one
+that goes on meanwhile. The records are those of the logs: rows of the store don't hold all that decides.
+
+Statements whose log is gone keep their attribution; how many they are is a gap.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.cli.recentevidence import recent
+from scalple.cli.revising import ATTRIBUTED, changed
+from scalple.cli.storedlogs import Generation, StoredLog, StoredLogs, generation_of
+from scalple.cli.storedrows import Stored
+from scalple.cli.warmup import BYTES_MAX, WarmUp, blocks
+from scalple.correlate.correlator import Correlator
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.policies import OF_ACCESS
+from scalple.correlate.record import EVIDENCE
+from scalple.correlate.rightschanges import RightsChanges
+from scalple.correlate.rightstimeline import DatedRights
+from scalple.correlate.rules import Rules
+from scalple.ingest.container import ReadOptions
+from scalple.ingest.records import TIME
+from scalple.store.manifest import Position
+
+UNREVISED = "log-gone"
+"""Reason of a gap: statements that late evidence may speak of, and whose log isn't there any more."""
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_KEY = ("source_offset", "log_time", "session_id", "session_line_num")
+Part = tuple[StoredLog, int, int]
+"""A log, and which bytes of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a revision begins with."""
+
+    origin: str
+    rules: Rules
+    rights: tuple[DatedRights, ...]
+    rights_changes: bytes
+    options: ReadOptions
+    events: pa.Table
+    """Columns of EVIDENCE, at hand."""
+    events_since_us: int | None
+    """From when on they are complete; None: from the beginning."""
+    long_before: Callable[[dt.datetime], dt.datetime]
+    """Nothing that is logged from a moment on depends on what was over by then."""
+
+
+@dataclass(slots=True)
+class LateRevision:
+    """One revision, which goes on whenever there is time.
+
+    Args:
+        since: statements are attributed anew from then on.
+        known: what there is to begin with.
+        stored: opens the store as it is.
+        paths: where server logs are now.
+        positions: how far the store has read, now.
+    """
+
+    since: dt.datetime
+    known: Known
+    stored: Callable[[], Stored]
+    paths: Callable[[], Iterable[Path]]
+    positions: Callable[[], Sequence[Position]]
+    correlator: Correlator | None = None
+    evidence: Evidence | None = None
+    events: pa.Table = field(default_factory=EVIDENCE.empty_table)
+    is_done: bool = False
+    """It has caught up."""
+    is_whole: bool = True
+    """No log was missed: `correlator` and `evidence` can take the place of those that went on."""
+    missing: int = 0
+    """So many statements have no log any more."""
+    until: dt.datetime | None = None
+    """When the newest of the statements was logged that were there at the beginning."""
+    problems: dict[str, str] = field(default_factory=dict)
+    """Files that can't be read, and why."""
+    taken_back: set[int] = field(default_factory=set)
+    """Numbers of rows that were committed as rolled back since the store was opened."""
+    _fresh: list[pa.Table] = field(default_factory=list)
+    _reached: dict[Generation, int] = field(default_factory=dict)
+    _matched: int = 0
+    _feeder: WarmUp = field(init=False)
+    _work: Iterator[pa.Table | None] | None = None
+
+    def learn(self, events: pa.Table) -> None:
+        """Events that became known meanwhile."""
+        self._fresh.append(events.cast(EVIDENCE))
+
+    def step(self, goes_on: Callable[[], bool], seconds: float) -> list[pa.Table]:
+        """Go on for a while, at least by one block; revisions without numbers.
+
+        Call it when all that was read is committed.
+
+        Raises:
+            ScalpleError: a log or the store can't be read; begin anew.
+        """
+        until = time.monotonic() + seconds
+        self._work = self._work or self._run()
+        found: list[pa.Table] = []
+        for table in self._work:
+            if table is not None and table.num_rows:
+                found.append(table)
+            if time.monotonic() >= until or not goes_on():
+                return found
+        self.is_done = True
+        return found
+
+    def _run(self) -> Iterator[pa.Table | None]:
+        """Until nothing is left that the store has; None where there is nothing to revise."""
+        parts = self._first_parts()
+        with_store = self.stored()
+        try:
+            self._begin(with_store, parts)
+            yield from self._leg(with_store, parts)
+            self._count(with_store.views)
+        finally:
+            with_store.views.close()
+        while parts := self._next_parts():
+            self._renew()
+            with_store = self.stored()
+            self.taken_back.clear()
+            try:
+                yield from self._leg(with_store, parts)
+            finally:
+                with_store.views.close()
+        self._renew()
+
+    # -- what is read -------------------------------------------------------------------------
+
+    def _found(self, since: dt.datetime, spare_bytes: int) -> StoredLogs:
+        found = StoredLogs.find(
+            self.paths(), self.positions(), self.known.options, since, spare_bytes
+        )
+        self.problems |= found.problems
+        return found
+
+    def _first_parts(self) -> list[Part]:
+        """From the first statement in question on, and what sessions need that were open by then."""
+        # A row may be logged a little later than its time says.
+        begin = self.since - dt.timedelta(seconds=1, milliseconds=self.known.rules.clocks.skew_ms)
+        self.since = begin
+        for position in self.positions():
+            self._reached[generation_of(position)] = position.end
+        found = self._found(begin - dt.timedelta(minutes=15), BYTES_MAX)
+        parts: list[Part] = []
+        spare = BYTES_MAX
+        for log in reversed(found.logs):
+            place = log.place_of(begin)
+            first = max(0, place - spare)
+            spare -= place - first
+            if first < log.end:
+                parts.append((log, first, log.end))
+        return parts[::-1]
+
+    def _next_parts(self) -> list[Part]:
+        """What the store has read meanwhile."""
+        behind = {
+            generation_of(one): self._reached.get(generation_of(one), 0)
+            for one in self.positions()
+            if one.end > self._reached.get(generation_of(one), 0)
+        }
+        if not behind:
+            return []
+        logs = {one.generation: one for one in self._found(self.since, 0).logs}
+        if behind.keys() - logs.keys():
+            self.is_whole = False
+        parts = [(log, behind[key], log.end) for key, log in logs.items() if key in behind]
+        self._reached |= {generation_of(one): one.end for one in self.positions()}
+        return parts
+
+    # -- evidence -----------------------------------------------------------------------------
+
+    def _begin(self, stored: Stored, parts: list[Part]) -> None:
+        known = self.known
+        begun = next((one for one in map(_first_time, parts) if one is not None), self.since)
+        horizon = known.long_before(min(begun, self.since))
+        horizon_us = (horizon - _EPOCH) // dt.timedelta(microseconds=1)
+        if known.events_since_us is None or known.events_since_us <= horizon_us:
+            self.events = known.events
+        else:
+            self.events, _ = recent(stored.evidence(), horizon)
+        self._fresh.clear()  # committed with what was read
+        self.evidence = Evidence(self.events, known.rules, None, horizon_us)
+        told = RightsChanges.from_bytes(known.rights_changes)
+        self.correlator = Correlator(known.origin, known.rules, self.evidence, known.rights, told)
+        sessions = stored.views.sql(
+            f"SELECT {', '.join(EVIDENCE.names)} FROM evidence WHERE origin = $origin "
+            "AND source = 'postgresql' AND ts >= $since ORDER BY seq",
+            params={"origin": known.origin, "since": horizon},
+        ).to_arrow_table()
+        self._feeder = WarmUp(self.correlator, sessions.cast(EVIDENCE))
+
+    def _renew(self) -> None:
+        """Go on with what became known meanwhile."""
+        if self._fresh and self.correlator is not None and self.evidence is not None:
+            self.events = pa.concat_tables([self.events, *self._fresh])
+            self._fresh.clear()
+            before = self.evidence
+            self.evidence = Evidence(self.events, self.known.rules, before, before.horizon_us)
+            self.correlator.renew(self.evidence)
+
+    # -- rows ---------------------------------------------------------------------------------
+
+    def _leg(self, stored: Stored, parts: list[Part]) -> Iterator[pa.Table | None]:
+        for log, begin, end in parts:
+            for block in blocks(log.opened, begin, end):
+                yield self._block(stored, block.table.combine_chunks())
+
+    def _block(self, stored: Stored, log: pa.Table) -> pa.Table | None:
+        """Attribute a block anew; the revisions of its rows from `since` on."""
+        rows = self._rows(stored.views, log)
+        seqs = rows.column("seq")
+        offsets: dict[int, int] = {
+            offset: row for row, offset in enumerate(rows.column("source_offset").to_pylist())
+        }
+
+        def seq_of(offset: int) -> int | None:
+            return int(seqs[offsets[offset]].as_py()) if offset in offsets else None
+
+        def touched(asked: pa.Array) -> pa.Table | None:
+            return self._touched(stored, rows, [offsets.get(one) for one in asked.to_pylist()])
+
+        found: list[pa.Table] = []
+        for asked, columns in self._feeder.feed(log, seq_of, touched):
+            places = [offsets.get(one) for one in asked.to_pylist()]
+            here = [n for n, place in enumerate(places) if place is not None]
+            old = rows.take(pa.array([places[n] for n in here], pa.int64()))
+            wanted = pc.greater_equal(old.column("log_time"), pa.scalar(self.since, TIME))
+            old = old.filter(wanted)
+            self._matched += old.num_rows
+            now = columns.take(pa.array(here, pa.int64())).filter(wanted)
+            found.append(changed(old, now, self.taken_back))
+        return pa.concat_tables(found) if found else None
+
+    def _rows(self, views: duckdb.DuckDBPyConnection, log: pa.Table) -> pa.Table:
+        """The rows that the store has of these records, whatever their file was called; those of
+        another file that looks alike are none of them."""
+        columns = ", ".join(f'"{one}"' for one in dict.fromkeys(("seq", *_KEY, *ATTRIBUTED)))
+        times = log.column("log_time")
+        views.register("records", pa.table({one: _plain(log.column(one)) for one in _KEY}))
+        same = " AND ".join(f"a.{one} IS NOT DISTINCT FROM r.{one}" for one in _KEY)
+        found = views.sql(
+            f"SELECT {columns} FROM audit a SEMI JOIN records r ON {same} "
+            "WHERE a.origin = $origin AND a.log_time BETWEEN $first AND $last "
+            "QUALIFY count(*) OVER (PARTITION BY a.source_offset) = 1",
+            params={
+                "origin": self.known.origin,
+                "first": pc.min(times).as_py(),
+                "last": pc.max(times).as_py(),
+            },
+        ).to_arrow_table()
+        views.unregister("records")
+        return found
+
+    def _touched(self, stored: Stored, rows: pa.Table, places: list[int | None]) -> pa.Table | None:
+        """What these rows touched, as the store has it, for policies."""
+        if not self.known.rules.policies or not rows.num_rows:
+            return None
+        columns = [*OF_ACCESS, *(["names"] if stored.names.lineages else [])]
+        seqs = rows.column("seq").combine_chunks()
+        found = stored.views.sql(
+            f"SELECT seq, {', '.join(columns)} FROM {stored.names.source} "
+            "WHERE origin = $origin AND seq BETWEEN $first AND $last",
+            params={
+                "origin": self.known.origin,
+                "first": pc.min(seqs).as_py(),
+                "last": pc.max(seqs).as_py(),
+            },
+        ).to_arrow_table()
+        wanted = seqs.take(pa.array(places, pa.int64()))
+        at = pc.index_in(wanted, found.column("seq").combine_chunks())
+        return stored.names.called(found.select(columns)).take(at)
+
+    def _count(self, views: duckdb.DuckDBPyConnection) -> None:
+        """How many statements there are of which no log was found."""
+        found = views.sql(
+            "SELECT count(*) AS n, max(log_time) AS until FROM audit "
+            "WHERE origin = $origin AND log_time >= $since",
+            params={"origin": self.known.origin, "since": self.since},
+        ).to_arrow_table()
+        self.until = found.column("until")[0].as_py()
+        self.missing = max(0, found.column("n")[0].as_py() - self._matched)
+        self.is_whole = self.is_whole and not self.missing
+
+
+def _first_time(part: Part) -> dt.datetime | None:
+    log, begin, end = part
+    for block in blocks(log.opened, begin, end):
+        first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
+        return first
+    return None
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,151 @@
+"""When statements are attributed anew while logs are followed, and what becomes of it.
+
+Enters: events as they become known. Leaves: rows to be committed, the object that says what still waits,
+and now and then a correlator that has caught up. One revision at a time, a little of it in each round; the
+next one begins some time after, however many events come late.
+"""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from scalple.cli.batch import RowNumbers
+from scalple.cli.gaprows import unrevised_rows
+from scalple.cli.lateness import LATE, NOTHING, Lateness
+from scalple.cli.laterevision import UNREVISED, Known, LateRevision
+from scalple.cli.storedrows import Stored
+from scalple.correlate.correlator import Correlator
+from scalple.correlate.evidence import Evidence
+from scalple.correlate.record import GAPS, REVISIONS
+from scalple.ingest.errors import ScalpleError
+from scalple.ingest.lognames import LogNames
+from scalple.ingest.servicelog import say
+from scalple.store.manifest import Position
+
+STEP_S = 1.0
+"""So long a round goes on with a revision, and one block longer."""
+Whole = tuple[pa.Table, Evidence, Correlator]
+
+
+class Revisions:
+    """The revisions of one store that is followed.
+
+    Args:
+        state: the newest object LATE of the store.
+        stored: opens the store as it is.
+        patterns: what the server logs are called.
+        positions: how far the store has read them, now.
+        interval_s: so long after one the next may begin.
+    """
+
+    def __init__(
+        self,
+        state: bytes | None,
+        stored: Callable[[], Stored],
+        patterns: Sequence[str],
+        positions: Callable[[], Sequence[Position]],
+        interval_s: float,
+    ) -> None:
+        self._late = Lateness(state)
+        self._committed = state or NOTHING
+        self._stored = stored
+        self._names = LogNames(patterns)
+        self._positions = positions
+        self._interval_s = interval_s
+        self._ended: float | None = None
+        self._going: LateRevision | None = None
+        self._missing = 0
+        self._whole: Whole | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Something is to be attributed anew."""
+        return self._going is not None or self._late.waiting is not None
+
+    def note(self, events: pa.Table, newest: dt.datetime | None, known: pa.Table) -> None:
+        """New events, as `Lateness.note`."""
+        self._late.note(events, newest, known)
+        if self._going is not None:
+            self._going.learn(events)
+
+    def note_taken_back(self, revisions: pa.Table) -> None:
+        """Rows of REVISIONS that a log has just made."""
+        if self._going is not None and revisions.num_rows:
+            self._going.taken_back.update(revisions.column("audit_seq").to_pylist())
+
+    def step(
+        self, known: Callable[[], Known], numbers: RowNumbers, goes_on: Callable[[], bool]
+    ) -> dict[str, pa.Table]:
+        """Go on for a while, if it is time: rows by kind. Call it when all that was read is committed.
+
+        What can't be read delays a revision; it is no reason not to go on following.
+        """
+        if self._going is None and not self._is_due():
+            return {}
+        try:
+            going = self._going or self._begin(known())
+            found = going.step(goes_on, STEP_S)
+        except (ScalpleError, OSError) as error:
+            say("revision failed", why=str(error), again_in_s=self._interval_s)
+            self._end(is_done=False)
+            return {}
+        tables = {}
+        if found:
+            tables["revisions"] = numbers.give("revisions", pa.concat_tables(found), REVISIONS)
+        if going.is_done:
+            tables |= self._finish(going, numbers)
+        return tables
+
+    def take_whole(self) -> Whole | None:
+        """Events, evidence and a correlator that know what they would have known in time: once, after a
+        revision that has caught up with all that is committed."""
+        whole, self._whole = self._whole, None
+        return whole
+
+    def take_count(self) -> int:
+        """Events that came late since they were last taken."""
+        events, self._late.events = self._late.events, 0
+        return events
+
+    def take_missing(self) -> int:
+        """Statements whose log was gone, since they were last taken."""
+        missing, self._missing = self._missing, 0
+        return missing
+
+    def news(self) -> dict[str, bytes]:
+        """What a commit has to record, if it isn't recorded."""
+        state = self._late.state()
+        return {} if state == self._committed else {LATE: state}
+
+    def committed(self, news: dict[str, bytes]) -> None:
+        """It is recorded."""
+        self._committed = news.get(LATE, self._committed)
+
+    def _is_due(self) -> bool:
+        if self._late.waiting is None:
+            return False
+        return self._ended is None or time.monotonic() - self._ended >= self._interval_s
+
+    def _begin(self, known: Known) -> LateRevision:
+        since = self._late.begin()
+        say("revising", since=since.isoformat())
+        self._going = LateRevision(since, known, self._stored, self._names.paths, self._positions)
+        return self._going
+
+    def _finish(self, going: LateRevision, numbers: RowNumbers) -> dict[str, pa.Table]:
+        if going.is_whole and going.correlator is not None and going.evidence is not None:
+            self._whole = going.events, going.evidence, going.correlator
+        self._end(is_done=True)
+        self._missing += going.missing
+        say("revised", without_log=going.missing, unreadable=len(going.problems))
+        if not going.missing:
+            return {}
+        gap = unrevised_rows(UNREVISED, going.since, going.until, going.missing)
+        return {"gaps": numbers.give("gaps", gap, GAPS)}
+
+    def _end(self, *, is_done: bool) -> None:
+        self._going = None
+        self._ended = time.monotonic()
+        self._late.end(is_done=is_done)
