@@ -9,12 +9,13 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from scalple.cli import policysection
 from scalple.cli.daemonsection import DaemonSection
+from scalple.cli.intakesection import IntakeSection, ShipSection
 from scalple.cli.policysection import PolicySection
 from scalple.cli.retentionsection import RetentionSection
 from scalple.cli.s3section import S3Section
@@ -164,6 +165,8 @@ class Config(Section):
     policy: tuple[PolicySection, ...] = ()
     sidecar: SidecarSection = SidecarSection()
     daemon: DaemonSection = DaemonSection()
+    intake: IntakeSection = IntakeSection()
+    ship: ShipSection = ShipSection()
     keys: Keys = Keys()
     retention: RetentionSection = RetentionSection()
     s3: S3Section = S3Section()
@@ -341,6 +344,10 @@ def _absolute(config: Config, base: Path) -> Config:
             "s3": config.s3.model_copy(update={"cache_dir": whole(config.s3.cache_dir)}),
             "actors": config.actors.model_copy(update={"file": whole(config.actors.file)}),
             "sidecar": _absolute_files(config.sidecar, base),
+            "intake": _absolute_files(config.intake, base),
+            "ship": _absolute_files(config.ship, base).model_copy(
+                update={"events": wholes(config.ship.events)}
+            ),
             "keys": Keys(
                 subject_key_file=whole(config.keys.subject_key_file),
                 subject_key_period=config.keys.subject_key_period,
@@ -353,18 +360,24 @@ def _absolute(config: Config, base: Path) -> Config:
     )
 
 
-def _absolute_files(section: SidecarSection, base: Path) -> SidecarSection:
+_S = TypeVar("_S", bound=Section)
+
+
+def _absolute_files(section: _S, base: Path) -> _S:
     """The section with its files' paths absolute; addresses stay as they are."""
 
     def whole(model: Section) -> dict[str, Any]:
-        paths = {
+        paths: dict[str, Any] = {
             name: os.path.normpath(base / value)
             for name, value in model
-            if isinstance(value, str) and (name.endswith("_file") or name == "events")
+            if isinstance(value, str)
+            and (name.endswith("_file") or name in ("events", "directory"))
         }
-        inner = {name: value for name, value in model if isinstance(value, Section)}
-        return paths | {
-            name: value.model_copy(update=whole(value)) for name, value in inner.items()
-        }
+        for name, value in model:
+            if isinstance(value, Section):
+                paths[name] = value.model_copy(update=whole(value))
+            elif isinstance(value, tuple) and any(isinstance(one, Section) for one in value):
+                paths[name] = tuple(one.model_copy(update=whole(one)) for one in value)
+        return paths
 
     return section.model_copy(update=whole(section))

@@ -16,10 +16,12 @@ from pathlib import Path
 import click
 
 from scalple.cli.background import Background
+from scalple.cli import intaking
 from scalple.cli.config import Config
 from scalple.cli.daemonstatus import DaemonState, counters, faults
 from scalple.cli.following import Following
 from scalple.cli.followplan import followed, open_following
+from scalple.cli.intaking import OpenIntake, open_intake
 from scalple.cli.options import command, config_option, configured
 from scalple.ingest.errors import ConfigError, ScalpleError
 from scalple.ingest.place import read_place
@@ -63,6 +65,9 @@ def _check(config: Config) -> None:
     """What there is to follow now; refuses what a start would refuse."""
     if config.daemon.mirror is not None:
         check_installed()
+    if config.intake.listen is not None:
+        intaking.check(config.intake)
+        click.echo(f"events are taken on {config.intake.listen}")
     for source, pattern, paths in followed(config):
         click.echo(f"{source}: {pattern}: {len(paths)} file(s)")
         for path in paths:
@@ -84,6 +89,7 @@ class _Service:
     _background: Background = field(default_factory=Background)
     _ending: threading.Event = field(default_factory=threading.Event)
     _reload: threading.Event = field(default_factory=threading.Event)
+    _intake: OpenIntake | None = None
     _begun: float = 0.0
     """When the round began."""
     _busy: float = 0.0
@@ -106,6 +112,8 @@ class _Service:
                 page = StatusPage(counters(self.state), lambda: faults(self.state), place)
                 stack.enter_context(page)
             stack.callback(self._background.finish)
+            self._intake = stack.enter_context(open_intake(self.config.intake))
+            self.state.intake = self._intake.intake if self._intake else None
             with open_following(
                 self.config, self._between
             ) as following:  # what can't start says so at once
@@ -146,7 +154,10 @@ class _Service:
         if self._reload.is_set():
             self._reload.clear()
             try:
-                self.config = configured(self.config_path)
+                config = configured(self.config_path)
+                if self._intake is not None:
+                    self._intake.reload(config.intake)
+                self.config = config
                 say("reloaded")
             except ScalpleError as error:  # goes on as before
                 say("reload refused", why=str(error))

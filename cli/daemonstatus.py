@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from scalple.cli.following import Following
 from scalple.ingest.follower import Lag
+from scalple.ingest.intake import Intake
 from scalple.ingest.statuspage import Collector, CounterMetricFamily, GaugeMetricFamily, Metric
 
 STALLED_S = 60.0
@@ -33,6 +34,8 @@ class DaemonState:
     unrevised: int = 0
     """Statements that evidence came late for, and whose log was gone."""
     is_revising: bool = False
+    intake: Intake | None = None
+    """Takes events of other hosts."""
     lag: dict[str, Lag] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     last_round: float | None = None
@@ -59,6 +62,8 @@ class DaemonState:
         self.unrevised += following.revisions.take_missing()
         self.is_revising = following.revisions.is_waiting
         self.lag = {source: one.lag() for source, one in following.followers.items()}
+        if self.intake is not None:
+            self.intake.note_backlog(self.lag["identity"].bytes)
         self.problems = following.problems
         self.last_round, self.round_s = time.monotonic(), seconds
         for source, lag in self.lag.items():
@@ -131,6 +136,8 @@ class _Counters(Collector):
             for key, value in dict(counts).items():
                 family.add_metric([key], value)
             yield family
+        if state.intake is not None:
+            yield from _of_intake(state.intake)
         behind = GaugeMetricFamily(
             "scalple_lag_bytes", "Bytes not committed yet", labels=["source"]
         )
@@ -167,3 +174,15 @@ class _Counters(Collector):
             )
         for one in state.more:
             yield from one.collect()
+
+
+def _of_intake(intake: Intake) -> Iterable[Metric]:
+    yield CounterMetricFamily(
+        "scalple_intake_bytes", "Bytes of events taken from other hosts", intake.taken_bytes
+    )
+    asked = CounterMetricFamily(
+        "scalple_intake_requests", "Requests, by the status of the answer", labels=["status"]
+    )
+    for status, count in dict(intake.counts).items():
+        asked.add_metric([status], count)
+    yield asked

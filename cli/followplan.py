@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from scalple.cli import declarations, policysection, reprocess, subjectkeys
+from scalple.cli import declarations, intaking, policysection, reprocess, subjectkeys
 from scalple.cli.config import Config
 from scalple.cli.following import FOLLOWED, SOURCES, Following
 from scalple.cli.lateness import LATE
@@ -27,6 +27,12 @@ Followed = tuple[str, str, tuple[Path, ...]]
 """Kind of source, pattern, and the files that there are now."""
 
 
+def patterns(config: Config, source: str) -> tuple[str, ...]:
+    """What the files of a kind are called; those that arrive from elsewhere are events like others."""
+    named: tuple[str, ...] = getattr(config.sources, source)
+    return named + (intaking.patterns(config.intake) if source == "identity" else ())
+
+
 def followed(config: Config) -> list[Followed]:
     """What is to be followed.
 
@@ -35,7 +41,7 @@ def followed(config: Config) -> list[Followed]:
     """
     found: list[Followed] = []
     for source in SOURCES:
-        for pattern in getattr(config.sources, source):
+        for pattern in patterns(config, source):
             paths = sorted(Path(one) for one in glob.glob(pattern, recursive=True))  # noqa: PTH207
             found.append((source, pattern, tuple(paths)))
     if not any(source == "postgres" for source, _, _ in found):
@@ -85,7 +91,7 @@ def open_following(
         state = declarations.newest(store.reader, origin, FOLLOWED)
         following = Following(
             plan,
-            {source: getattr(config.sources, source) for source in SOURCES},
+            {source: patterns(config, source) for source in SOURCES},
             writer,
             list(writer.positions),
             state,

@@ -10,9 +10,8 @@ Statements whose log is gone keep their attribution; how many they are is a gap.
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -20,9 +19,9 @@ import pyarrow.compute as pc
 
 from scalple.cli.recentevidence import recent
 from scalple.cli.revising import ATTRIBUTED, changed
-from scalple.cli.storedlogs import Generation, StoredLog, StoredLogs, generation_of
+from scalple.cli.storedlogs import Generation, Paths, StoredLog, StoredLogs, generation_of
 from scalple.cli.storedrows import Stored
-from scalple.cli.warmup import BYTES_MAX, WarmUp, blocks
+from scalple.cli.warmup import BYTES_MAX, WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.policies import OF_ACCESS
@@ -74,7 +73,7 @@ class LateRevision:
     since: dt.datetime
     known: Known
     stored: Callable[[], Stored]
-    paths: Callable[[], Iterable[Path]]
+    paths: Paths
     positions: Callable[[], Sequence[Position]]
     correlator: Correlator | None = None
     evidence: Evidence | None = None
@@ -144,7 +143,7 @@ class LateRevision:
 
     def _found(self, since: dt.datetime, spare_bytes: int) -> StoredLogs:
         found = StoredLogs.find(
-            self.paths(), self.positions(), self.known.options, since, spare_bytes
+            self.paths, self.positions(), self.known.options, since, spare_bytes
         )
         self.problems |= found.problems
         return found
@@ -160,7 +159,10 @@ class LateRevision:
         parts: list[Part] = []
         spare = BYTES_MAX
         for log in reversed(found.logs):
-            place = log.place_of(begin)
+            with log.at_hand(self.paths) as is_there:
+                if not is_there:
+                    continue  # gone since it was found
+                place = log.place_of(begin)
             first = max(0, place - spare)
             spare -= place - first
             if first < log.end:
@@ -176,7 +178,7 @@ class LateRevision:
         }
         if not behind:
             return []
-        logs = {one.generation: one for one in self._found(self.since, 0).logs}
+        logs = {generation_of(one.position): one for one in self._found(self.since, 0).logs}
         if behind.keys() - logs.keys():
             self.is_whole = False
         parts = [(log, behind[key], log.end) for key, log in logs.items() if key in behind]
@@ -187,7 +189,7 @@ class LateRevision:
 
     def _begin(self, stored: Stored, parts: list[Part]) -> None:
         known = self.known
-        begun = next((one for one in map(_first_time, parts) if one is not None), self.since)
+        begun = next((one for one in map(self._first_time, parts) if one is not None), self.since)
         horizon = known.long_before(min(begun, self.since))
         horizon_us = (horizon - _EPOCH) // dt.timedelta(microseconds=1)
         if known.events_since_us is None or known.events_since_us <= horizon_us:
@@ -214,12 +216,21 @@ class LateRevision:
             self.evidence = Evidence(self.events, self.known.rules, before, before.horizon_us)
             self.correlator.renew(self.evidence)
 
+    def _first_time(self, part: Part) -> dt.datetime | None:
+        log, begin, _ = part
+        with log.at_hand(self.paths) as is_there:
+            return log.logged_at(begin) if is_there else None
+
     # -- rows ---------------------------------------------------------------------------------
 
     def _leg(self, stored: Stored, parts: list[Part]) -> Iterator[pa.Table | None]:
         for log, begin, end in parts:
-            for block in blocks(log.opened, begin, end):
-                yield self._block(stored, block.table.combine_chunks())
+            with log.at_hand(self.paths) as is_there:
+                if not is_there:
+                    self.is_whole = False
+                    continue
+                for block in log.records(begin, end):
+                    yield self._block(stored, block.table.combine_chunks())
 
     def _block(self, stored: Stored, log: pa.Table) -> pa.Table | None:
         """Attribute a block anew; the revisions of its rows from `since` on."""
@@ -296,14 +307,6 @@ class LateRevision:
         self.until = found.column("until")[0].as_py()
         self.missing = max(0, found.column("n")[0].as_py() - self._matched)
         self.is_whole = self.is_whole and not self.missing
-
-
-def _first_time(part: Part) -> dt.datetime | None:
-    log, begin, end = part
-    for block in blocks(log.opened, begin, end):
-        first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
-        return first
-    return None
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -31,6 +31,7 @@ VERBS = (
     "daemon",
     "status",
     "sidecar",
+    "ship-events",
     "query",
     "sql",
     "coverage",

@@ -1,27 +1,30 @@
 """Server logs of which the store has read something, as far as they are still there, in the order of time.
 
-Enters: what the files are called, and the positions that the store has reached. Leaves: files opened and
-recognised by content, each generation once. A file that can't be read is told of and passed over: what
-was in it is missed by whoever counts rows.
+Enters: what the files are called, and the positions that the store has reached. Leaves: files recognised by
+content, each generation once, and their records. A file that is renamed or compressed meanwhile is found
+again. One that can't be read is told of and passed over: what was in it is missed by whoever counts rows.
 """
 
 import datetime as dt
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.compute as pc
 
 from scalple.cli.sources import Opened, anchors_of, open_one
-from scalple.cli.warmup import blocks
 from scalple.ingest.container import RECORD_BYTES_MAX, ReadOptions
 from scalple.ingest.errors import InputError
-from scalple.ingest.sourcefile import SourceFile, sha256
+from scalple.ingest.heldfile import HeldFile
+from scalple.ingest.rejects import Block
+from scalple.ingest.sourcefile import Anchors, sha256
 from scalple.store.manifest import Position
 
 Generation = tuple[int, str, int]
 """Length and hash of a file's first bytes, and the number that tells it from others with the same."""
+Paths = Callable[[], Iterable[Path]]
 SOUGHT_BYTES = 1 << 20
 """A moment is looked for in a file to so many bytes."""
 _SAMPLE_BYTES = 1 << 16
@@ -33,37 +36,86 @@ def generation_of(position: Position) -> Generation:
     return position.head_bytes, position.head_sha256, position.incarnation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StoredLog:
     """A server log, and how far the store has read it."""
 
-    generation: Generation
+    position: Position
     opened: Opened
-    end: int
-    """In bytes."""
-    first: dt.datetime
+    file: HeldFile
+    """Open only while it is read."""
+    first: dt.datetime = _EPOCH
     """When its first record was logged."""
+
+    @property
+    def end(self) -> int:
+        """Up to here the store has read it, in bytes."""
+        return self.position.end
+
+    @contextmanager
+    def at_hand(self, paths: Paths) -> Iterator[bool]:
+        """Open it, wherever it is now; whether it is anywhere."""
+        found = self._is_here(self.file.path) or any(
+            self._is_here(path) for _, _, path in sorted(_stamps(paths()), reverse=True)
+        )
+        try:
+            yield found
+        finally:
+            self.file.close()
+
+    def _is_here(self, path: Path) -> bool:
+        try:
+            file = HeldFile(path)
+            is_it = _is_of(file, self.position, {})
+        except (OSError, InputError):
+            return False
+        if not is_it:
+            file.close()
+            return False
+        self.file.close()
+        self.file = file
+        return True
+
+    def records(self, begin: int, end: int) -> Iterator[Block]:
+        """The records of [begin, end), from the first that begins there; while it is at hand."""
+        reader, file = self.opened.reader, self.file
+        if begin:
+            assert reader is not None
+            start = reader.next_start(file.read(begin, min(RECORD_BYTES_MAX, end - begin)))
+            if start is None:
+                return
+            begin += start
+        file.go_on(Anchors(self.position.head_bytes, self.position.head_sha256, begin, ""))
+        file.size, file.is_left, file.is_whole = end, True, True
+        yield from (piece.block for piece in file.pieces(self.opened.parse))
 
     def place_of(self, moment: dt.datetime) -> int:
         """A place before every record that was logged from that moment on, near the first of them."""
         low, high = 0, self.end
-        if self.opened.file.is_compressed:
+        if self.file.is_compressed:
             return low  # whatever is sought, all of it is unpacked
         while high - low > SOUGHT_BYTES:
             middle = (low + high) // 2
-            at = self._logged_at(middle)
+            at = self.logged_at(middle)
             if at is not None and at < moment:
                 low = middle
             else:
                 high = middle
         return low
 
-    def _logged_at(self, place: int) -> dt.datetime | None:
+    def logged_at(self, place: int) -> dt.datetime | None:
         """When the first record was logged that begins behind a place."""
-        for block in blocks(self.opened, place, min(self.end, place + RECORD_BYTES_MAX)):
-            first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
-            return first
-        return None
+        length = _SAMPLE_BYTES
+        while True:
+            self.file.size = self.end
+            end = min(self.end, place + length)
+            for block in self.records(place, end):
+                first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
+                if first is not None:
+                    return first
+            if end == self.end or length >= RECORD_BYTES_MAX:
+                return None
+            length *= 8
 
 
 @dataclass(slots=True)
@@ -77,7 +129,7 @@ class StoredLogs:
     @classmethod
     def find(
         cls,
-        paths: Iterable[Path],
+        paths: Paths,
         positions: Sequence[Position],
         options: ReadOptions,
         since: dt.datetime,
@@ -94,18 +146,18 @@ class StoredLogs:
         """
         found = cls()
         taken: set[Generation] = set()
-        for modified, size, path in sorted(_stamps(paths), reverse=True):
+        for modified, size, path in sorted(_stamps(paths()), reverse=True):
             if modified < since.timestamp():
                 if spare_bytes <= 0:
                     break
                 spare_bytes -= size
             try:
                 log = _opened(path, positions, options)
-            except InputError as error:
+            except (InputError, OSError) as error:
                 found.problems[str(path)] = str(error)
                 continue
-            if log is not None and log.generation not in taken:
-                taken.add(log.generation)
+            if log is not None and generation_of(log.position) not in taken:
+                taken.add(generation_of(log.position))
                 found.logs.append(log)
         found.logs.sort(key=lambda one: one.first)
         return found
@@ -124,31 +176,27 @@ def _stamps(paths: Iterable[Path]) -> Iterable[tuple[float, int, Path]]:
             yield said.st_mtime, said.st_size, path
 
 
+def _is_of(file: HeldFile, position: Position, heads: dict[int, str]) -> bool:
+    """Whether a file holds what the store has read of that generation."""
+    length = position.head_bytes
+    if not 0 < length <= file.size or not position.end:
+        return False
+    if length not in heads:
+        heads[length] = sha256(file.read(0, length))
+    return heads[length] == position.head_sha256 and file.holds(anchors_of(position))
+
+
 def _opened(path: Path, positions: Sequence[Position], options: ReadOptions) -> StoredLog | None:
-    """The file, if the store has read anything of it."""
-    file = SourceFile(path)
-    heads: dict[int, str] = {}
-    best: Position | None = None
-    for position in positions:
-        length = position.head_bytes
-        if not 0 < length <= file.size or not position.end:
-            continue
-        if length not in heads:
-            heads[length] = sha256(file.read(0, length))
-        if heads[length] != position.head_sha256 or (best and position.end <= best.end):
-            continue
-        if file.holds(anchors_of(position)):
-            best = position
-    if best is None:
-        return None
-    opened = open_one("postgres", file, options)
-    file.go_on(anchors_of(best))
-    return StoredLog(generation_of(best), opened, best.end, _first_time(opened, best.end))
-
-
-def _first_time(opened: Opened, end: int) -> dt.datetime:
-    for block in blocks(opened, 0, min(end, _SAMPLE_BYTES)):
-        first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
-        if first is not None:
-            return first
-    return _EPOCH
+    """The file, if the store has read anything of it; closed again."""
+    file = HeldFile(path)
+    try:
+        heads: dict[int, str] = {}
+        found = [one for one in positions if _is_of(file, one, heads)]
+        if not found:
+            return None
+        best = max(found, key=lambda one: one.end)
+        log = StoredLog(best, open_one("postgres", file, options), file)
+        log.first = log.logged_at(0) or _EPOCH
+        return log
+    finally:
+        file.close()

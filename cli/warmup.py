@@ -43,17 +43,17 @@ def window(logs: Sequence[Opened]) -> list[tuple[Opened, int]]:
 def begins_at(parts: Sequence[tuple[Opened, int]]) -> dt.datetime | None:
     """When the first record in it was logged; None if there is none."""
     for one, begin in parts:
-        for block in blocks(one, begin):
+        for block in _blocks(one, begin):
             first: dt.datetime | None = pc.min(block.table.column("log_time")).as_py()
             if first is not None:
                 return first
     return None
 
 
-def blocks(opened: Opened, begin: int, end: int | None = None) -> Iterator[Block]:
-    """The records of [begin, end), from the first that begins there; up to `file.end` if not given."""
+def _blocks(opened: Opened, begin: int) -> Iterator[Block]:
+    """The records of [begin, file.end), from the first that begins there."""
     window = SourceFile(opened.file.path)
-    window.size = opened.file.end if end is None else end
+    window.size = opened.file.end
     if begin:
         assert opened.reader is not None
         start = opened.reader.next_start(window.read(begin, RECORD_BYTES_MAX))
@@ -110,7 +110,7 @@ class WarmUp:
     def run(self, parts: Sequence[tuple[Opened, int]]) -> None:
         """Run through a window."""
         for one, begin in parts:
-            for block in blocks(one, begin):
+            for block in _blocks(one, begin):
                 seq_of = functools.partial(self._seq_of, one.file.path.name)
                 touched = functools.partial(self._touched, one.file.path.name)
                 for _ in self.feed(block.table.combine_chunks(), seq_of, touched):
@@ -123,7 +123,7 @@ class WarmUp:
         pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
         self._pending.clear()
         touched = functools.partial(self._touched, opened.file.path.name)
-        for block in blocks(opened, 0):
+        for block in _blocks(opened, 0):
             yield from self.feed(block.table.combine_chunks(), seq_of, touched)
 
     def feed(

@@ -32,15 +32,20 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test ca")])
         self.certificate = self._save("ca", self._sign(self._name, self._key, ca=True), None)
 
-    def issue(self, common_name: str) -> tuple[Path, Path]:
-        """(certificate, key) for that name."""
+    def issue(self, common_name: str, days: float = 1) -> tuple[Path, Path]:
+        """(certificate, key) for that name, valid for so long."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-        path = self._save(common_name, self._sign(name, key), key)
+        path = self._save(common_name, self._sign(name, key, days=days), key)
         return path, path.with_suffix(".key")
 
     def _sign(
-        self, name: x509.Name, key: ec.EllipticCurvePrivateKey, *, ca: bool = False
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        *,
+        ca: bool = False,
+        days: float = 1,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         address = x509.IPAddress(ipaddress.ip_address(HOST))
@@ -51,7 +56,7 @@ class Authority:
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(hours=1))
-            .not_valid_after(now + dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(
                 x509.SubjectAlternativeName([address, x509.DNSName("localhost")]), critical=False

@@ -74,7 +74,9 @@ class LateWorld:
         with (self.logs / into).open("ab") as file:
             file.write(b"".join(line for _, line in lines))
 
-    def split(self, chance: random.Random, files: int, moments: list[str]) -> list[tuple[int, str, list[Line]]]:
+    def split(
+        self, chance: random.Random, files: int, moments: list[str]
+    ) -> list[tuple[int, str, list[Line]]]:
         """The identity events cut into runs of lines, each with the turn in which it comes, at or after
         its own, and the file that it comes in."""
         rest, self.rest["identity.jsonl"] = self.rest["identity.jsonl"], []

@@ -1,0 +1,195 @@
+"""The event files of remote senders, as far as they have arrived: the same bytes, file by file.
+
+Enters: batches that were checked. Leaves: files of identity events that are followed like any other, and how
+far each has come. What is there is the only memory: a file's size says what has arrived, so that a crash at
+any moment loses nothing that was acknowledged, and a batch that comes again changes nothing.
+
+Doesn't check who sends: see `senders`.
+"""
+
+import base64
+import contextlib
+import errno
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scalple.ingest.errors import InputError
+from scalple.ingest.shipment import Batch, FileHead, Position, Positions
+from scalple.ingest.sourcefile import TAIL_BYTES, sha256
+
+_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.jsonl")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_NAME_MAX = 100
+_LINE_MAX = 1 << 20
+"""A line that was broken off is at most so long."""
+_FIRST = b"{ \t\r\n"
+"""What an event file begins with. Nothing compressed does: what is in there would be read, and wasn't checked."""
+_STATE = "state"
+FILES_MAX = 10_000
+"""So many files one sender may have here."""
+
+
+class SpoolConflictError(Exception):
+    """A batch doesn't go on where the file stands.
+
+    Attributes:
+        end: where it stands; None: it holds other bytes at that place.
+    """
+
+    def __init__(self, end: int | None) -> None:
+        super().__init__("the batch doesn't go on where the file stands")
+        self.end = end
+
+
+@dataclass(slots=True)
+class Spool:
+    """What has arrived of one sender.
+
+    Args:
+        directory: for this sender alone; made when needed, 0700.
+    """
+
+    directory: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def positions(self) -> Positions:
+        """How far each file has come. Raises OSError."""
+        with self._lock:
+            found = [one for path in self._files() if (one := _position(path)) is not None]
+            state = None
+            with contextlib.suppress(FileNotFoundError):
+                state = base64.b64encode((self.directory / _STATE).read_bytes()).decode()
+            return Positions(positions=tuple(found), state=state)
+
+    def unfinished_line(self, file: FileHead, begin: int) -> bytes:
+        """What stands behind the last line feed before that place: the beginning of a line.
+
+        Raises:
+            InputError: it is longer than any event.
+        """
+        with self._lock, contextlib.suppress(FileNotFoundError):
+            with self._path(file).open("rb") as spooled:
+                first = max(0, begin - _LINE_MAX)
+                before = os.pread(spooled.fileno(), begin - first, first)
+            at = before.rfind(b"\n") + 1
+            if not at and first:
+                raise InputError("a line that is too long")
+            return before[at:]
+        return b""
+
+    def add(self, batch: Batch) -> tuple[int, int]:
+        """Put a batch on disk: (where the file ends then, how many bytes were new).
+
+        Raises:
+            SpoolConflictError: it doesn't fit.
+            OSError: it couldn't be written; what was written is the beginning of the batch.
+        """
+        with self._lock:
+            self._make()
+            path, begin, events = self._path(batch.head.file), batch.head.begin, batch.events
+            if not path.exists() and len(self._files()) >= FILES_MAX:
+                raise OSError(errno.EDQUOT, "too many files of one sender")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                size = os.fstat(descriptor).st_size
+                if begin > size:
+                    raise SpoolConflictError(size)
+                there = os.pread(descriptor, min(len(events), size - begin), begin)
+                if events[: len(there)] != there:
+                    raise SpoolConflictError(None)
+                self._check_head(descriptor, batch)
+                self._remember(batch.head.state)
+                _write_all(descriptor, events[len(there) :])
+                os.fsync(descriptor)  # also what an earlier process wrote and didn't wait for
+            finally:
+                os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    if not path.stat().st_size:
+                        path.unlink()
+            _sync(self.directory)
+            return max(size, begin + len(events)), len(events) - len(there)
+
+    def _check_head(self, descriptor: int, batch: Batch) -> None:
+        """Whether it is the file that it is said to be."""
+        length = batch.head.file.head_bytes
+        if not batch.head.begin and batch.events[0] not in _FIRST:
+            raise SpoolConflictError(None)
+        if batch.head.begin >= length:
+            return
+        head = os.pread(descriptor, batch.head.begin, 0) + batch.events
+        if len(head) < length or sha256(head[:length]) != batch.head.file.head_sha256:
+            raise SpoolConflictError(None)
+
+    def _remember(self, state: str | None) -> None:
+        """What the sender's follower remembers: before the bytes, which are unfinished by it."""
+        if state is None:
+            return
+        said = base64.b64decode(state, validate=False)
+        path = self.directory / _STATE
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == said:
+                return
+        fresh = path.with_name(f".{_STATE}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            _write_all(descriptor, said)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fresh.rename(path)
+
+    def _files(self) -> list[Path]:
+        try:
+            return sorted(one for one in self.directory.iterdir() if _NAME.fullmatch(one.name))
+        except FileNotFoundError:
+            return []
+
+    def _path(self, file: FileHead) -> Path:
+        """Where it lies: under what it is, whatever it is called now."""
+        begins = f"{file.incarnation}-{file.head_bytes}-{file.head_sha256}-"
+        for one in self._files():
+            if one.name.startswith(begins):
+                return one
+        shown = _UNSAFE.sub("_", file.name.removesuffix(".jsonl"))[:_NAME_MAX] or "events"
+        return self.directory / f"{begins}{shown}.jsonl"
+
+    def _make(self) -> None:
+        if not self.directory.is_dir():
+            self.directory.mkdir(mode=0o700, parents=True)
+            _sync(self.directory.parent)
+
+
+def _position(path: Path) -> Position | None:
+    found = _NAME.fullmatch(path.name)
+    assert found is not None
+    with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
+        if not end:
+            return None
+        tail = os.pread(file.fileno(), TAIL_BYTES, max(0, end - TAIL_BYTES))
+    incarnation, head_bytes, head_sha256, name = found.groups()
+    return Position(
+        name=f"{name}.jsonl",
+        head_bytes=int(head_bytes),
+        head_sha256=head_sha256,
+        incarnation=int(incarnation),
+        end=end,
+        tail_sha256=sha256(tail),
+    )
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
