@@ -19,6 +19,10 @@ GRACE = dt.timedelta(seconds=2)
 """So late may be written, on one host, what names nobody: an end, a heartbeat."""
 BEFORE = dt.timedelta(hours=1)
 """Further back no writer's event is looked for: one that is silent for so long says nothing any more."""
+REACH = dt.timedelta(minutes=1)
+"""So far back statements are attributed anew for a line that tells, when it is over, who was served."""
+PAIRING = pa.array(["link", "served"])
+"""Events that may follow what they tell of, though they are written in time."""
 NAMING = pa.array(["open", "identify", "drift", "client-login", "server-connect", "link", "served"])
 """Events that say who somebody is, or that he isn't."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -30,12 +34,16 @@ class Lateness:
 
     Args:
         state: the newest object LATE of the store.
+        skew: by so much two clocks may differ.
 
     Raises:
         VerificationError: it isn't one.
     """
 
-    def __init__(self, state: bytes | None = None) -> None:
+    def __init__(self, state: bytes | None = None, skew: dt.timedelta = dt.timedelta(0)) -> None:
+        self._skew = skew
+        self.is_urgent = state is not None
+        """Some of what waits did come late, or was left by an earlier process."""
         self.waiting: dt.datetime | None = None
         """From then on; noted since the last revision began."""
         self.revising: dt.datetime | None = None
@@ -55,12 +63,18 @@ class Lateness:
         """
         if newest is None or not events.num_rows:
             return
-        naming = pc.is_in(events.column("event").cast(pa.string()), NAMING)
-        limits = pc.if_else(naming, pa.scalar(newest, TIME), pa.scalar(newest - GRACE, TIME))
+        kinds, until = events.column("event").cast(pa.string()), newest + self._skew
+        naming = pc.is_in(kinds, NAMING)
+        limits = pc.if_else(naming, pa.scalar(until, TIME), pa.scalar(until - GRACE, TIME))
         late = events.filter(pc.less_equal(events.column("ts"), limits))
         if late.num_rows:
             self.events += late.num_rows
-            self.wait(_from(late, known))
+            self.is_urgent = True
+            self.wait(_from(late, known) - self._skew)
+        pairing = events.column("ts").filter(pc.is_in(kinds, PAIRING))
+        first: dt.datetime | None = pc.min(pairing).as_py()
+        if first is not None and first - REACH <= newest:
+            self.wait(first - REACH)
 
     def wait(self, since: dt.datetime) -> None:
         """From then on statements are to be attributed anew."""
@@ -70,12 +84,14 @@ class Lateness:
         """Since when, now that it is done; what is noted from now on waits for the next time."""
         assert self.waiting is not None
         self.revising, self.waiting = self.waiting, None
+        self.is_urgent = False
         return self.revising
 
     def end(self, *, is_done: bool) -> None:
         """It was done, or has to be tried again."""
         again, self.revising = self.revising, None
         if not is_done and again is not None:
+            self.is_urgent = True
             self.wait(again)
 
     def state(self) -> bytes:

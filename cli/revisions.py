@@ -24,6 +24,8 @@ from scalple.ingest.lognames import LogNames
 from scalple.ingest.servicelog import say
 from scalple.store.manifest import Position
 
+PATIENCE = 10
+"""For lines that follow what they tell of, though in time, so many intervals pass."""
 STEP_S = 1.0
 """So long a round goes on with a revision, and one block longer."""
 Whole = tuple[pa.Table, Evidence, Correlator]
@@ -38,6 +40,7 @@ class Revisions:
         patterns: what the server logs are called.
         positions: how far the store has read them, now.
         interval_s: so long after one the next may begin.
+        skew_ms: by so much two clocks may differ.
     """
 
     def __init__(
@@ -47,14 +50,15 @@ class Revisions:
         patterns: Sequence[str],
         positions: Callable[[], Sequence[Position]],
         interval_s: float,
+        skew_ms: int = 0,
     ) -> None:
-        self._late = Lateness(state)
+        self._late = Lateness(state, dt.timedelta(milliseconds=skew_ms))
         self._committed = state or NOTHING
         self._stored = stored
         self._names = LogNames(patterns)
         self._positions = positions
         self._interval_s = interval_s
-        self._ended: float | None = None
+        self._ended = time.monotonic() - interval_s
         self._going: LateRevision | None = None
         self._missing = 0
         self._whole: Whole | None = None
@@ -126,7 +130,8 @@ class Revisions:
     def _is_due(self) -> bool:
         if self._late.waiting is None:
             return False
-        return self._ended is None or time.monotonic() - self._ended >= self._interval_s
+        interval_s = self._interval_s * (1 if self._late.is_urgent else PATIENCE)
+        return time.monotonic() - self._ended >= interval_s
 
     def _begin(self, known: Known) -> LateRevision:
         since = self._late.begin()
