@@ -181,6 +181,9 @@ class _Service:
                 failed = error
                 break
             self.state.note(following, read, time.monotonic() - begun)
+            if self._intake is not None:
+                followed_now = following.followers["identity"].following
+                self._intake.tidy({one.path for one in followed_now})
             self._say_news(following)
             if self._ending.is_set():
                 return

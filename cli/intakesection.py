@@ -42,6 +42,7 @@ class IntakeSection(Section):
     batch_kb: Annotated[int, Field(ge=16, le=16_384)] = 1024
     rate_kb_s: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
     backlog_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30
     max_connections: Annotated[int, Field(ge=1, le=4096)] = 64
     request_s: Annotated[float, Field(ge=1, le=600)] = 20.0
     sender: tuple[SenderSection, ...] = ()

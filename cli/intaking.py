@@ -6,9 +6,10 @@ missing. Does nothing with events.
 
 import ipaddress
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -19,16 +20,18 @@ from scalple.ingest.intake import Intake, Limits
 from scalple.ingest.intakeserver import IntakeServer
 from scalple.ingest.place import read_place
 from scalple.ingest.senders import Sender
+from scalple.ingest.servicelog import say
 from scalple.store.note import VerifierKey
 
 TOKEN_BYTES = (16, 4096)
+TIDY_S = 3600.0
 
 
 def patterns(section: IntakeSection) -> tuple[str, ...]:
     """The event files that arrive."""
     if section.listen is None or section.directory is None:
         return ()
-    return (f"{section.directory}/*/*.jsonl",)
+    return (f"{section.directory}/*/*.jsonl*",)
 
 
 @dataclass(slots=True)
@@ -37,6 +40,22 @@ class OpenIntake:
 
     intake: Intake
     context: ssl.SSLContext
+    keep_days: int = 30
+    _tidied: float = field(default_factory=time.monotonic)
+
+    def tidy(self, unfinished: Collection[Path]) -> None:
+        """Once an hour: remove files that nothing came to for so many days, and that were read.
+
+        Args:
+            unfinished: event files that are still followed.
+        """
+        if time.monotonic() - self._tidied < TIDY_S:
+            return
+        self._tidied = time.monotonic()
+        try:
+            self.intake.tidy(self.keep_days * 86_400.0, lambda path: path not in unfinished)
+        except OSError as error:
+            say("intake not tidied", why=error.strerror)
 
     def reload(self, section: IntakeSection) -> None:
         """Other senders, limits and certificates from now on.
@@ -46,7 +65,7 @@ class OpenIntake:
         """
         senders, context = _senders(section), _context(section)
         self.intake.replace(senders, _limits(section))
-        self.context = context
+        self.context, self.keep_days = context, section.keep_days
 
 
 @contextmanager
@@ -89,7 +108,7 @@ def check(section: IntakeSection) -> OpenIntake:
     if read_place(section.listen or ":0").path is not None:
         raise ConfigError("[intake] listens on HOST:PORT", place=section.listen)
     intake = Intake(Path(section.directory), _senders(section), _limits(section))
-    return OpenIntake(intake, _context(section))
+    return OpenIntake(intake, _context(section), section.keep_days)
 
 
 def _limits(section: IntakeSection) -> Limits:

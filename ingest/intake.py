@@ -115,6 +115,11 @@ class Intake:
         with self._lock:
             self._waiting = waiting
 
+    def tidy(self, keep_s: float, is_read: Callable[[Path], bool]) -> None:
+        """Remove what is old and read, as `Spool.tidy`. Raises OSError."""
+        for sender in self.senders:
+            self._spool(sender).tidy(keep_s, is_read)
+
     def answer(self, request: Request, body: Callable[[], bytes]) -> Answer:
         """Answer a request; `body` reads what was sent with it."""
         sender: Sender | None = None

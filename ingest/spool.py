@@ -13,6 +13,8 @@ import errno
 import os
 import re
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +22,12 @@ from scalple.ingest.errors import InputError
 from scalple.ingest.shipment import Batch, FileHead, Position, Positions
 from scalple.ingest.sourcefile import TAIL_BYTES, sha256
 
-_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.jsonl")
+_NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.jsonl(?:\.old)?")
+_ENDED = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.end")
+OLD = ".old"
+"""Ends the name of a file to which nothing is expected to come: who follows it sees that it is over."""
+OLD_S = 3600.0
+"""So long it keeps that name at least."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _NAME_MAX = 100
 _LINE_MAX = 1 << 20
@@ -59,6 +66,7 @@ class Spool:
         """How far each file has come. Raises OSError."""
         with self._lock:
             found = [one for path in self._files() if (one := _position(path)) is not None]
+            found += [Position.model_validate_json(one.read_bytes()) for one in self._ended()]
             state = None
             with contextlib.suppress(FileNotFoundError):
                 state = base64.b64encode((self.directory / _STATE).read_bytes()).decode()
@@ -90,6 +98,7 @@ class Spool:
         with self._lock:
             self._make()
             path, begin, events = self._path(batch.head.file), batch.head.begin, batch.events
+            self._begin_again(batch.head.file)
             if not path.exists() and len(self._files()) >= FILES_MAX:
                 raise OSError(errno.EDQUOT, "too many files of one sender")
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -112,6 +121,37 @@ class Spool:
             _sync(self.directory)
             return max(size, begin + len(events)), len(events) - len(there)
 
+    def tidy(self, keep_s: float, is_read: Callable[[Path], bool]) -> None:
+        """Remove files that are older, and read to their ends; how far they went is kept.
+
+        Args:
+            keep_s: since when nothing may have come to a file, in seconds.
+            is_read: whether all of a file is in the store, and nothing more is expected.
+        """
+        with self._lock:
+            for path in self._files():
+                said, now = path.stat(), time.time()
+                if now - said.st_mtime < keep_s:
+                    continue
+                if path.suffix != OLD:
+                    path.rename(path.with_name(path.name + OLD))
+                elif now - said.st_ctime >= OLD_S and is_read(path):
+                    self._end(path)
+
+    def _end(self, path: Path) -> None:
+        position = _position(path)
+        if position is not None:
+            ended = path.with_name(f"{path.name.removesuffix(OLD).removesuffix('.jsonl')}.end")
+            _replace(ended, position.model_dump_json().encode())
+        path.unlink()
+        _sync(self.directory)
+
+    def _begin_again(self, file: FileHead) -> None:
+        """Of a file that was removed, more comes: all of it is needed, so that it is known again."""
+        for one in self._ended():
+            if one.name.startswith(_begins(file)):
+                one.unlink()
+
     def _check_head(self, descriptor: int, batch: Batch) -> None:
         """Whether it is the file that it is said to be."""
         length = batch.head.file.head_bytes
@@ -132,24 +172,23 @@ class Spool:
         with contextlib.suppress(FileNotFoundError):
             if path.read_bytes() == said:
                 return
-        fresh = path.with_name(f".{_STATE}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            _write_all(descriptor, said)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        fresh.rename(path)
+        _replace(path, said)
 
     def _files(self) -> list[Path]:
+        return self._named(_NAME)
+
+    def _ended(self) -> list[Path]:
+        return self._named(_ENDED)
+
+    def _named(self, form: re.Pattern[str]) -> list[Path]:
         try:
-            return sorted(one for one in self.directory.iterdir() if _NAME.fullmatch(one.name))
+            return sorted(one for one in self.directory.iterdir() if form.fullmatch(one.name))
         except FileNotFoundError:
             return []
 
     def _path(self, file: FileHead) -> Path:
         """Where it lies: under what it is, whatever it is called now."""
-        begins = f"{file.incarnation}-{file.head_bytes}-{file.head_sha256}-"
+        begins = _begins(file)
         for one in self._files():
             if one.name.startswith(begins):
                 return one
@@ -160,6 +199,22 @@ class Spool:
         if not self.directory.is_dir():
             self.directory.mkdir(mode=0o700, parents=True)
             _sync(self.directory.parent)
+
+
+def _begins(file: FileHead) -> str:
+    return f"{file.incarnation}-{file.head_bytes}-{file.head_sha256}-"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """The file holds these bytes, or what it held before."""
+    fresh = path.with_name(f".{path.name}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    fresh.rename(path)
 
 
 def _position(path: Path) -> Position | None:

@@ -30,6 +30,8 @@ class DaemonProcess:
     directory: Path
     text: str
     interval_s: float = 0.2
+    more: str = ""
+    """Keys of `[daemon]` besides."""
     process: subprocess.Popen[bytes] | None = None
     port: int = field(default_factory=free_port)
 
@@ -41,8 +43,11 @@ class DaemonProcess:
     def write(self, text: str) -> None:
         """Change the configuration."""
         own = f'commit_interval_s = {self.interval_s}\nscan_interval_s = 0.5\nstatus = "{HOST}:{self.port}"\n'
-        own += "nice = 0\n"  # on a busy machine whoever gives way waits for minutes
-        self.config.write_text(f"{text}\n[daemon]\n{own}")
+        own += "nice = 0
+"  # on a busy machine whoever gives way waits for minutes
+        self.config.write_text(f"{text}
+[daemon]
+{own}{self.more}")
 
     def __enter__(self) -> Self:
         self.start()

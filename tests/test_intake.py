@@ -5,6 +5,7 @@ import datetime as dt
 import errno
 import gzip
 import json
+import os
 import random
 import socket
 import ssl
@@ -199,6 +200,37 @@ def test_a_spool_that_was_lost_is_sent_again(post: Post, app1: Member, events: P
     assert one.pause_s(elsewhere.value) == 0
     one.round()
     one.close()
+    assert post.arrived(app1) == event(0) + event(1)
+
+
+def test_what_is_old_and_read_goes_and_is_not_sent_again(
+    post: Post, app1: Member, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(events, event(0))
+    one = post.shipper(app1, events)
+    one.round()
+    kept = spool.Spool(post.spool / "app1")
+    (path,) = (post.spool / "app1").glob("*.jsonl")
+    kept.tidy(1000, lambda _path: True)
+    assert path.exists()
+    os.utime(path, (1, 1))
+    kept.tidy(1000, lambda _path: True)
+    (old,) = (post.spool / "app1").glob("*.jsonl*")
+    assert old.name == f"{path.name}.old" and old.read_bytes() == event(0)
+    kept.tidy(1000, lambda _path: True)  # too soon
+    monkeypatch.setattr(spool, "OLD_S", 0.0)
+    kept.tidy(1000, lambda _path: False)  # not read yet
+    assert old.exists()
+    kept.tidy(1000, lambda _path: True)
+    assert not old.exists()
+    one.close()
+    again = post.shipper(app1, events)
+    assert again.round() == 0
+    append(events, event(1))
+    with pytest.raises(ElsewhereError):
+        again.round()
+    again.round()
+    again.close()
     assert post.arrived(app1) == event(0) + event(1)
 
 
