@@ -191,6 +191,7 @@ class Following:
         """Let go of the files; what wasn't committed will be read again."""
         for one in self.followers.values():
             one.close()
+        self.revisions.close()
         self._committer.close()
         self._forms.save()
 

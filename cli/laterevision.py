@@ -10,7 +10,7 @@ Statements whose log is gone keep their attribution; how many they are is a gap.
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -94,11 +94,16 @@ class LateRevision:
     _reached: dict[Generation, int] = field(default_factory=dict)
     _matched: int = 0
     _feeder: WarmUp = field(init=False)
-    _work: Iterator[pa.Table | None] | None = None
+    _work: Generator[pa.Table | None, None, None] | None = None
 
     def learn(self, events: pa.Table) -> None:
         """Events that became known meanwhile."""
         self._fresh.append(events.cast(EVIDENCE))
+
+    def close(self) -> None:
+        """Let go of the store and the logs; what isn't done is lost."""
+        if self._work is not None:
+            self._work.close()
 
     def step(self, goes_on: Callable[[], bool], seconds: float) -> list[pa.Table]:
         """Go on for a while, at least by one block; revisions without numbers.
@@ -119,7 +124,7 @@ class LateRevision:
         self.is_done = True
         return found
 
-    def _run(self) -> Iterator[pa.Table | None]:
+    def _run(self) -> Generator[pa.Table | None, None, None]:
         """Until nothing is left that the store has; None where there is nothing to revise."""
         parts = self._first_parts()
         with_store = self.stored()

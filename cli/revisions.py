@@ -68,6 +68,11 @@ class Revisions:
         """Something is to be attributed anew."""
         return self._going is not None or self._late.waiting is not None
 
+    def close(self) -> None:
+        """Let go of the store and the logs; what isn't done begins anew."""
+        if self._going is not None:
+            self._going.close()
+
     def note(self, events: pa.Table, newest: dt.datetime | None, known: pa.Table) -> None:
         """New events, as `Lateness.note`."""
         self._late.note(events, newest, known)
@@ -151,6 +156,7 @@ class Revisions:
         return {"gaps": numbers.give("gaps", gap, GAPS)}
 
     def _end(self, *, is_done: bool) -> None:
+        self.close()
         self._going = None
         self._ended = time.monotonic()
         self._late.end(is_done=is_done)

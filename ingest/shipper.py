@@ -182,6 +182,7 @@ class Shipper:
     sent_bytes: int = 0
     failures: int = 0
     _follower: Follower | None = field(default=None)
+    _told: set[str] = field(default_factory=set)
 
     def round(self) -> int:
         """Send what is there now; the number of bytes that the daemon has taken.
@@ -202,6 +203,10 @@ class Shipper:
         except NotTakenError:
             self.close()
             raise
+        unread = {f"{path}: {why}" for path, why in follower.problems.items()}
+        for one in sorted(unread - self._told):
+            say("can't be read", what=one)
+        self._told = unread
         for gap in follower.take_gaps():
             say("events lost", file=gap.path.name, reason=gap.reason, after=gap.after)
         return self.sent_bytes - before

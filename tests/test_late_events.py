@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import os
 import random
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from scalple.cli import revisions
+from scalple.cli import lateness, revisions
 from scalple.cli.following import Following
 from scalple.cli.lateness import Lateness
 from scalple.correlate.record import EVIDENCE
@@ -21,7 +22,9 @@ from scalple.ingest import heldfile, sourcefile
 from scalple.ingest.errors import VerificationError
 from tests.commandline import rows, scalple
 from tests.examples import examples
-from tests.lateworld import EVENTS, POOLER, SERVER, LateWorld, sampled
+from tests.lateworld import EVENTS, POOLER, SERVER, LateWorld, sampled, simulated
+from tests.simulation import HAPPENINGS, Setting, World
+from tests.test_simulation import CASTS, CLOCKS, MALICIOUS, MODES, VERSIONS, declared, of
 
 ANSWER = (
     "SELECT session_id, session_line_num, statement_id, substatement_id, session_user_id, "
@@ -212,9 +215,9 @@ def test_what_is_late_and_from_when_on() -> None:
     def waits(
         kind: str, late: timedelta, known: pa.Table = nothing, skew: timedelta = 0 * second
     ) -> Any:
-        lateness = Lateness(None, skew)
-        lateness.note(event(kind, at - late), at, known)
-        return lateness.waiting
+        found = Lateness(None, skew)
+        found.note(event(kind, at - late), at, known)
+        return found.waiting
 
     assert waits("open", -second) is None
     assert waits("open", second) == at - second
@@ -230,12 +233,47 @@ def test_what_is_late_and_from_when_on() -> None:
     assert waits("served", -30 * second) == at - 30 * second
     assert waits("served", -90 * second) is None
     assert Lateness(None).waiting is None
-    lateness = Lateness(None)
-    lateness.wait(at)
-    assert Lateness(lateness.state()).waiting == at
-    assert lateness.begin() == at
-    assert Lateness(lateness.state()).waiting == at
-    lateness.end(is_done=True)
-    assert Lateness(lateness.state()).waiting is None
+    kept = Lateness(None)
+    kept.wait(at)
+    assert Lateness(kept.state()).waiting == at
+    assert kept.begin() == at
+    assert Lateness(kept.state()).waiting == at
+    kept.end(is_done=True)
+    assert Lateness(kept.state()).waiting is None
     with pytest.raises(VerificationError):
         Lateness(b'{"v": 1}')
+
+
+WORLDS = int(os.environ.get("LATE_WORLDS", "0"))
+"""So many simulated worlds."""
+
+
+@pytest.mark.skipif(not WORLDS, reason="`make prove` plays simulated worlds")
+def test_simulated_worlds_end_in_the_same_answer_and_nobody_is_named_wrongly_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lateness, "GRACE", timedelta(0))  # all of such a world lasts no longer
+    for seed in range(WORLDS):
+        chance = random.Random(seed)
+        setting = Setting(
+            mode=chance.choice(MODES),
+            version=chance.choice(VERSIONS),
+            add_host=chance.random() < 0.5,
+            cast=CASTS[chance.choice(sorted(CASTS))],
+            clients=chance.randint(2, 10),
+            backends=chance.randint(1, 4),
+            statements=120,
+            faults=tuple(chance.sample(HAPPENINGS, chance.randint(0, 2))),
+            logs_settings=chance.random() < 0.75,
+            pooler_ahead_us=chance.choice(CLOCKS),
+            sidecar_ahead_us=chance.choice(CLOCKS),
+        )
+        (directory := tmp_path / str(seed)).mkdir()
+        files = World(setting, seed).play().write(directory)
+        said = of(*files, setting).dicts()
+        truth = {(one["session_id"], one["session_line_num"]): one["truth"] for one in said}
+        world = simulated(directory, files, declared(setting))
+        whole = rows(world.at_once(), ANSWER)
+        is_forged = setting.cast in [CASTS[one] for one in MALICIOUS]
+        play(world, chance, truth, ("proven",) if is_forged else SURE)
+        assert rows(world.store, ANSWER) == whole, seed
