@@ -26,6 +26,8 @@ class DaemonSection(Section):
     """At least so often the files are looked at, where nothing tells that they have changed."""
     revise_interval_s: Annotated[float, Field(ge=0.2, le=86_400)] = 60.0
     """At most so often statements are attributed anew, where evidence keeps coming late."""
+    revise_days: Annotated[float, Field(gt=0, le=36_500)] = 7.0
+    """Statements that are older than the newest one by more are left as they are."""
     status: str | None = None
     """HOST:PORT of /ready, /live and /metrics."""
     nice: Annotated[int, Field(ge=0, le=19)] = 10

@@ -104,6 +104,7 @@ def open_following(
                 config.sources.postgres,
                 lambda: [one for one in writer.positions if one.source == "postgres"],
                 config.daemon.revise_interval_s,
+                config.daemon.revise_days,
                 plan.rules.clocks.skew_ms,
             ),
             between,

@@ -34,14 +34,16 @@ def gap_rows(gaps: Sequence[SourceGap]) -> pa.Table:
 
 
 def unrevised_rows(
-    reason: str, since: dt.datetime, until: dt.datetime | None, statements: int
+    reason: str, since: dt.datetime, until: dt.datetime | None, statements: int | None
 ) -> pa.Table:
     """Statements that couldn't be attributed anew."""
     row: dict[str, Any] = {
         "log_time": until or since,
         "since": since,
         "reason": reason,
-        "detail": f"evidence came late, and the log of {statements:,} statements is gone: "
+        "detail": "evidence came later than revisions go back (revise_days): run reprocess --revise"
+        if statements is None
+        else f"evidence came late, and the log of {statements:,} statements is gone: "
         "they keep their attribution",
     }
     return pa.Table.from_pylist([row], schema=_SCHEMA)

@@ -48,6 +48,8 @@ class Lateness:
         """From then on; noted since the last revision began."""
         self.revising: dt.datetime | None = None
         """From then on statements are being revised."""
+        self.newest: dt.datetime | None = None
+        """When the newest statement was logged."""
         self.events = 0
         """So many came late, since they were last taken."""
         if state is not None:
@@ -63,6 +65,7 @@ class Lateness:
         """
         if newest is None or not events.num_rows:
             return
+        self.newest = newest
         kinds, until = events.column("event").cast(pa.string()), newest + self._skew
         naming = pc.is_in(kinds, NAMING)
         limits = pc.if_else(naming, pa.scalar(until, TIME), pa.scalar(until - GRACE, TIME))
@@ -80,12 +83,14 @@ class Lateness:
         """From then on statements are to be attributed anew."""
         self.waiting = since if self.waiting is None else min(since, self.waiting)
 
-    def begin(self) -> dt.datetime:
-        """Since when, now that it is done; what is noted from now on waits for the next time."""
+    def begin(self, most: dt.timedelta) -> tuple[dt.datetime, dt.datetime]:
+        """Since when, now that it is done, and since when it should be: nothing that is older than the
+        newest statement by more than `most`. What is noted from now on waits for the next time."""
         assert self.waiting is not None
-        self.revising, self.waiting = self.waiting, None
-        self.is_urgent = False
-        return self.revising
+        wanted = self.revising = self.waiting
+        self.waiting, self.is_urgent = None, False
+        since = wanted if self.newest is None else max(wanted, self.newest - most)
+        return since, wanted
 
     def end(self, *, is_done: bool) -> None:
         """It was done, or has to be tried again."""

@@ -9,6 +9,7 @@ import datetime as dt
 import time
 from collections.abc import Callable, Sequence
 
+import duckdb
 import pyarrow as pa
 
 from scalple.cli.batch import RowNumbers
@@ -26,6 +27,8 @@ from scalple.store.manifest import Position
 
 PATIENCE = 10
 """For lines that follow what they tell of, though in time, so many intervals pass."""
+TOO_LATE = "too-late"
+"""Reason of a gap: statements older than a revision goes, which late evidence may speak of."""
 STEP_S = 1.0
 """So long a round goes on with a revision, and one block longer."""
 Whole = tuple[pa.Table, Evidence, Correlator]
@@ -40,6 +43,7 @@ class Revisions:
         patterns: what the server logs are called.
         positions: how far the store has read them, now.
         interval_s: so long after one the next may begin.
+        days: statements that are older than the newest one by more are left as they are.
         skew_ms: by so much two clocks may differ.
     """
 
@@ -50,6 +54,7 @@ class Revisions:
         patterns: Sequence[str],
         positions: Callable[[], Sequence[Position]],
         interval_s: float,
+        days: float,
         skew_ms: int = 0,
     ) -> None:
         self._late = Lateness(state, dt.timedelta(milliseconds=skew_ms))
@@ -57,11 +62,14 @@ class Revisions:
         self._stored = stored
         self._names = LogNames(patterns)
         self._positions = positions
-        self._interval_s = interval_s
+        self._interval_s, self._most = interval_s, dt.timedelta(days=days)
         self._ended = time.monotonic() - interval_s
         self._going: LateRevision | None = None
         self._missing = 0
         self._whole: Whole | None = None
+        self._passed: tuple[dt.datetime, dt.datetime] | None = None
+        """From when to when statements are too old for the revision that is going on."""
+        self._told: dict[str, tuple[dt.datetime, int]] = {}
 
     @property
     def is_waiting(self) -> bool:
@@ -96,7 +104,7 @@ class Revisions:
         try:
             going = self._going or self._begin(known())
             found = going.step(goes_on, STEP_S)
-        except (ScalpleError, OSError) as error:
+        except (ScalpleError, OSError, duckdb.Error) as error:
             say("revision failed", why=str(error), again_in_s=self._interval_s)
             self._end(is_done=False)
             return {}
@@ -139,7 +147,8 @@ class Revisions:
         return time.monotonic() - self._ended >= interval_s
 
     def _begin(self, known: Known) -> LateRevision:
-        since = self._late.begin()
+        since, wanted = self._late.begin(self._most)
+        self._passed = (wanted, since) if wanted < since else None
         say("revising", since=since.isoformat())
         self._going = LateRevision(since, known, self._stored, self._names.paths, self._positions)
         return self._going
@@ -150,10 +159,22 @@ class Revisions:
         self._end(is_done=True)
         self._missing += going.missing
         say("revised", without_log=going.missing, unreadable=len(going.problems))
-        if not going.missing:
-            return {}
-        gap = unrevised_rows(UNREVISED, going.since, going.until, going.missing)
-        return {"gaps": numbers.give("gaps", gap, GAPS)}
+        gaps = []
+        if self._passed is not None:
+            gaps += self._once(TOO_LATE, *self._passed, None)
+        if going.missing:
+            gaps += self._once(UNREVISED, going.since, going.until, going.missing)
+        return {"gaps": numbers.give("gaps", pa.concat_tables(gaps), GAPS)} if gaps else {}
+
+    def _once(
+        self, reason: str, since: dt.datetime, until: dt.datetime | None, count: int | None
+    ) -> list[pa.Table]:
+        """A gap, unless the one that was told last says as much."""
+        told = self._told.get(reason)
+        if told is not None and told[0] <= since and (count or 0) <= told[1]:
+            return []
+        self._told[reason] = (since, count or 0)
+        return [unrevised_rows(reason, since, until, count)]
 
     def _end(self, *, is_done: bool) -> None:
         self.close()

@@ -197,7 +197,9 @@ class Spool:
 
     def _make(self) -> None:
         if not self.directory.is_dir():
-            self.directory.mkdir(mode=0o700, parents=True)
+            if not self.directory.parent.is_dir():
+                self.directory.parent.mkdir(mode=0o700, parents=True)
+            self.directory.mkdir(mode=0o700)
             _sync(self.directory.parent)
 
 

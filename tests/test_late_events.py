@@ -202,6 +202,22 @@ def test_statements_whose_log_is_gone_keep_their_attribution_and_are_counted(
     assert said["gaps"]["log-gone"] == 1
 
 
+def test_an_event_of_long_ago_does_not_have_all_logs_read_again(world: LateWorld) -> None:
+    text = world.config.read_text()
+    world.config.write_text(f"{text}revise_days = 1e-6\n")
+    last = world.moments(1)[0]
+    with world.following() as following:
+        world.write(POOLER, last)
+        world.write(SERVER, last)
+        following.round()
+        for n in range(2):
+            lines = [("", line.replace(b"2026-", b"1999-")) for _, line in world.rest[EVENTS][:9]]
+            world.ship(f"{EVENTS}.{n}", lines[n:])
+            settle(following)
+    assert len(rows(world.store, "SELECT * FROM gaps WHERE reason = 'too-late'")) == 1
+    assert rows(world.store, "SELECT * FROM gaps WHERE reason = 'log-gone'") == []
+
+
 def event(kind: str, ts: datetime, sidecar: str = "app1") -> pa.Table:
     """One row of evidence."""
     row = {"event": kind, "ts": ts, "sidecar": sidecar, "source": "identity"}
@@ -236,7 +252,7 @@ def test_what_is_late_and_from_when_on() -> None:
     kept = Lateness(None)
     kept.wait(at)
     assert Lateness(kept.state()).waiting == at
-    assert kept.begin() == at
+    assert kept.begin(timedelta(days=1)) == (at, at)
     assert Lateness(kept.state()).waiting == at
     kept.end(is_done=True)
     assert Lateness(kept.state()).waiting is None
