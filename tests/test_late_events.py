@@ -69,7 +69,7 @@ def nobody_is_wrong(
 def play(world: LateWorld, chance: random.Random, truth: Truth, sure: tuple[str, ...]) -> None:
     """Everything is written, its events in any order at or after their time, while it is followed,
     rotated and begun anew; nobody is named wrongly at any time."""
-    moments = world.moments(4)
+    moments = world.moments(3)
     parts = world.split(chance, 3, moments)
     chance.shuffle(parts)
     pooler_behind = chance.choice([0, 0, 1])
@@ -205,7 +205,7 @@ def test_statements_whose_log_is_gone_keep_their_attribution_and_are_counted(
 def test_an_event_of_long_ago_does_not_have_all_logs_read_again(world: LateWorld) -> None:
     text = world.config.read_text()
     world.config.write_text(f"{text}revise_days = 1e-6\n")
-    last = world.moments(1)[0]
+    last = world.moments(8)[0]
     with world.following() as following:
         world.write(POOLER, last)
         world.write(SERVER, last)
