@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from scalple.cli.background import Background
 from scalple.cli import intaking
+from scalple.cli.background import Background
 from scalple.cli.config import Config
 from scalple.cli.daemonstatus import DaemonState, counters, faults
 from scalple.cli.following import Following

@@ -3,6 +3,7 @@
 Enters: a configuration. Leaves: a running `scalple-ingest daemon`, which can be killed and started again.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,11 +44,8 @@ class DaemonProcess:
     def write(self, text: str) -> None:
         """Change the configuration."""
         own = f'commit_interval_s = {self.interval_s}\nscan_interval_s = 0.5\nstatus = "{HOST}:{self.port}"\n'
-        own += "nice = 0
-"  # on a busy machine whoever gives way waits for minutes
-        self.config.write_text(f"{text}
-[daemon]
-{own}{self.more}")
+        own += "nice = 0\n"  # on a busy machine whoever gives way waits for minutes
+        self.config.write_text(f"{text}\n[daemon]\n{own}{self.more}")
 
     def __enter__(self) -> Self:
         self.start()
@@ -95,6 +93,13 @@ class DaemonProcess:
             return 0.0
         found = [line for line in lines if line.startswith(f"scalple_{name} ")]
         return float(found[0].split()[-1]) if found else 0.0
+
+    def resident_mb(self) -> float:
+        """What it holds in memory; 0 where it doesn't run."""
+        if self.process is None:
+            return 0.0
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def drain(self) -> None:
         """Wait until it has made two more rounds: what stood in the files before is committed."""

@@ -1,0 +1,85 @@
+"""A daemon beside real servers for a long time, while everything around it is rotated and restarted.
+
+Enters: nothing. Leaves: nothing. Each record of pgAudit's is in the store once, nobody is named wrongly, and
+memory stays. `make prove` lets it run for a quarter of an hour; the suite for some seconds.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bustle import play
+from tests.commandline import scalple
+from tests.daemons import DaemonProcess
+from tests.followedstack import assert_each_once, assert_nobody_wrong, configuration, rotate
+from tests.stack import Stack
+
+pytestmark = pytest.mark.stack
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
+ROTATE_S = 3.0
+GROWS_MB_MINUTE = 2.0
+"""More than that, over the second half of a long run, is a leak."""
+
+
+def test_rotation_and_restarts_lose_double_and_leak_nothing(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    memory: list[tuple[float, float]] = []
+    restarts = [0]
+
+    @contextmanager
+    def follow(stack: Stack, events: list[Path]) -> Iterator[Callable[[], None]]:
+        for path in events:
+            path.touch()
+        with DaemonProcess(tmp_path, configuration(stack, events, store)) as daemon:
+            begin = time.monotonic()
+            due = {"rotate": begin + ROTATE_S, "restart": begin + SECONDS / 3, "look": begin}
+            turn = [0]
+
+            def act() -> None:
+                now = time.monotonic()
+                if now > due["look"]:
+                    memory.append((now - begin, daemon.resident_mb()))
+                    due["look"] = now + 1.0
+                if now > due["rotate"]:
+                    turn[0] += 1
+                    rotate(stack, turn[0])
+                    due["rotate"] = now + ROTATE_S
+                if now > due["restart"] and restarts[0] < 2:
+                    restarts[0] += 1
+                    stack.stop_postgres()
+                    stack.start_postgres()
+                    due["restart"] = now + SECONDS / 3
+
+            def enough() -> bool:
+                act()
+                return time.monotonic() - begin > SECONDS and restarts[0] == 2
+
+            yield act
+            while not enough():
+                time.sleep(0.1)
+            daemon.drain()
+            assert daemon.stop() == 0
+
+    statements = int(60 * SECONDS)
+    logs = play(tmp_path, "transaction", statements, announced=3, follow=follow)
+    csvs = sorted(logs.stack.log_directory.glob("*.csv*"), key=lambda path: path.stat().st_mtime_ns)
+    assert len(csvs) > 2
+    records = assert_each_once(csvs, logs.events, store)
+    named = assert_nobody_wrong(store)
+    at, held = np.array(memory[len(memory) // 2 :]).T
+    slope = float(np.polyfit(at, held, 1)[0]) * 60
+    print(
+        f"\n{SECONDS:.0f} s, {records} records, {len(csvs)} files, {restarts[0]} restarts of PostgreSQL, "
+        f"{named}, memory {held.max():.0f} MB, {slope:+.2f} MB a minute over the second half",
+        file=sys.__stdout__,
+    )
+    if SECONDS >= 300:
+        assert slope < GROWS_MB_MINUTE
+    assert scalple("verify", "--store", store).code == 0
