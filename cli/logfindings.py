@@ -104,7 +104,7 @@ def check_rights(
             refused.setdefault(why.path, why)
     for why in refused.values():
         yield _refused(settings, why, who)
-    if settings is not None and not refused:
+    if settings is not None:
         yield from _next_file(settings, paths, who)
 
 
@@ -119,10 +119,12 @@ def _refused(settings: ServerSettings | None, why: Refusal, who: Account) -> Fin
         )
         made = f"install -d -o {why.owner} -g {why.group} -m 0750 {_LOG_DIRECTORY}"
         joined = f"usermod -aG {why.group} {who.name}"
+        told = (joined,) if Path(_LOG_DIRECTORY).is_dir() else (made, joined)
         what = f"{what}, which holds the server's data, and its logs lie below"
-        return Finding(ERROR, "log-unreadable", what, where, replace(fix, commands=(made, joined)))
+        return Finding(ERROR, "log-unreadable", what, where, replace(fix, commands=told))
     right = "g+rx" if why.is_folder else "g+r"
-    commands = [f"chmod {right} {why.path}"]
+    wanted = 0o050 if why.is_folder else 0o040
+    commands = [f"chmod {right} {why.path}"] if int(why.mode, 8) & wanted != wanted else []
     if who.uid != 0:
         commands.append(f"usermod -aG {why.group} {who.name}")
     do = f"let the group {why.group} read, and {who.name} be in it"
@@ -131,8 +133,10 @@ def _refused(settings: ServerSettings | None, why: Refusal, who: Account) -> Fin
 
 def _next_file(settings: ServerSettings, paths: Sequence[Path], who: Account) -> Iterator[Finding]:
     """The server makes the next file with log_file_mode, whatever somebody made of this one."""
-    newest = max(paths, key=lambda path: path.stat().st_mtime_ns, default=settings.data_directory)
+    own = settings.data_directory
+    written = paths if settings.flag("logging_collector", False) else ()  # by the server itself
     try:
+        newest = max(written, key=lambda path: path.stat().st_mtime_ns, default=own)
         if newest is None or who.owns(newest):
             return
     except OSError:
