@@ -23,7 +23,7 @@ from scalple.cli.storedlogs import Generation, Paths, StoredLog, StoredLogs, gen
 from scalple.cli.storedrows import Stored
 from scalple.cli.warmup import BYTES_MAX, WarmUp
 from scalple.correlate.correlator import Correlator
-from scalple.correlate.evidence import Evidence
+from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rightschanges import RightsChanges
@@ -200,7 +200,7 @@ class LateRevision:
         if known.events_since_us is None or known.events_since_us <= horizon_us:
             self.events = known.events
         else:
-            self.events, _ = recent(stored.evidence(), horizon)
+            self.events, _ = recent(stored.evidence(), horizon, link_slack(known.rules))
         self._fresh.clear()  # committed with what was read
         self.evidence = Evidence(self.events, known.rules, None, horizon_us)
         told = RightsChanges.from_bytes(known.rights_changes)
