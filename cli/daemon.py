@@ -23,6 +23,7 @@ from scalple.cli.following import Following
 from scalple.cli.followplan import followed, open_following
 from scalple.cli.intaking import OpenIntake, open_intake
 from scalple.cli.options import command, config_option, configured
+from scalple.cli.smallmemory import keep_little
 from scalple.ingest.errors import ConfigError, ScalpleError
 from scalple.ingest.place import read_place
 from scalple.ingest.servicelog import say
@@ -102,6 +103,7 @@ class _Service:
             ScalpleError: it can't start.
         """
         section = self.config.daemon
+        keep_little()
         self._wakeup = Wakeup()
         with ExitStack() as stack:
             stack.callback(self._wakeup.close)

@@ -32,6 +32,7 @@ from scalple.cli.pipeline import Plan, ahead, open_plan, position_of
 from scalple.cli.reading import RecordReader, Records
 from scalple.cli.recentevidence import EVENTS_KEPT, recent
 from scalple.cli.revisions import Revisions
+from scalple.cli.smallmemory import give_back
 from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp, begins_at, window
@@ -272,6 +273,7 @@ class Following:
 
     def _learn(self, fresh: list[pa.Table]) -> None:
         """Go on with what is known by now."""
+        give_back()  # it takes much for a moment
         self._events = pa.concat_tables([self._events, *(one.cast(EVIDENCE) for one in fresh)])
         self._renew(self._evidence.horizon_us)
         if self._events.num_rows > max(EVENTS_KEPT, 2 * self._events_after) and self.newest:
@@ -374,6 +376,7 @@ class Following:
         objects = done.objects | {FOLLOWED: said} | late
         self._committer.submit(tables, done.positions, objects, done.sightings)
         self._committer.wait()
+        give_back()
         self._state = said
         self.revisions.committed(late)
         for generation, anchors in done.reached:

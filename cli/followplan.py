@@ -109,5 +109,6 @@ def open_following(
             ),
             between,
         )
+        store.views.close()  # only what was read before had to be looked up
         with closing(following):
             yield following

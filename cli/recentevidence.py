@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
 
-EVENTS_KEPT = 20_000
+EVENTS_KEPT = 10_000
 """With more of them at hand, those that nothing to come can depend on are left out."""
 
 

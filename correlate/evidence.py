@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
-from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
+from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
 from scalple.correlate.pairing import Pairing
 from scalple.correlate.rules import Rules
 
@@ -81,7 +81,7 @@ class Evidence:
         self.horizon_us = horizon_us
         self.events = events
         self._numbers: Numbers = Numbers() if before is None else before._numbers
-        con = duckdb.connect(":memory:", config={"threads": 2})
+        con = duckdb.connect(":memory:", config={"threads": threads_for(events)})
         con.execute("SET TimeZone = 'UTC'")
         con.register("events", events)
         roles = rules.actors.roles

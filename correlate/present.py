@@ -11,7 +11,7 @@ import datetime as dt
 import duckdb
 import pyarrow as pa
 
-from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
+from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
 from scalple.correlate.record import EVIDENCE
 
 _MILLISECONDS = dt.timedelta(milliseconds=10)
@@ -27,7 +27,7 @@ def present(events: pa.Table, horizon: dt.datetime, link_slack: dt.timedelta) ->
         link_slack: how far a statement may lie behind the pooler's line of its transaction
             (`Evidence.link_slack_us`): by so much earlier than the horizon a transaction has to be over.
     """
-    with duckdb.connect(":memory:", config={"threads": 2}) as con:
+    with duckdb.connect(":memory:", config={"threads": threads_for(events)}) as con:
         con.execute("SET TimeZone = 'UTC'")
         con.register("events", events)
         con.execute('CREATE TEMP TABLE horizon AS SELECT $at::TIMESTAMPTZ AS "at"', {"at": horizon})

@@ -35,6 +35,21 @@ def is_packed_copy(candidate: Candidate, generation: Generation) -> bool:
     return b"\0" not in candidate.file.begins[: generation.head[0]]
 
 
+def continues(candidate: Candidate, generation: Generation) -> bool:
+    """Whether the file goes on where the generation's reading ended.
+
+    Raises:
+        OSError, InputError: it can't be read now.
+    """
+    anchors, file = generation.anchors, candidate.file
+    if anchors is None:  # seen, but never read
+        seen = generation.file.seen if generation.file is not None else b""
+        return bool(seen) and file.begins.startswith(seen)
+    if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
+        return False  # a few bytes may be any file's
+    return is_packed_copy(candidate, generation) or file.holds(anchors)
+
+
 def may_be_copy_of_another(one: Candidate, candidates: list[Candidate]) -> bool:
     """A few bytes with which another file found now begins: the next scan will see."""
     begins = one.file.seen

@@ -29,7 +29,9 @@ from scalple.ingest.sourcegap import SourceGap
 QUIET_SECONDS = 5.0
 OPEN_MAX = 128
 FINISHED_MAX = 10_000
-_TIME = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?")
+_TIME = re.compile(rb"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:\.\d{1,6})?)")
+_OF_A_RECORD = re.compile(rb"^(?:\{[^\n]*?)?" + _TIME.pattern, re.MULTILINE)
+"""A file may begin with the rest of a record, and with times in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,6 @@ class Follower:
         self._quiet_s = quiet_s
         self._open_max = open_max
         self._order: list[Generation] = []
-        self._failing: dict[Path, float] = {}
-        """Files that can't be read, and since when."""
         self._scanned_at = 0.0
         self._scans = 0
         """Those after which something could be read."""
@@ -103,7 +103,7 @@ class Follower:
         self._close_finished(now)
         self._generations.forget()
         ready = self._open_those_with_news()
-        if self._is_waited_for(now):
+        if self._placing.is_waiting(now):
             return []
         self._scans += 1
         return ready
@@ -148,12 +148,6 @@ class Follower:
         for one in self._order:
             if one.file is not None:
                 one.file.close()
-
-    def _is_waited_for(self, now: float) -> bool:
-        """Whether some file can't be read that could be a moment ago: it may hold what comes first."""
-        problems = self._placing.problems
-        self._failing = {path: self._failing.get(path, now) for path in problems}
-        return any(now - since < self._quiet_s for since in self._failing.values())
 
     # -- order and ends -------------------------------------------------------------------------
 
@@ -277,12 +271,13 @@ def _bytes_of(one: Generation) -> int:
 
 
 def _first_time(head: bytes) -> int | None:
-    """The first time that stands there, read as if it were UTC, in microseconds."""
-    found = _TIME.search(head)
+    """The first time that stands there, read as if it were UTC, in microseconds: at the beginning of a line
+    or of a JSON object, if one does."""
+    found = _OF_A_RECORD.search(head) or _TIME.search(head)
     if found is None:
         return None
     try:
-        moment = datetime.fromisoformat(found[0].decode()).replace(tzinfo=UTC)
+        moment = datetime.fromisoformat(found[1].decode()).replace(tzinfo=UTC)
     except ValueError:
         return None
     return int(moment.timestamp() * 1_000_000)

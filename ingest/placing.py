@@ -13,6 +13,7 @@ from pathlib import Path
 from scalple.ingest.beginnings import Beginnings
 from scalple.ingest.candidate import (
     Candidate,
+    continues,
     is_packed_copy,
     may_be_copy_of_another,
     preference,
@@ -53,6 +54,8 @@ class Placing:
         self.active: list[Generation] = []
         """Generations that aren't finished and that some file holds, or held."""
         self.losses = Losses()
+        self._failing: dict[Path, float] = {}
+        """Since when files can't be read."""
         self.problems: dict[Path, str] = {}
         """Files that can't be read now, and why."""
 
@@ -62,6 +65,7 @@ class Placing:
         Args:
             now: on the follower's clock, in seconds.
         """
+        self._failing = {path: self._failing.get(path, now) for path in self.problems}
         self.problems = {}
         present = self._look()
         if any(g.inode and g.names and g.inode not in present for g in self.active):
@@ -71,6 +75,8 @@ class Placing:
         freed = self._forget_passed(present)
         candidates = self._candidates(present, claimed, now)
         begun, rest = self._adopt(candidates, present, now)
+        if self.is_waiting(now):  # they may be copies of what can't be read now
+            rest = []
         for candidate in rest:
             if candidate.found.inode in freed:  # it can't be read on, but all it holds is known
                 self._passed[candidate.found.inode] = freed[candidate.found.inode]
@@ -85,6 +91,12 @@ class Placing:
         self.active = [one for one in self.active if not one.is_finished]
         self._beginnings.trim(len(self.active) + len(self._passed))
         return [one for one in begun if not one.is_finished]
+
+    def is_waiting(self, now: float) -> bool:
+        """Whether some file can't be read that could be a moment ago: it may hold what comes first."""
+        for path in self.problems:
+            self._failing.setdefault(path, now)
+        return any(now - self._failing[path] < self._quiet_s for path in self.problems)
 
     # -- what there is --------------------------------------------------------------------------
 
@@ -215,7 +227,7 @@ class Placing:
             loose = [*(one for one in candidate.like if one.is_loose), *unread]
             try:
                 with candidate.file.at_hand():
-                    held = [one for one in loose if self._holds(candidate, one)]
+                    held = [one for one in loose if continues(candidate, one)]
             except (OSError, InputError) as error:  # it may be one of them: the next scan will see
                 self.problems[candidate.file.path] = str(error)
                 continue
@@ -235,17 +247,6 @@ class Placing:
                     continue
                 begun[id(generation)] = generation
         return list(begun.values()), [one for one in legible if id(one) not in taken]
-
-    @staticmethod
-    def _holds(candidate: Candidate, generation: Generation) -> bool:
-        """Whether the file continues the generation where its reading ended."""
-        anchors, file = generation.anchors, candidate.file
-        if anchors is None:  # seen, but never read
-            seen = generation.file.seen if generation.file is not None else b""
-            return bool(seen) and file.begins.startswith(seen)
-        if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
-            return False  # a few bytes may be any file's
-        return is_packed_copy(candidate, generation) or file.holds(anchors)
 
     def _go_on(
         self,

@@ -286,7 +286,7 @@ class World:
         self.may_double |= inside - gone
         self.harmed.append(gone)
         self._delete_copies(inode)
-        if self.seen_size(inode) <= end and not self.is_known(gone):
+        if not self.is_known(gone):  # what has grown past that place again shows nothing
             self.unseen |= gone
         self.inside[inode] = inside - gone
         self.ends[inode] = kept
@@ -330,6 +330,12 @@ class World:
             if not self.is_known(inside):
                 self.unseen |= inside
 
+    def reader_replaced(self) -> None:
+        """What one had noticed of files and not committed, the next one can't know."""
+        self.reader_crashed()
+        for inside in self.harmed:
+            self.unseen |= inside
+
     # -- what becomes of old files --------------------------------------------------------------
 
     def old(self) -> list[Path]:
@@ -372,6 +378,10 @@ class World:
             self.harm += 1
             return
         self.harm += 1  # its inode may become another file's, which then seems to have been cut
+        late = self.inside.get(path.stat().st_ino, set()) & self.by_second
+        if not self.seen_size(path.stat().st_ino):  # it was over, and what came then is compressed
+            self.may_lose |= late
+            self.unseen |= late
         packed.write_bytes(whole)
         self.copies.pop(packed.stat().st_ino, None)
         shutil.copystat(path, packed)

@@ -199,6 +199,7 @@ class FollowedLog(RuleBasedStateMachine):
         other = Reader(self.reader.kind, self.reader.patterns, self.reader.store, self.reader.clock)
         other.scan()
         other.follower.close()
+        self.world.reader_replaced()
 
     @rule(acts=st.lists(st.sampled_from(MEANWHILE), min_size=1, max_size=5), which=SMALL)
     def scan_of_a_slow_disk(self, acts: list[str], which: int) -> None:
