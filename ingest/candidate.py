@@ -44,6 +44,8 @@ def continues(candidate: Candidate, generation: Generation) -> bool:
     anchors, file = generation.anchors, candidate.file
     if anchors is None:  # seen, but never read
         seen = generation.file.seen if generation.file is not None else b""
+        if not seen.strip(b"\0") and candidate.found.inode != generation.inode:
+            return False  # zero bytes may be any file's
         return bool(seen) and file.begins.startswith(seen)
     if anchors.end < WEAK_BYTES and file.measure() != anchors.end:
         return False  # a few bytes may be any file's

@@ -235,8 +235,8 @@ class HeldFile(SourceFile):
         if not self._still_whole() or (not data and not final):
             return None
         block = self._block(parse, data, begin, final=final)
-        while block and not begin and 0 < block.consumed < WEAK_BYTES and not self.is_over:
-            # What is read first recognises the file later: a few bytes wouldn't.
+        while block and not begin and not self.is_over and _is_weak(data[: block.consumed]):
+            # What is read first recognises the file later: a few bytes wouldn't, nor would zeros.
             taken = block.consumed
             more = self._block(parse, data[taken:], taken, final=final)
             if more is None:
@@ -294,6 +294,11 @@ class HeldFile(SourceFile):
             return True
         self._zeros = {place: since for place, since in self._zeros.items() if place >= self.end}
         return self.now - self._zeros.setdefault(at, self.now) >= SETTLED_SECONDS
+
+
+def _is_weak(data: bytes) -> bool:
+    """Whether these bytes, if any, may be any file's."""
+    return bool(data) and len(data) - data.count(b"\0") < WEAK_BYTES
 
 
 def _torn(block: Block, data: bytes, begin: int, reason: str) -> Block:

@@ -75,8 +75,6 @@ class Placing:
         freed = self._forget_passed(present)
         candidates = self._candidates(present, claimed, now)
         begun, rest = self._adopt(candidates, present, now)
-        if self.is_waiting(now):  # they may be copies of what can't be read now
-            rest = []
         for candidate in rest:
             if candidate.found.inode in freed:  # it can't be read on, but all it holds is known
                 self._passed[candidate.found.inode] = freed[candidate.found.inode]
@@ -87,7 +85,8 @@ class Placing:
                     begun += self._unknown(candidate, now)
             except (OSError, InputError) as error:  # gone meanwhile: the next scan will see
                 self.problems[candidate.file.path] = str(error)
-        self._say_lost(present, now)
+        if not self.is_waiting(now):
+            self._say_lost(present, now)
         self.active = [one for one in self.active if not one.is_finished]
         self._beginnings.trim(len(self.active) + len(self._passed))
         return [one for one in begun if not one.is_finished]
@@ -233,6 +232,8 @@ class Placing:
                 continue
             pairs += [(one, candidate) for one in held]
             legible.append(candidate)
+        if self.is_waiting(now):  # the others may be copies of what can't be read now
+            return [], []
         pairs.sort(key=preference)
         begun: dict[int, Generation] = {}
         taken: set[int] = set()

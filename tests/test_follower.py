@@ -172,6 +172,22 @@ def test_filebeat_38070_reuse_is_not_taken_for_truncation(log: Path, reader: Rea
     assert not reader.store.gaps
 
 
+def test_filebeat_36541_reuse_by_a_shorter_file_is_read_from_its_beginning(
+    log: Path, reader: Reader
+) -> None:
+    # Rotated away and deleted again and again: whatever numbers the file system gives, each short file is
+    # read from 0, and no old offset is applied to it.
+    last = 10
+    for _ in range(6):
+        Path(f"{log}.1").unlink(missing_ok=True)
+        log.rename(f"{log}.1")
+        log.write_bytes(lines(last + 1, last + 2))
+        last += 2
+        reader.settle(3)
+    assert reader.store.numbers == upto(last)
+    assert not reader.store.gaps
+
+
 @pytest.mark.parametrize("state", [b"", b"{}", b'{"v":2,"unfinished":[]}', b"\0" * 100])
 def test_filebeat_3537_a_registry_of_zero_bytes_is_refused(state: bytes, log: Path) -> None:
     # There is no registry on disk; what the store gives in its place is read strictly.
@@ -231,10 +247,44 @@ def test_fluentbit_5382_no_reading_from_the_middle_of_a_line(log: Path, reader: 
     assert not reader.store.rejects
 
 
+@pytest.mark.parametrize("while_down", [False, True])
+def test_fluentbit_1875_lines_around_a_rotation(
+    log: Path, reader: Reader, while_down: bool
+) -> None:
+    # Written after the last look and before the name was taken, after that, and to the new file at once.
+    append(log, lines(11, 12))
+    if while_down:
+        reader.follower.close()
+    with log.open("ab") as old:
+        log.rename(f"{log}.1")
+        old.write(lines(13, 14))
+    log.write_bytes(lines(15, 16))
+    if while_down:
+        reader.start()
+    reader.settle()
+    assert reader.store.numbers == upto(16)
+    assert not reader.store.gaps
+
+
+def test_fluentbit_2960_a_rotated_file_is_read_to_its_end_before_it_is_let_go(
+    log: Path, reader: Reader
+) -> None:
+    # More is outstanding than one look reads, and the file is rotated and deleted meanwhile.
+    append(log, lines(11, 60))
+    reader.follower.scan()  # seen, not read
+    log.rename(f"{log}.1")
+    log.write_bytes(lines(61, 62))
+    reader.follower.scan()  # seen, not read
+    Path(f"{log}.1").unlink()
+    reader.settle()
+    assert reader.store.numbers == upto(62)
+    assert not reader.store.gaps
+
+
 # -- Promtail -----------------------------------------------------------------------------------
 
 
-def test_promtail_regrown_after_truncation(log: Path, reader: Reader) -> None:
+def test_promtail_924_regrown_after_truncation(log: Path, reader: Reader) -> None:
     # The new size is the old offset, to the byte: what stands before it tells.
     data = lines(101, 130)
     size = log.stat().st_size
@@ -272,6 +322,30 @@ def test_promtail_3108_rotations_between_two_looks(
         last += 5
     reader.settle()
     assert reader.store.numbers == upto(last)
+    assert not reader.store.gaps
+
+
+def test_promtail_3985_a_rotation_under_the_same_name_and_size(log: Path, reader: Reader) -> None:
+    # The new file is as long as the old one: size and name say that nothing has happened.
+    size = log.stat().st_size
+    fresh = lines(11, 30)
+    log.rename(f"{log}.1")
+    log.write_bytes(fresh[:size])
+    reader.scan()
+    append(log, fresh[size:])
+    reader.settle()
+    assert reader.store.numbers == upto(30)
+    assert not reader.store.gaps
+
+
+def test_promtail_8039_rotated_and_compressed_between_two_looks(log: Path, reader: Reader) -> None:
+    append(log, lines(11, 12))
+    Path(f"{log}.1.gz").write_bytes(gzip.compress(log.read_bytes()))
+    log.unlink()
+    log.write_bytes(lines(13, 14))
+    reader.crash()
+    reader.settle()
+    assert reader.store.numbers == upto(14)
     assert not reader.store.gaps
 
 
@@ -326,6 +400,22 @@ def test_rsyslog_1090_a_cut_that_left_something(log: Path, reader: Reader) -> No
     store.settle()
     assert store.store.numbers == upto(12)
     assert reasons(store) == [TRUNCATED]
+
+
+def test_rsyslog_3918_truncated_while_it_was_read(log: Path, reader: Reader) -> None:
+    # Cut between the look and the reads: nothing of the old file and the new one is joined.
+    append(log, lines(11, 20))
+
+    def cut() -> None:
+        os.truncate(log, 0)
+        append(log, lines(21, 40))
+
+    acts = [cut]
+    reader.scan(meanwhile=lambda: acts.pop()() if acts else None)
+    reader.settle()
+    assert reader.store.numbers == [*upto(10), *range(21, 41)]
+    assert not reader.store.rejects
+    assert reasons(reader) == [TRUNCATED]
 
 
 def test_rsyslog_4186_what_is_remembered_is_bounded(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from watchdog.events import FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 
 from scalple.ingest.wakeup import Wakeup
+from tests.logkinds import CSVLOG
+from tests.tailing import Reader
 
 
 class Watching:
@@ -101,6 +103,22 @@ def test_a_busy_folder_rings_once_for_each_wait(tmp_path: Path) -> None:
     assert watching.watched == []
     assert wakeup.wait(0, [tmp_path]) is False
     assert watching.watched == [str(tmp_path)]
+
+
+def test_watchdog_654_an_overflow_of_events_loses_nothing(tmp_path: Path) -> None:
+    # The queue of events overflows, and nobody is told: the look at the files decides, not events.
+    watching = Watching()
+    wakeup = Wakeup(lambda: watching)
+    reader = Reader(CSVLOG, [tmp_path / "*.csv"])
+    wakeup.wait(0, [tmp_path])
+    for n in range(1, 31):
+        (tmp_path / f"a-{n:03}.csv").write_bytes(CSVLOG.write(n))
+    handler = watching.handler
+    assert handler is not None
+    handler.dispatch(FileModifiedEvent(str(tmp_path / "a-001.csv")))  # the others were dropped
+    assert wakeup.wait(0, [tmp_path]) is True
+    reader.scan()
+    assert reader.store.numbers == list(range(1, 31))
 
 
 def test_a_folder_that_comes_or_is_made_anew_is_watched(tmp_path: Path) -> None:
