@@ -47,7 +47,9 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	EXPIRY_EXAMPLES=300 $(BIN)/python -m pytest -q tests/store/test_expiry.py
 	ENTITLED_EXAMPLES=3000 $(BIN)/python -m pytest -q tests/test_entitled.py
 	RENAMES_EXAMPLES=300 $(BIN)/python -m pytest -q tests/test_renames.py
-	FOLLOWED_EXAMPLES=700 $(BIN)/python -m pytest -q -s tests/test_follower_model.py
+	for turn in 1 2 3; do \
+	    FOLLOWED_EXAMPLES=900 $(BIN)/python -m pytest -q -s tests/test_follower_model.py --hypothesis-seed=$$(date +%s) || exit 1; \
+	done
 	LATE_WORLDS=100 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q -s tests/test_late_events.py
 	EXAMPLES_TIMES=50 $(BIN)/python -m pytest -q tests/test_intake.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
