@@ -69,15 +69,8 @@ class Shipping(DaemonProcess):
     """A daemon that copies its store."""
 
     def __init__(self, directory: Path, server: TroubledServer, name: str, drain_s: float) -> None:
-        self.own = SHIPPING.format(name=name, drain_s=drain_s)
-        super().__init__(
-            directory, f'{configuration(directory)}\n[s3]\nendpoint = "{server.endpoint}"'
-        )
-
-    def write(self, text: str) -> None:
-        """With what it copies to."""
-        super().write(text)
-        self.config.write_text(self.config.read_text() + self.own)
+        text = f'{configuration(directory)}\n[s3]\nendpoint = "{server.endpoint}"'
+        super().__init__(directory, text, more=SHIPPING.format(name=name, drain_s=drain_s))
 
     @property
     def waiting(self) -> float:

@@ -1,7 +1,8 @@
 """A daemon beside real servers for a long time, while everything around it is rotated and restarted.
 
-Enters: nothing. Leaves: nothing. Each record of pgAudit's is in the store once, nobody is named wrongly, and
-memory stays. `make prove` lets it run for a quarter of an hour; the suite for some seconds.
+Enters: nothing. Leaves: nothing. Each record of pgAudit's is in the store once, nobody is named wrongly, the
+bucket holds what the store holds, and memory stays. `make prove` lets it run for a quarter of an hour; the
+suite for some seconds.
 """
 
 import os
@@ -14,11 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scalple.store.bucket import Bucket
+from scalple.store.bucketsettings import BucketSettings
 from tests.bustle import play
 from tests.commandline import scalple
 from tests.daemons import DaemonProcess
 from tests.followedstack import assert_each_once, assert_nobody_wrong, configuration, rotate
+from tests.s3server import serving
 from tests.stack import Stack
+from tests.test_daemon_shipping import same
+from tests.troubledserver import TroubledServer
 
 pytestmark = pytest.mark.stack
 
@@ -28,7 +34,25 @@ GROWS_MB_MINUTE = 2.0
 """More than that, over the second half of a long run, is a leak."""
 
 
-def test_rotation_and_restarts_lose_double_and_leak_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """An S3 server."""
+    with serving() as url:
+        yield url
+
+
+def test_rotation_restarts_and_outages_lose_double_and_leak_nothing(
+    tmp_path: Path, endpoint: str
+) -> None:
+    bucket = Bucket("s3://soak/db1", BucketSettings(endpoint=endpoint))
+    bucket.client.create_bucket(Bucket="soak")
+    with TroubledServer(endpoint) as server:
+        live_through(tmp_path, server)
+    same(tmp_path / "store", bucket)
+
+
+def live_through(tmp_path: Path, server: TroubledServer) -> None:
+    """Everything happens; what must hold of the store holds."""
     store = tmp_path / "store"
     memory: list[tuple[float, float]] = []
     restarts = [0]
@@ -37,7 +61,9 @@ def test_rotation_and_restarts_lose_double_and_leak_nothing(tmp_path: Path) -> N
     def follow(stack: Stack, events: list[Path]) -> Iterator[Callable[[], None]]:
         for path in events:
             path.touch()
-        with DaemonProcess(tmp_path, configuration(stack, events, store)) as daemon:
+        text = f'{configuration(stack, events, store)}[s3]\nendpoint = "{server.endpoint}"\n'
+        more = 'mirror = "s3://soak/db1"\nmirror_interval_s = 0.5\n'
+        with DaemonProcess(tmp_path, text, more=more) as daemon:
             begin = time.monotonic()
             due = {"rotate": begin + ROTATE_S, "restart": begin + SECONDS / 3, "look": begin}
             turn = [0]
@@ -51,6 +77,9 @@ def test_rotation_and_restarts_lose_double_and_leak_nothing(tmp_path: Path) -> N
                     turn[0] += 1
                     rotate(stack, turn[0])
                     due["rotate"] = now + ROTATE_S
+                away = SECONDS / 4 < now - begin < SECONDS / 2
+                if away != server.is_down:
+                    (server.down if away else server.up)()
                 if now > due["restart"] and restarts[0] < 2:
                     restarts[0] += 1
                     stack.stop_postgres()

@@ -41,6 +41,11 @@ class TroubledServer:
     def __exit__(self, *_: object) -> None:
         self.down()
 
+    @property
+    def is_down(self) -> bool:
+        """Nobody gets through."""
+        return self._listening is None
+
     def up(self) -> None:
         """Connections are accepted."""
         self._listening = socket.create_server(("127.0.0.1", self.port))
