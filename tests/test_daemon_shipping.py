@@ -115,28 +115,27 @@ def same(store: Path, bucket: Bucket) -> None:
 def test_away_for_long(
     tmp_path: Path, writer: Writer, server: TroubledServer, bucket: Bucket
 ) -> None:
-    moments = writer.moments(5)
+    moments = writer.moments(4)
     with shipping(tmp_path, server, bucket) as daemon:
         writer.write(moments[0])
         daemon.drain()
         daemon.wait_until(daemon.caught_up)
         server.down()
-        for moment in moments[1:3]:
-            writer.write(moment)
-            daemon.drain()
+        writer.write(moments[1])
+        daemon.drain()
         daemon.wait_until(lambda: daemon.metric("s3_failures_total") > 0)
         assert daemon.metric("ready") == 1  # nothing of it touches what the daemon is for
         assert (daemon.metric("s3_up"), daemon.waiting > 0) == (0, True)
         daemon.kill()
         daemon.start()
-        writer.write(moments[3])
+        writer.write(moments[2])
         daemon.drain()
         assert daemon.waiting == -1  # nobody knows before the bucket was asked
         server.up()
         daemon.wait_until(daemon.caught_up)
         assert daemon.metric("s3_up") == 1
         writer.write(moments[-1])
-        daemon.wait_until(lambda: daemon.metric("compactions_total") > 0)
+        daemon.wait_until(lambda: any((tmp_path / "store").glob("*/index/head")))
         daemon.drain()
         assert daemon.stop() == 0  # what is left is copied first
     same(tmp_path / "store", bucket)
