@@ -58,7 +58,7 @@ FOLLOWED = "followed"
 SOURCES = ("postgres", "pgbouncer", "identity")
 LARGE_BYTES = 16 << 20
 """From so much on a file is parsed ahead."""
-LOG_BLOCK_BYTES = 4 << 20
+LOG_BLOCK_BYTES = 3 << 20
 EVENTS_BLOCK_BYTES = 1 << 20
 """So much is parsed at once: a daemon's memory is to stay small beside a database."""
 PASSED = dt.timedelta(minutes=15)

@@ -184,6 +184,8 @@ class Follower:
                     file.note(now)
             except (OSError, InputError) as error:
                 self._placing.problems[one.path] = str(error)
+                if one.stamp:  # its size isn't known: it is looked at again, open or not
+                    one.stamp = (-1, *one.stamp[1:])
                 continue
             by_name = one.home in grown_names
             file.is_left = by_name or one.family in grown_families

@@ -180,12 +180,12 @@ class HeldFile(SourceFile):
 
     @property
     def written(self) -> bytes:
-        """Its first bytes, runs of zeros as one blank: at most HEAD_BYTES, and no further than in the
+        """Its first bytes, runs of zeros as the end of a line: at most HEAD_BYTES, and no further than in the
         first MiB. What stands before zeros and what stands behind them isn't one text."""
-        data = _RUN.sub(b" ", self.seen)
+        data = _RUN.sub(b"\n", self.seen)
         at = len(self.seen)
         while at < min(self.size, _ZEROS_SEARCHED) and len(data) < HEAD_BYTES // 2:
-            data += _RUN.sub(b" ", self.read(at, _ZEROS_SEARCHED // 8))
+            data += _RUN.sub(b"\n", self.read(at, _ZEROS_SEARCHED // 8))
             at += _ZEROS_SEARCHED // 8
         return data[:HEAD_BYTES]
 
@@ -235,7 +235,7 @@ class HeldFile(SourceFile):
         if not self._still_whole() or (not data and not final):
             return None
         block = self._block(parse, data, begin, final=final)
-        while block and not begin and not self.is_over and _is_weak(data[: block.consumed]):
+        while block and not begin and not self.is_over and is_weak(data[: block.consumed]):
             # What is read first recognises the file later: a few bytes wouldn't, nor would zeros.
             taken = block.consumed
             more = self._block(parse, data[taken:], taken, final=final)
@@ -296,7 +296,7 @@ class HeldFile(SourceFile):
         return self.now - self._zeros.setdefault(at, self.now) >= SETTLED_SECONDS
 
 
-def _is_weak(data: bytes) -> bool:
+def is_weak(data: bytes) -> bool:
     """Whether these bytes, if any, may be any file's."""
     return bool(data) and len(data) - data.count(b"\0") < WEAK_BYTES
 

@@ -21,11 +21,11 @@ from scalple.ingest.candidate import (
 )
 from scalple.ingest.errors import InputError
 from scalple.ingest.generations import Generation, Generations, Inode
-from scalple.ingest.heldfile import WEAK_BYTES, HeldFile, stamp_of
+from scalple.ingest.heldfile import WEAK_BYTES, HeldFile, is_weak, stamp_of
 from scalple.ingest.lognames import LogNames
 from scalple.ingest.losses import Losses
 from scalple.ingest.present import Found, present_files
-from scalple.ingest.sourcefile import SETTLED_SECONDS
+from scalple.ingest.sourcefile import BLOCK_BYTES, SETTLED_SECONDS
 from scalple.ingest.unchanged import Unchanged
 
 
@@ -370,7 +370,7 @@ class Placing:
                 if theirs.inode != generation.inode or not theirs.is_whole:
                     raise InputError("changes while it is looked at", place=str(theirs.path))
                 same, is_longer = file.agrees(theirs), file.measure() > theirs.measure()
-                if is_longer and generation.end and same < WEAK_BYTES:
+                if is_longer and generation.end and is_weak(file.read(0, min(same, BLOCK_BYTES))):
                     continue  # a few bytes that were read by themselves may be any file's
                 if same >= min(file.measure(), theirs.measure()):
                     return generation, is_longer

@@ -281,7 +281,7 @@ class World:
         inside = self.inside[inode]
         end = max(kept.values())
         gone = {number for number in inside if number > max(kept)}
-        self.harm += 1
+        self.harm += 2  # one cut before may be told of again
         self.may_lose |= gone
         self.may_double |= inside - gone
         self.harmed.append(gone)
