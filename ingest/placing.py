@@ -75,7 +75,7 @@ class Placing:
         freed = self._forget_passed(present)
         candidates = self._candidates(present, claimed, now)
         begun, rest = self._adopt(candidates, present, now)
-        for candidate in rest:
+        for candidate in () if self.is_waiting(now) else rest:
             if candidate.found.inode in freed:  # it can't be read on, but all it holds is known
                 self._passed[candidate.found.inode] = freed[candidate.found.inode]
                 candidate.file.close()
