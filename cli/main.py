@@ -18,7 +18,6 @@ from types import FrameType
 import click
 from click.shell_completion import CompletionItem
 
-from scalple.cli import interpreter
 from scalple.ingest.errors import ReaderGoneError, ScalpleError
 from scalple.store import source
 from scalple.store.allocator import keep_memory
@@ -112,7 +111,6 @@ def main() -> None:
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     try:
-        interpreter.check()
         cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()

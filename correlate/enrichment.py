@@ -48,8 +48,8 @@ Ints = NDArray[np.int64]
 # Of a masked text: what stays whatever it says (literals, which are masked, the name of a table or
 # function), then names, bare and quoted.
 _WORDS = re.compile(
-    r"""(?P<kept> '(?:[^']|'')*+(?:'|\Z) | \$[0-9]+
-          | (?<!\bdistinct\s)\b(?:from|join|into|update|table)\s++(?:(?:only|if|not|exists)\s++)*+
+    r"""(?P<kept> '(?>[^']|'')*+(?:'|\Z) | \$[0-9]+
+          | (?<!\bdistinct\s)\b(?:from|join|into|update|table)\s++(?>(?:only|if|not|exists)\s++)*+
             (?:(?:"[^"]*+"|[^\W\d][\w$]*+)\s*+\.\s*+){0,2}(?:"[^"]*+"|[^\W\d][\w$]*+)
           | [^\W\d][\w$]*+(?=\() )
       | (?P<name> [^\W\d][\w$]*+ | "[^"]*+(?:"|\Z) | [0-9][\w$]*+ )""",

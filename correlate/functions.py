@@ -17,7 +17,7 @@ from scalple.correlate.sqltext import exp
 _NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*+)'
 _CREATE = re.compile(
     rf"\bCREATE\s++(?:OR\s++REPLACE\s++)?(FUNCTION|PROCEDURE)\s++((?:{_NAME}\s*+\.\s*+)?{_NAME})"
-    r"\s*+\(((?:[^()]|\([^()]*\))*+)\)",
+    r"\s*+\(((?>[^()]|\([^()]*\))*+)\)",
     re.IGNORECASE,
 )
 _ARGUMENT = re.compile(

@@ -49,7 +49,7 @@ _STATEMENT = re.compile(
 _ONLY_PHONE = re.compile(r"\s{0,9}\+[0-9](?:[ ().-]{0,2}[0-9]){7,14}\s{0,9}")
 # A member of a JSON object whose value is a text or a number.
 _MEMBER = re.compile(
-    r"""("([A-Za-z][\w-]{1,40})"\s{0,5}:\s{0,5})(?P<quote>")?((?(quote)(?:[^"\\]|\\.)*+|-?[0-9][0-9.]*+))(?(quote)"?)""",
+    r"""("([A-Za-z][\w-]{1,40})"\s{0,5}:\s{0,5})(?P<quote>")?((?(quote)(?>[^"\\]|\\.)*+|-?[0-9][0-9.]*+))(?(quote)"?)""",
     re.DOTALL,
 )
 _YEAR = re.compile(r"(\d{4})-\d")
@@ -248,7 +248,7 @@ def mask_array(text: str, mask: Masker) -> str:
     return "{" + ",".join(mask(element) for element in array_elements(text)) + "}"
 
 
-_ELEMENT = re.compile(r'"((?:[^"\\]|\\.)*+)"|([^{},"]++)', re.DOTALL)
+_ELEMENT = re.compile(r'"((?>[^"\\]|\\.)*+)"|([^{},"]++)', re.DOTALL)
 
 
 def scrub_literal(segment: str) -> str:

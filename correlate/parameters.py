@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_VALUE = re.compile(r'(?:"((?:[^"]|"")*+)"|([^,]*+))(?:,|\Z)')
+_VALUE = re.compile(r'(?:"((?>[^"]|"")*+)"|([^,]*+))(?:,|\Z)')
 
 
 def split(column: pa.Array) -> pa.Array:

@@ -12,10 +12,10 @@ from scalple.correlate import masking
 _HIDDEN = masking.REDACTED
 # What follows these is a client's words, or repeats them.
 _STATEMENT = re.compile(
-    r"""(AUDIT:\s++(?:[A-Z]{1,16},\d{0,20},\d{0,20},[A-Z_]{0,16},[A-Z ]{0,40},)?+
+    r"""(AUDIT:\s++(?>[A-Z]{1,16},\d{0,20},\d{0,20},[A-Z_]{0,16},[A-Z ]{0,40},)?+
          | \b(?:STATEMENT|DETAIL|CONTEXT|QUERY|HINT):\s++
          | \b(?:statement|parse\ [^:]{1,80}|bind\ [^:]{1,80}|execute\ [^:]{1,80}|parameters):\s++
-         | "(?:query|statement|detail|message|context|internal_query)"\s*+:\s*+"(?:AUDIT:\s++)?+
+         | "(?:query|statement|detail|message|context|internal_query)"\s*+:\s*+"(?>AUDIT:\s++)?+
        )""",
     re.VERBOSE,
 )

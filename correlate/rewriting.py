@@ -18,7 +18,7 @@ class Unread(Exception):
 
 # Quoted names stay, whatever they hold.
 _ASIDE = re.compile(
-    rf"""\bU&(?P<coded>"(?:[^"]|"")*+") | (?P<quoted>"[^"]*")
+    rf"""\bU&(?P<coded>"(?>[^"]|"")*+") | (?P<quoted>"[^"]*")
       | \bOPERATOR\s*+\(\s*+(?:{WORD}\s*+\.\s*+)?(?P<operator>[-+*/<>=~!@#%^&|`?]++)\s*+\)
       | (?P<some>\bSOME)(?=\s*\()
       | \bOVERRIDING\s++(?:SYSTEM|USER)\s++VALUE\b
@@ -30,16 +30,16 @@ _UNICODE = re.compile(r"\\(?:([0-9A-Fa-f]{4})|\+(0[0-9A-Fa-f]{5}))")
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\b(?:\s*\([^()]*\)|(?:\s+(?:ANALYZE|VERBOSE)\b)*)", re.IGNORECASE)
 _PREPARE = re.compile(
-    rf"\s*+PREPARE\s++{WORD}\s*+(?:\((?:[^()]|\([^()]*\))*+\))?\s*+AS\b", re.IGNORECASE
+    rf"\s*+PREPARE\s++{WORD}\s*+(?:\((?>[^()]|\([^()]*\))*+\))?\s*+AS\b", re.IGNORECASE
 )
 _CURSOR = re.compile(
-    rf"\s*+DECLARE\s++{WORD}\s++(?:(?!CURSOR\b)\w++\s++)*+CURSOR\s++(?:WITH(?:OUT)?\s++HOLD\s++)?FOR\b",
+    rf"\s*+DECLARE\s++{WORD}\s++(?>(?!CURSOR\b)\w++\s++)*+CURSOR\s++(?:WITH(?:OUT)?\s++HOLD\s++)?FOR\b",
     re.IGNORECASE,
 )
 _COPY_QUERY = re.compile(r"\s*+COPY\s*+\(", re.IGNORECASE)
 _COPY_TABLE = re.compile(
     rf"(\s*+COPY\s++)(?:BINARY\s++)?((?:{WORD}\s*+\.\s*+)*{WORD}\s*+(?:\([^()]*\)\s*+)?)"
-    r"\b(FROM|TO)\b(?:(?!\bWHERE\b)[^;])*+(WHERE\b[^;]*+)?(;.*)?",
+    r"\b(FROM|TO)\b(?>(?!\bWHERE\b)[^;])*+(WHERE\b[^;]*+)?(;.*)?",
     re.IGNORECASE | re.DOTALL,
 )
 _CALL = re.compile(r"\s*+CALL\b", re.IGNORECASE)
@@ -160,7 +160,7 @@ _TYPED = re.compile(
 )
 _READABLE = re.compile(
     r"[\s(]*+(?:SELECT|WITH|INSERT|UPDATE|DELETE|MERGE|VALUES|TABLE"
-    r"|CREATE\s(?:\s*+(?:TEMP(?:ORARY)?|UNLOGGED|MATERIALIZED|OR\s++REPLACE)\b)*+\s*+(?:TABLE|VIEW))\b",
+    r"|CREATE\s(?>\s*+(?:TEMP(?:ORARY)?|UNLOGGED|MATERIALIZED|OR\s++REPLACE)\b)*+\s*+(?:TABLE|VIEW))\b",
     re.IGNORECASE,
 )
 _SUBSCRIPT = re.compile(r"\[[^\[\]]*+\]|\.\s*+" + WORD)

@@ -13,12 +13,12 @@ from scalple.correlate.relations import Slot
 _PAYLOAD = re.compile(r"\s*+notify\s++[^,;]++,[^;]*", re.IGNORECASE)
 _BOUNDS = re.compile(r"\bfor\s++values\s++(?:in|from)\b", re.IGNORECASE)
 _PARTITION_OF = re.compile(
-    r"""\bpartition\s++of\s++((?:(?:"[^"]*+"|[\w$]++)\s*+\.\s*+)?+(?:"[^"]*+"|[\w$]++))""",
+    r"""\bpartition\s++of\s++((?>(?:"[^"]*+"|[\w$]++)\s*+\.\s*+)?+(?:"[^"]*+"|[\w$]++))""",
     re.IGNORECASE,
 )
 _SET = re.compile(
-    r"""\bset\s++(?:(?:session|local)\s++)?+"?((?:[^\W\d][\w$]*+\s*+\.\s*+)+[^\W\d][\w$]*+)
-        "?\s*+(?:=|\bto\b)\s*+([\x01\x02](?:\s*+,\s*+[\x01\x02])*+)""",
+    r"""\bset\s++(?>(?:session|local)\s++)?+"?((?:[^\W\d][\w$]*+\s*+\.\s*+)+[^\W\d][\w$]*+)
+        "?\s*+(?:=|\bto\b)\s*+([\x01\x02](?>\s*+,\s*+[\x01\x02])*+)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*+\(\s*+(\x01)\s*+,", re.IGNORECASE)

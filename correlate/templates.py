@@ -32,10 +32,10 @@ _CHUNK = 1 << 20  # bytes scanned at once: the temporaries stay in cache
 _W = r"A-Za-z0-9_$.\x80-\U0010ffff"  # a dotted name or a number is one run of these
 _TAG = r"\$(?:[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*)?\$"
 _PIECE = re.compile(
-    rf"""(?:[^{_W}'"/\-]++ | /(?!\*) | -(?!-) | "[^"]*+(?:""[^"]*+)*+"?
+    rf"""(?>[^{_W}'"/\-]++ | /(?!\*) | -(?!-) | "[^"]*+(?>""[^"]*+)*+"?
            | (?! [eEbBxXnN]' | [uU]&' | {_TAG} | \.?[0-9] ) [{_W}]++ )*+
-       (?: (?P<string> [eE]'(?:[^'\\]++|\\.|'')*+\\?'?
-                     | (?:[bBxXnN]|[uU]&)?'[^']*+(?:''[^']*+)*+'? )
+       (?: (?P<string> [eE]'(?>[^'\\]++|\\.|'')*+\\?'?
+                     | (?:[bBxXnN]|[uU]&)?'[^']*+(?>''[^']*+)*+'? )
          | (?P<number> \.?[0-9][0-9_.]*[eE][+-][0-9][{_W}]*+ | \.?[0-9][{_W}]*+ )
          | (?P<comment> --[^\n\r]*+ )
          | (?P<block> /\* )
@@ -295,7 +295,7 @@ _BLANKS = re.compile(r"[\s\x03]+")
 # After an operator, a bracket, a comma or a keyword the minus belongs to the number.
 _SIGNED = re.compile(r"([-+*/%<>=(,\[]\s*|\b(?:values|then|else|and|limit|offset)\s)-\s*\?")
 _LIST = re.compile(r"\bin ?\( ?(?:\?|\$\d+)(?: ?, ?(?:\?|\$\d+))* ?\)")
-_ROWS = re.compile(r"(\([^()]*+\))(?: ?, ?\1)++")
+_ROWS = re.compile(r"(\([^()]*+\))(?> ?, ?\1)++")
 
 
 def normalise(skeleton: str) -> str:

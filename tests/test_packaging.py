@@ -17,7 +17,6 @@ import click
 import pytest
 import yaml
 
-from scalple.cli import interpreter
 from scalple.cli.config import load
 from scalple.cli.main import VERBS, cli
 from tests.commandline import SAMPLE, scalple
@@ -92,17 +91,6 @@ def test_names_of_files_and_folders_are_completed_by_the_shell() -> None:
                 }
                 assert kinds <= {"file", "dir"}, (verb, option.name)
                 assert kinds, (verb, option.name)
-
-
-def test_a_python_that_would_leave_values_unmasked_is_refused(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert PROJECT["project"]["requires-python"] == ">=3.11.5"
-    # As if this Python took too much: a pattern that does so in any.
-    monkeypatch.setattr(interpreter, "_PATTERN", "a?")
-    said = scalple("coverage", "--help")
-    assert (said.code, said.out) == (4, "")
-    assert "Python 3.11.5 or later" in said.err
 
 
 def services() -> dict[str, dict[str, Any]]:
