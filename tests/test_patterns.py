@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,6 +176,8 @@ def _rows(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _LETTERS = st.sampled_from(["a", "b", "[ab]", "[^a]", "c", "(?!b)", "(?=a)"])
 
 
+# The first draw looks through every module that has been imported.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     group=_rows(_LETTERS | _rows(_LETTERS)),
     many=st.sampled_from("?*+"),
