@@ -135,6 +135,11 @@ class Gatherer:
         served = client >= 0
         # A tag that no event tells of: the connection is the run's, but who is behind it since isn't said.
         renewed = labelled & by_tag & self._labels.unknown_tags()[name_of[rows]]
+        # Or didn't when it was set, so that the run went on as if the client had set it.
+        of_name = self._labels.connections()
+        whose = of_name[name_of[rows]]
+        same = (whose >= 0) & (whose == of_name[name])
+        renewed |= labelled & by_tag & same & (keys[name_of[rows]] != key)
         pooler_method = self._pooler_method(batch, runs, unpooled, pool)
         # A statement without any name is a nameless client's, whenever it dropped its name.
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)

@@ -45,14 +45,19 @@ class Watched(World):
         self.lines.append((len(self.postgres), len(self.pooler), len(self.events)))
         return super().tick(low, high)
 
-    def moments(self, files: Sequence[Path], count: int, chance: random.Random) -> list[Moment]:
-        """Some moments, ascending; the evidence of each may be a little ahead of the server's log."""
+    def moments(
+        self, files: Sequence[Path], count: int, chance: random.Random, lag: int = 0
+    ) -> list[Moment]:
+        """Some moments, ascending; the evidence of each may be a little ahead of the server's log, and the
+        events up to `lag` steps behind."""
         ends = [_line_ends(path) for path in files]
         chosen = sorted(chance.sample(range(len(self.lines)), min(count, len(self.lines))))
-        found = []
+        found, said = [], 0
         for at in chosen:
             later = min(at + chance.choice([0, 0, 1, 5]), len(self.lines) - 1)
             server, (_, pooler, events) = self.lines[at][0], self.lines[later]
+            if lag:
+                events = said = max(said, self.lines[max(0, at - chance.randint(0, lag))][2])
             found.append((ends[0][server], ends[1][pooler], ends[2][events]))
         last = tuple(one[-1] for one in ends)
         return [*found, (last[0], last[1], last[2])]

@@ -19,7 +19,7 @@ TEXT_VALUES = [
     *("CASE {a} WHEN {b} THEN {a} END", "greatest({a}, {b})", "(VALUES ({a}))", "md5({a})"),
 ]
 NUMBER_VALUES = [
-    *("abs({a})", "{a} + {b}", "-{a}", "({a})", "{a}::bigint", "coalesce({a}, {b})", "int8({a})"),
+    *("abs({a})", "{a} + {b}", "- {a}", "({a})", "{a}::bigint", "coalesce({a}, {b})", "int8({a})"),
     *("CASE WHEN tier = 'x' THEN {a} ELSE {b} END", "(ARRAY[{a}])[1]", "greatest({a}, {b})"),
     *("(SELECT {a})", "nullif({a}, {b})", "power({a}, {b})", "my_func({a})", "{a} % {b}", "~{a}"),
     *("@ {a}", "{a} # {b}", "mod({a}, {b})", "CAST({a} AS numeric(10, 2))", "(VALUES ({a}))"),

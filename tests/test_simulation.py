@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.attribution import GRADES
@@ -287,6 +287,21 @@ def test_following_the_logs_names_nobody_wrongly(
     assert [row["source_offset"] for row in done.dicts()] == [
         row["source_offset"] for row in whole.dicts()
     ]
+
+
+@settings(max_examples=examples(4), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, st.integers(0, 2**32), st.sampled_from([1, 3, 10, 40, 150]))
+@example(Setting(cast=CASTS["tagged"], clients=6, backends=2, statements=100), 0, 10)
+def test_events_that_lag_name_nobody_wrongly_meanwhile(
+    tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, lag: int
+) -> None:
+    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
+    world = Watched(setting, seed)
+    files = world.play().write(tmp_path_factory.mktemp("world"))
+    for turn in range(3):
+        moments = world.moments(files, 12, random.Random(seed + turn), lag)
+        done = attribute_live(*files, declared(setting), moments)
+        assert wrongs(done, setting.cast) == []
 
 
 @settings(max_examples=examples(3), deadline=None, phases=WITHOUT_SHRINKING)
