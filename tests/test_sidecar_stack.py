@@ -30,7 +30,7 @@ from tests.wire_model import extended, message, simple
 
 pytestmark = pytest.mark.stack
 
-STATEMENTS = int(os.environ.get("SIDECAR_STATEMENTS", "12000"))
+STATEMENTS = int(os.environ.get("SIDECAR_STATEMENTS", "9000"))
 """How many statements the crowd runs; `make prove` asks for more than 100,000."""
 PEOPLE = 200
 OPTIONS = StackOptions(application_name_add_host=False, pool_size=8)

@@ -41,7 +41,7 @@ from tests.store.sample import (
 from tests.store.test_compaction import compacted
 
 EVERY_BIT = bool(os.environ.get("EVERY_BIT"))
-SAMPLED_BITS = 1_200
+SAMPLED_BITS = 800
 CHECKED_WHOLE = 0.004
 """This share of what `--files` detects is shown to the whole `verify` too."""
 
