@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalple.ingest.errors import InputError
-from scalple.ingest.serversettings import Setting, Torn
+from scalple.ingest.serversettings import Setting, Torn, read_settings
 
 _DEPTH_MAX = 10
+_HINT = "run this as an account that may, such as postgres or pgbouncer"
 _SECTION = re.compile(r"\[(?P<name>[^\]]*)\]\s*")
 _PAIR = re.compile(r"(?P<name>[^\s=]+|\"(?:[^\"]|\"\")*\")\s*=\s*(?P<value>.*?)\s*")
 _INCLUDE = re.compile(r"%include\s+(?P<file>.+?)\s*")
@@ -97,7 +98,7 @@ def read_ini(main: Path) -> PoolerSettings:
         InputError: it can't be read.
     """
     reading = _Reading()
-    reading.read(main, _text(main), 0)
+    reading.read(main, read_settings(main, _HINT), 0)
     found = reading.entries
     return PoolerSettings(
         main,
@@ -106,17 +107,6 @@ def read_ini(main: Path) -> PoolerSettings:
         tuple(found.get("users", {}).values()),
         tuple(reading.torn),
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError as error:
-        raise InputError(
-            f"can't be read: {(error.strerror or str(error)).lower()}",
-            place=str(path),
-            hint="run this as an account that may, such as postgres or pgbouncer",
-        ) from error
 
 
 @dataclass(slots=True)
@@ -159,7 +149,7 @@ class _Reading:
             return
         target = Path(name) if Path(name).exists() else path.parent / name
         try:
-            text = _text(target)
+            text = read_settings(target, _HINT)
         except InputError as error:
             self.torn.append(Torn(place, f"%include {name}: {error.what}"))
             return

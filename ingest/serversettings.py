@@ -15,6 +15,7 @@ from scalple.ingest.errors import InputError
 
 AUTO = "postgresql.auto.conf"
 """What ALTER SYSTEM writes."""
+_HINT = "run this as an account that may, such as postgres, or ask the server with --dsn"
 _DEPTH_MAX = 10
 _NAME = r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)?"
 _WORD = r"[A-Za-z_\x80-\U0010ffff][\w.:/\-]*"
@@ -127,7 +128,7 @@ def read_files(main: Path, data_directory: Path | None = None) -> ServerSettings
         InputError: `main` itself can't be read.
     """
     reading = _Reading()
-    text = _text(main)
+    text = read_settings(main, _HINT)
     reading.read(main, text, 0)
     said = reading.settings.get("data_directory")
     directory = data_directory or (Path(said.value) if said else main.parent)
@@ -135,7 +136,7 @@ def read_files(main: Path, data_directory: Path | None = None) -> ServerSettings
         directory = main.parent / directory
     auto = directory / AUTO
     try:
-        reading.read(auto, _text(auto), 0)
+        reading.read(auto, read_settings(auto, _HINT), 0)
     except InputError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             is_ours = isinstance(error.__cause__, PermissionError)
@@ -156,14 +157,17 @@ def _version(main: Path, directory: Path) -> int | None:
     return int(major) if major.isdigit() else None
 
 
-def _text(path: Path) -> str:
+def read_settings(path: Path, hint: str) -> str:
+    """A file of settings; bytes that are no UTF-8 stay as they are (`surrogateescape`).
+
+    Raises:
+        InputError: it can't be read; says what to do.
+    """
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape")
     except OSError as error:
         raise InputError(
-            f"can't be read: {(error.strerror or str(error)).lower()}",
-            place=str(path),
-            hint="run this as an account that may, such as postgres, or ask the server with --dsn",
+            f"can't be read: {(error.strerror or str(error)).lower()}", place=str(path), hint=hint
         ) from error
 
 
@@ -197,7 +201,7 @@ class _Reading:
             return
         try:
             for one in _included(target) if how == "include_dir" else (target,):
-                self.read(one, _text(one), depth + 1)
+                self.read(one, read_settings(one, _HINT), depth + 1)
         except InputError as error:
             if how == "include_if_exists" and isinstance(error.__cause__, FileNotFoundError):
                 return
