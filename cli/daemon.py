@@ -155,20 +155,27 @@ class _Service:
         """After a reload, or a fault."""
         if self._reload.is_set():
             self._reload.clear()
-            try:
-                config = configured(self.config_path)
-                if self._intake is not None:
-                    self._intake.reload(config.intake)
-                self.config = config
-                say("reloaded")
-            except ScalpleError as error:  # goes on as before
-                say("reload refused", why=str(error))
+            self._take_up()
         try:
-            with open_following(self.config, self._between) as following:
+            with open_following(self.config, self._between, may_create=False) as following:
                 self._background.use(self.config)
                 self._follow(following)
         except (ScalpleError, OSError) as error:
             self._failed(error)
+
+    def _take_up(self) -> None:
+        """Another configuration, if it can be followed; otherwise it goes on as before."""
+        try:
+            config = configured(self.config_path)
+            with open_following(config, self._between):
+                pass  # it can
+            if self._intake is not None:
+                self._intake.reload(config.intake)
+        except (ScalpleError, OSError) as error:
+            say("reload refused", why=str(error))
+        else:
+            self.config = config
+            say("reloaded")
 
     def _follow(self, following: Following) -> None:
         """Rounds, until it is told to stop or to reload, or one fails."""
@@ -223,7 +230,10 @@ class _Service:
         first, most = RETRY_S
         pause = min(most, first * 2 ** (self.state.failures - 1))
         say("failed", why=str(error), again_in_s=pause)
-        self._ending.wait(pause)
+        until = time.monotonic() + pause
+        while not self._reload.is_set() and (left := until - time.monotonic()) > 0:
+            if self._ending.wait(min(left, SETTLE_S)):
+                return
 
     def _say_news(self, following: Following) -> None:
         for text in self.state.news(following):

@@ -53,9 +53,12 @@ def followed(config: Config) -> list[Followed]:
 
 @contextmanager
 def open_following(
-    config: Config, between: Callable[[], bool] = lambda: True
+    config: Config, between: Callable[[], bool] = lambda: True, *, may_create: bool = True
 ) -> Iterator[Following]:
     """The files of `[sources]`, followed from where the store stands.
+
+    Without `may_create` there has to be a store: one that vanished under a running daemon (a mount that is
+    gone) isn't begun anew beside its other half.
 
     Raises:
         ScalpleError: the store can't be opened for writing or is in a bucket, or something declared
@@ -84,7 +87,7 @@ def open_following(
     subject_key, signing_key = reprocess.keys_of(directory, config, reader)
     if reader is not None:
         subjectkeys.check_goes_on(reader, subject_key, by_period=by_period)
-    with StoreWriter.open(directory, origin, signing_key, create=True) as writer:
+    with StoreWriter.open(directory, origin, signing_key, create=may_create) as writer:
         store = Stored.open(directory, origin, subject_key, by_period=by_period)
         objects = known.objects | {SUBJECT_KEY: keys.subject_key_id(subject_key).encode()}
         plan = replace(known, subject_key=subject_key, objects=objects)

@@ -4,6 +4,7 @@ Enters: the section, and the key files it names. Leaves: a running server, or an
 missing. Does nothing with events.
 """
 
+import glob
 import ipaddress
 import ssl
 import time
@@ -31,7 +32,7 @@ def patterns(section: IntakeSection) -> tuple[str, ...]:
     """The event files that arrive."""
     if section.listen is None or section.directory is None:
         return ()
-    return (f"{section.directory}/*/*.jsonl*",)
+    return (f"{glob.escape(section.directory)}/*/*.jsonl*",)
 
 
 @dataclass(slots=True)
@@ -63,9 +64,13 @@ class OpenIntake:
         Raises:
             ConfigError: something can't be used; all stays as it was.
         """
-        senders, context = _senders(section), _context(section)
-        self.intake.replace(senders, _limits(section))
-        self.context, self.keep_days = context, section.keep_days
+        if section.listen is None or Path(section.directory or "") != self.intake.directory:
+            raise ConfigError(
+                "where events are taken isn't changed while they are", hint="restart the daemon"
+            )
+        checked = check(section)
+        self.intake.replace(checked.intake.senders, checked.intake.limits)
+        self.context, self.keep_days = checked.context, section.keep_days
 
 
 @contextmanager

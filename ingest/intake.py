@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,11 +199,7 @@ class Intake:
             raise Refusal(413, "too large", limit=self.limits.batch_bytes)
         spool = self._spool(sender)
         try:
-            # A batch may end in the middle of a line; its other half is looked at with it.
-            before = spool.unfinished_line(batch.head.file, batch.head.begin)
-            if (why := sender.fault(before + batch.events)) is not None:
-                raise Refusal(403, why)
-            end, new = spool.add(batch)
+            end, new = spool.add(batch, partial(_check, sender))
         except SpoolConflictError as conflict:
             where = {} if conflict.end is None else {"end": conflict.end}
             raise Refusal(409, "doesn't go on where the file stands", **where) from conflict
@@ -235,6 +232,11 @@ class Intake:
             status=refusal.answer.status,
             why=key[1],
         )
+
+
+def _check(sender: Sender, lines: bytes) -> None:
+    if (why := sender.fault(lines)) is not None:
+        raise Refusal(403, why)
 
 
 def body_of(answer: Answer) -> bytes:

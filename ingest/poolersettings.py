@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scalple.ingest.errors import InputError
-from scalple.ingest.serversettings import Setting, Torn, read_settings
+from scalple.ingest.serversettings import INCLUDES_MAX, LINE_MAX, Setting, Torn, read_settings
 
 _DEPTH_MAX = 10
 _HINT = "run this as an account that may, such as postgres or pgbouncer"
@@ -117,11 +117,15 @@ class _Reading:
     settings: dict[str, Setting] = field(default_factory=dict)
     entries: dict[str, dict[str, Entry]] = field(default_factory=dict)
     torn: list[Torn] = field(default_factory=list)
+    includes: int = 0
 
     def read(self, path: Path, text: str, depth: int) -> None:
         for number, line in enumerate(text.split("\n"), 1):
             line = line.strip()
             if not line or line[0] in ";#":
+                continue
+            if len(line) > LINE_MAX:
+                self.torn.append(Torn(f"{path}:{number}", f"has more than {LINE_MAX} characters"))
                 continue
             if include := _INCLUDE.fullmatch(line):
                 self._include(include["file"], path, number, depth)
@@ -138,12 +142,19 @@ class _Reading:
         elif self.section in ("databases", "users"):
             parts = {part["name"]: _plain(part["value"]) for part in _PART.finditer(value)}
             kept = {key: said for key, said in parts.items() if key in _KEPT}
-            text = f"{name} = {value}" if parts.keys() <= _SHOWN else None
+            # What isn't a list of such options may hold a password anywhere.
+            is_plain = not _PART.sub("", value).strip() and parts.keys() <= _SHOWN
+            is_plain = is_plain and not any("=" in said for said in parts.values())
+            text = f"{name} = {value}" if is_plain else None
             entry = Entry(name, kept, path, number, text)
             self.entries.setdefault(self.section, {})[name] = entry
 
     def _include(self, name: str, path: Path, number: int, depth: int) -> None:
         place = f"{path}:{number}"
+        self.includes += 1
+        if self.includes > INCLUDES_MAX:
+            self.torn.append(Torn(place, f"more than {INCLUDES_MAX} files are included"))
+            return
         if depth >= _DEPTH_MAX:
             self.torn.append(Torn(place, f"%include is nested deeper than {_DEPTH_MAX}"))
             return

@@ -30,6 +30,10 @@ def present_files(paths: Iterable[Path], problems: dict[Path, str]) -> dict[Inod
     """
     found: dict[Inode, Found] = {}
     for path in paths:
+        if (name := os.fsencode(path)) != str(path).encode("utf-8", "replace"):
+            # A position is recorded under its name, and records are text.
+            problems[Path(name.decode("utf-8", "backslashreplace"))] = "its name isn't UTF-8"
+            continue
         try:
             status = os.stat(path)  # noqa: PTH116 (a thousand files at every scan)
         except FileNotFoundError:

@@ -15,6 +15,9 @@ from scalple.ingest.errors import InputError
 
 AUTO = "postgresql.auto.conf"
 """What ALTER SYSTEM writes."""
+INCLUDES_MAX = 200
+"""So many files may be included in all; ones that include each other end there."""
+LINE_MAX = 4096
 _HINT = "run this as an account that may, such as postgres, or ask the server with --dsn"
 _DEPTH_MAX = 10
 _NAME = r"[A-Za-z_\x80-\U0010ffff][\w$]*(?:\.[A-Za-z_\x80-\U0010ffff][\w$]*)?"
@@ -177,10 +180,14 @@ class _Reading:
 
     settings: dict[str, Setting] = field(default_factory=dict)
     torn: list[Torn] = field(default_factory=list)
+    includes: int = 0
 
     def read(self, path: Path, text: str, depth: int) -> None:
         for number, line in enumerate(text.split("\n"), 1):
             line = line.removesuffix("\r")
+            if len(line) > LINE_MAX:
+                self.torn.append(Torn(f"{path}:{number}", f"has more than {LINE_MAX} characters"))
+                continue
             if _NOTHING.fullmatch(line):
                 continue
             found = _LINE.fullmatch(line)
@@ -196,11 +203,17 @@ class _Reading:
     def _include(self, how: str, value: str, path: Path, number: int, depth: int) -> None:
         place = f"{path}:{number}"
         target = path.parent / value
+        if self.includes >= INCLUDES_MAX:
+            return
         if depth >= _DEPTH_MAX:
             self.torn.append(Torn(place, f"{how} is nested deeper than {_DEPTH_MAX}"))
             return
         try:
             for one in _included(target) if how == "include_dir" else (target,):
+                self.includes += 1
+                if self.includes >= INCLUDES_MAX:
+                    self.torn.append(Torn(place, f"more than {INCLUDES_MAX} files are included"))
+                    return
                 self.read(one, read_settings(one, _HINT), depth + 1)
         except InputError as error:
             if how == "include_if_exists" and isinstance(error.__cause__, FileNotFoundError):

@@ -72,24 +72,13 @@ class Spool:
                 state = base64.b64encode((self.directory / _STATE).read_bytes()).decode()
             return Positions(positions=tuple(found), state=state)
 
-    def unfinished_line(self, file: FileHead, begin: int) -> bytes:
-        """What stands behind the last line feed before that place: the beginning of a line.
-
-        Raises:
-            InputError: it is longer than any event.
-        """
-        with self._lock, contextlib.suppress(FileNotFoundError):
-            with self._path(file).open("rb") as spooled:
-                first = max(0, begin - _LINE_MAX)
-                before = os.pread(spooled.fileno(), begin - first, first)
-            at = before.rfind(b"\n") + 1
-            if not at and first:
-                raise InputError("a line that is too long")
-            return before[at:]
-        return b""
-
-    def add(self, batch: Batch) -> tuple[int, int]:
+    def add(self, batch: Batch, check: Callable[[bytes], None]) -> tuple[int, int]:
         """Put a batch on disk: (where the file ends then, how many bytes were new).
+
+        Args:
+            batch: where it belongs, and its bytes.
+            check: is given the batch, with the line's beginning before it, while nothing else comes to
+                this spool; raises what must not be taken.
 
         Raises:
             SpoolConflictError: it doesn't fit.
@@ -106,6 +95,8 @@ class Spool:
                 size = os.fstat(descriptor).st_size
                 if begin > size:
                     raise SpoolConflictError(size)
+                # A batch may end in the middle of a line; its other half is looked at with it.
+                check(self._unfinished_line(descriptor, begin) + events)
                 there = os.pread(descriptor, min(len(events), size - begin), begin)
                 if events[: len(there)] != there:
                     raise SpoolConflictError(None)
@@ -120,6 +111,20 @@ class Spool:
                         path.unlink()
             _sync(self.directory)
             return max(size, begin + len(events)), len(events) - len(there)
+
+    @staticmethod
+    def _unfinished_line(descriptor: int, begin: int) -> bytes:
+        """What stands behind the last line feed before that place: the beginning of a line.
+
+        Raises:
+            InputError: it is longer than any event.
+        """
+        first = max(0, begin - _LINE_MAX)
+        before = os.pread(descriptor, begin - first, first)
+        at = before.rfind(b"\n") + 1
+        if not at and first:
+            raise InputError("a line that is too long")
+        return before[at:]
 
     def tidy(self, keep_s: float, is_read: Callable[[Path], bool]) -> None:
         """Remove files that are older, and read to their ends; how far they went is kept.

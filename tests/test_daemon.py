@@ -192,6 +192,17 @@ def test_a_reload_takes_what_is_right_and_keeps_it_otherwise(
     daemon.config.write_text(text + "\nnonsense = 1\n")
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_until(lambda: "reload refused" in daemon.log.read_text())
+    for turn, wrong in enumerate(
+        (
+            re.sub('origin = ".*"', 'origin = "another"', text),
+            re.sub("(?m)^store .*$", 'store = "/proc/none/store"', text),
+        ),
+        2,
+    ):
+        daemon.config.write_text(wrong)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_until(lambda turn=turn: daemon.log.read_text().count("reload refused") == turn)  # type: ignore[misc]
+    assert '"failed"' not in daemon.log.read_text()
     daemon.config.write_text(text.replace('"redact"', '"hash"'))
     daemon.process.send_signal(signal.SIGHUP)
     daemon.wait_until(lambda: '"reloaded"' in daemon.log.read_text())
@@ -200,6 +211,27 @@ def test_a_reload_takes_what_is_right_and_keeps_it_otherwise(
     assert daemon.stop() == 0
     (counted,) = rows(tmp_path / "store", "SELECT count(*) AS n FROM audit")
     assert counted["n"] == len(read_at_once(tmp_path))
+
+
+def test_a_store_that_vanishes_is_not_begun_anew(
+    tmp_path: Path, writer: Writer, daemon: DaemonProcess
+) -> None:
+    first, last = writer.moments(2)
+    writer.write(first)
+    daemon.drain()
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    writer.write(last)
+    daemon.wait_until(lambda: daemon.log.read_text().count('"failed"') > 1)
+    assert daemon.metric("ready") == 0
+    assert not (tmp_path / "store" / "sample" / "checkpoint").exists()
+    shutil.rmtree(tmp_path / "store", ignore_errors=True)
+    (tmp_path / "elsewhere").rename(tmp_path / "store")
+    daemon.wait_until(lambda: daemon.metric("ready") == 1)
+    daemon.drain()
+    assert daemon.stop() == 0
+    (counted,) = rows(tmp_path / "store", "SELECT count(*) AS n FROM audit")
+    assert counted["n"] == len(read_at_once(tmp_path))
+    assert scalple("verify", "--store", tmp_path / "store").code == 0
 
 
 def test_check_says_what_there_is_to_follow(tmp_path: Path, writer: Writer) -> None:

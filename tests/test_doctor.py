@@ -213,6 +213,21 @@ def test_a_password_in_pgbouncer_ini_is_never_repeated(world: World) -> None:
         assert "s3cr3t" not in said.out + said.err
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://app:s3cr3t@db:5432/app pool_mode=session",
+        "s3cr3t host=/run",
+        "host=h,password=s3cr3t",
+    ],
+)
+def test_nor_is_one_that_no_option_holds(value: str, tmp_path: Path) -> None:
+    ini = tmp_path / "pgbouncer.ini"
+    ini.write_text(f"[databases]\napp = {value}\n")
+    (entry,) = read_ini(ini).databases
+    assert entry.text is None or "s3cr3t" not in entry.text
+
+
 def test_a_database_behind_a_socket_is_mended_where_its_line_may_be_shown(world: World) -> None:
     text = world.ini.read_text().replace(" password='s3cr3t word'", "")
     world.ini.write_text(text.replace("host=127.0.0.1", "host='/run/postgresql'"))
@@ -236,6 +251,17 @@ def test_files_that_include_themselves_end(world: World) -> None:
     world.ini.write_text(f"{world.ini.read_text()}%include {world.ini}\n")
     codes = [one["code"] for one in world.report()["findings"]]
     assert codes.count("settings-torn") == codes.count("pooler-torn") == 1
+
+
+def test_many_files_that_include_each_other_end_as_well(tmp_path: Path) -> None:
+    for n in range(7):
+        (tmp_path / f"{n}.conf").write_text("include_dir '.'\n")
+    (main := tmp_path / "postgresql.conf").write_text("include_dir '.'\n")
+    assert any("200 files" in one.why for one in read_files(main).torn)
+    (tmp_path / "loop.ini").write_text("%include loop.ini\n" * 6)
+    assert any("200 files" in one.why for one in read_ini(tmp_path / "loop.ini").torn)
+    (tmp_path / "long.ini").write_text(f"[pgbouncer]\npool_mode = x{' ' * 60_000}y\n")
+    assert any("characters" in one.why for one in read_ini(tmp_path / "long.ini").torn)
 
 
 TRICKY = {

@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest import intakeserver, spool
+from scalple.ingest import intakeserver, senders, spool
 from scalple.ingest.intake import Answer
 from scalple.ingest.senders import Allowance
 from scalple.ingest.shipment import CLOCK, sign
@@ -368,6 +369,30 @@ def test_a_writers_name_cut_in_two_batches_is_refused(post: Post, app1: Member) 
     assert post.ask(app1, batch_of(app1, line[:cut]).to_bytes())[0] == 200
     rest = batch_of(app1, line[cut:], cut, head=line[: min(64, cut)], head_bytes=min(64, cut))
     assert post.ask(app1, rest.to_bytes())[0] == 403
+
+
+def test_the_second_half_of_a_name_is_not_looked_at_before_the_first_is_there(
+    post: Post, app1: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests at once: the second half is sent first, with much behind it to look at."""
+    line = event(0, "app2")
+    cut = line.index(b"app2") + 2
+    head = line[: min(64, cut)]
+    rest = batch_of(app1, line[cut:] + b"{}\n" * 1000, cut, head=head, head_bytes=len(head))
+    whole, fault = post.arrived, senders.Sender.fault
+
+    def slow(self: senders.Sender, lines: bytes) -> str | None:
+        if b"{}" in lines:
+            time.sleep(0.5)
+        return fault(self, lines)
+
+    monkeypatch.setattr(senders.Sender, "fault", slow)
+    with ThreadPoolExecutor(2) as pool:
+        second = pool.submit(post.ask, app1, rest.to_bytes())
+        time.sleep(0.2)
+        first = pool.submit(post.ask, app1, batch_of(app1, line[:cut]).to_bytes())
+        assert (first.result()[0], second.result()[0] in (403, 409)) == (200, True)
+    assert b"{}" not in whole(app1)
 
 
 def test_a_line_too_long_to_be_looked_at_is_refused(
