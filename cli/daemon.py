@@ -152,30 +152,42 @@ class _Service:
                 signal.signal(number, handler)
 
     def _again(self) -> None:
-        """After a reload, or a fault."""
-        if self._reload.is_set():
-            self._reload.clear()
-            self._take_up()
+        """After a reload, or a fault. A configuration that can't be followed changes nothing."""
+        config = self._asked()
+        is_elsewhere = config.store != self.config.store
         try:
-            with open_following(self.config, self._between, may_create=False) as following:
+            with open_following(config, self._between, may_create=is_elsewhere) as following:
+                if config is not self.config:
+                    self._take_up(config)
                 self._background.use(self.config)
                 self._follow(following)
         except (ScalpleError, OSError) as error:
-            self._failed(error)
+            if config is self.config:
+                self._failed(error)
+            else:
+                say("reload refused", why=str(error))
 
-    def _take_up(self) -> None:
-        """Another configuration, if it can be followed; otherwise it goes on as before."""
+    def _asked(self) -> Config:
+        """What is to be followed: after SIGHUP, what the file says by now."""
+        if not self._reload.is_set():
+            return self.config
+        self._reload.clear()
         try:
-            config = configured(self.config_path)
-            with open_following(config, self._between):
-                pass  # it can
-            if self._intake is not None:
-                self._intake.reload(config.intake)
-        except (ScalpleError, OSError) as error:
+            return configured(self.config_path)
+        except ScalpleError as error:
             say("reload refused", why=str(error))
-        else:
-            self.config = config
-            say("reloaded")
+            return self.config
+
+    def _take_up(self, config: Config) -> None:
+        """Go on with another configuration.
+
+        Raises:
+            ConfigError: the intake can't.
+        """
+        if self._intake is not None:
+            self._intake.reload(config.intake)
+        self.config = config
+        say("reloaded")
 
     def _follow(self, following: Following) -> None:
         """Rounds, until it is told to stop or to reload, or one fails."""

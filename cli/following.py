@@ -24,26 +24,22 @@ from scalple.cli import schemarecord
 from scalple.cli.batch import BatchBuilder, RowNumbers, reject_rows
 from scalple.cli.committer import Committer
 from scalple.cli.declarations import row_names
-from scalple.cli.formcache import FormCache
 from scalple.cli.gaprows import gap_rows
 from scalple.cli.laterevision import Known as KnownNow
 from scalple.cli.outcome import Outcome
-from scalple.cli.pipeline import Plan, ahead, open_plan, position_of
-from scalple.cli.reading import RecordReader, Records
+from scalple.cli.pipeline import Plan, ahead, open_plan, position_of, reader_of
+from scalple.cli.reading import Records
 from scalple.cli.recentevidence import EVENTS_KEPT, recent
 from scalple.cli.revisions import Revisions
 from scalple.cli.smallmemory import give_back
 from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp, begins_at, window
-from scalple.correlate import schemastate
 from scalple.correlate.correlator import Correlator
-from scalple.correlate.enrichment import Enricher
 from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE, GAPS
 from scalple.correlate.rightschanges import RightsChanges
-from scalple.correlate.schemawatch import SchemaWatch
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import InputError
 from scalple.ingest.follower import Follower
@@ -134,12 +130,7 @@ class Following:
         self.newest = newest
         """When the newest statement was logged."""
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
-        watch = SchemaWatch(plan.schemas)
-        if plan.schema_changes is not None:
-            schemastate.restore(watch, plan.schema_changes)
-        self._forms = FormCache(plan.rules, plan.functions_sql)
-        enricher = Enricher(plan.rules, None, plan.subject_key, plan.functions_sql, self._forms.of)
-        self._reader = RecordReader(enricher, watch)
+        self._reader, self._forms = reader_of(plan)
         self._rights = RightsChanges.from_bytes(plan.rights_changes)
         self._rights_recorded = self._rights.revision
         logs = window(_logs_read(plan, known))

@@ -88,6 +88,16 @@ class Plan:
     """Filled in once nothing stands in the way of the run: keys may be made for it."""
 
 
+def reader_of(plan: Plan) -> tuple[RecordReader, FormCache]:
+    """What makes rows of records as the plan says, and the forms of statements that it knows."""
+    watch = SchemaWatch(plan.schemas)
+    if plan.schema_changes is not None:
+        schemastate.restore(watch, plan.schema_changes)
+    forms = FormCache(plan.rules, plan.functions_sql)
+    enricher = Enricher(plan.rules, None, plan.subject_key, plan.functions_sql, forms.of)
+    return RecordReader(enricher, watch), forms
+
+
 class Pipeline:
     """One run over a set of files.
 
@@ -119,12 +129,7 @@ class Pipeline:
         self._names = names or RowNames(())
         self._report = progress
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
-        watch = SchemaWatch(plan.schemas)
-        if plan.schema_changes is not None:
-            schemastate.restore(watch, plan.schema_changes)
-        self._forms = FormCache(plan.rules, plan.functions_sql)
-        enricher = Enricher(plan.rules, None, plan.subject_key, plan.functions_sql, self._forms.of)
-        self._reader = RecordReader(enricher, watch)
+        self._reader, self._forms = reader_of(plan)
         self.outcome = Outcome()
         self._rights = RightsChanges()
         self._rights_recorded = 0

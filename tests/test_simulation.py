@@ -272,14 +272,21 @@ def test_clocks_that_differ_are_reported_and_declared(
     assert "clocks differ" not in declared.err
 
 
+def watched(
+    setting: Setting, seed: int, directory: Path
+) -> tuple[Setting, Watched, tuple[Path, Path, Path]]:
+    """A world whose files were looked at while they grew, undamaged; its setting, and the files."""
+    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
+    world = Watched(setting, seed)
+    return setting, world, world.play().write(directory)
+
+
 @settings(max_examples=examples(5), deadline=None, phases=WITHOUT_SHRINKING)
 @given(SETTINGS, st.integers(0, 2**32))
 def test_following_the_logs_names_nobody_wrongly(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
-    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
-    world = Watched(setting, seed)
-    files = world.play().write(tmp_path_factory.mktemp("world"))
+    setting, world, files = watched(setting, seed, tmp_path_factory.mktemp("world"))
     moments = world.moments(files, 5, random.Random(seed))
     done = attribute_live(*files, declared(setting), moments)
     assert wrongs(done, setting.cast) == []
@@ -295,9 +302,7 @@ def test_following_the_logs_names_nobody_wrongly(
 def test_events_that_lag_name_nobody_wrongly_meanwhile(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, lag: int
 ) -> None:
-    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
-    world = Watched(setting, seed)
-    files = world.play().write(tmp_path_factory.mktemp("world"))
+    setting, world, files = watched(setting, seed, tmp_path_factory.mktemp("world"))
     moments = world.moments(files, 12, random.Random(seed), lag)
     done = attribute_live(*files, declared(setting), moments)
     assert wrongs(done, setting.cast) == []
@@ -308,9 +313,7 @@ def test_events_that_lag_name_nobody_wrongly_meanwhile(
 def test_forgetting_what_has_passed_makes_nothing_surer(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
-    setting = replace(setting, faults=tuple(set(setting.faults) - set(DAMAGES)))
-    world = Watched(setting, seed)
-    files = world.play().write(tmp_path_factory.mktemp("world"))
+    setting, world, files = watched(setting, seed, tmp_path_factory.mktemp("world"))
     moments = world.moments(files, 6, random.Random(seed))
     everything = attribute_live(*files, declared(setting), moments)
     forgetful = attribute_live(*files, declared(setting), moments, forget_us=3_000_000)
@@ -326,10 +329,8 @@ def test_forgetting_what_has_passed_makes_nothing_surer(
 def test_transactions_that_have_passed_are_forgotten_and_nobody_can_tell(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
-    faults = tuple(set(setting.faults) - set(DAMAGES))
-    setting = replace(setting, faults=faults, verbose=True)
-    world = Watched(setting, seed)
-    files = world.play().write(tmp_path_factory.mktemp("world"))
+    setting = replace(setting, verbose=True)
+    setting, world, files = watched(setting, seed, tmp_path_factory.mktemp("world"))
     moments = world.moments(files, 8, random.Random(seed))
     rules = declared(setting)
     kept = attribute_live(*files, rules, moments, forget_us=1_000_000, forget_pairs=False)
