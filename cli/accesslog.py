@@ -19,11 +19,12 @@ from typing import Any
 
 import click
 
+from scalple.cli import scribe
 from scalple.cli.declarations import records_questions
 from scalple.cli.places import Places
 from scalple.ingest.errors import ScalpleError, StoreError
 from scalple.store import filesystem
-from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked, get_ready
+from scalple.store.access import ANSWERED, FAILED, AccessLog, Asked, get_ready, heads_of
 from scalple.store.reader import StoreReader
 from scalple.store.source import shown, source_of
 
@@ -48,8 +49,10 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def begin() -> None:
-    """Load what logging needs on another thread, while DuckDB is at work: once in a process."""
-    Thread(target=get_ready).start()
+    """Load what logging needs on another thread, while DuckDB is at work: once in a process, and
+    not at all where a scribe does it."""
+    if not scribe.is_there():
+        Thread(target=get_ready).start()
 
 
 @dataclass(slots=True)
@@ -96,10 +99,18 @@ def logged(
         yield found
     except Exception:
         for log in logs:
-            _tell(log.record(asked, reader, FAILED, None))
+            _tell(_record(log, asked, reader, FAILED, None))
         raise
     for log in logs:
-        _tell(log.record(asked, reader, ANSWERED, found.rows))
+        _tell(_record(log, asked, reader, ANSWERED, found.rows))
+
+
+def _record(
+    log: AccessLog, asked: Asked, reader: StoreReader, outcome: str, rows: int | None
+) -> tuple[str, ...]:
+    """By the scribe, if there is one and the log is in a directory: a bucket is this process's."""
+    record = log.record if source_of(log.directory) else scribe.recorder(log)
+    return record(asked, heads_of(reader), outcome, rows)
 
 
 def question(

@@ -123,10 +123,12 @@ def answer(
         direct = questions.direct(cursor, asked, quick, wanted.columns)
         refused = questions.refused(cursor, asked)
         first = told(direct)
+        found_groups = (
+            possible_groups(cursor, asked, wanted.most, quick) if wanted.grouped else None
+        )
+        groups = told(found_groups.table) if found_groups else []
     known = covered.result()
     rest = told(possible(con, asked)) if wanted.whole else []
-    found_groups = possible_groups(con, asked, wanted.most, quick) if wanted.grouped else None
-    groups = told(found_groups.table) if found_groups else []
     _add_circumstances(con, [*first, *rest], wanted.names, quick)
     for one in (*rest, *groups):
         one["reason"] = POSSIBLE_REASONS[one["access_shape"]]
@@ -149,7 +151,7 @@ def answer(
     )
     if wanted.grouped and wanted.most is None:
         found.unit = timeline_unit([row["log_time"] for row in first], groups)
-        times = possible_times(con, asked, found.unit, quick) if groups else None
+        times = possible_times(cursor, asked, found.unit, quick) if groups else None
         found.times = render.items(times) if times else []
     return found
 

@@ -104,10 +104,7 @@ def main() -> None:
     keep_memory()
     if sys.stdout is None:  # closed by whoever started this
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
-    # Nothing here multiplies matrices: threads for that only make numpy slower to load.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # No plugin of whatever else is installed has a say in what a manifest is, nor is it searched for.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _settle()
     interrupt = _Interrupt()
     signal.signal(signal.SIGINT, interrupt)
     try:
@@ -140,6 +137,14 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def _settle() -> None:
+    """What libraries ask of the environment when they are loaded."""
+    # Nothing here multiplies matrices: threads for that only make numpy slower to load.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # No plugin of whatever else is installed has a say in what a manifest is, nor is it searched for.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+
 def run() -> None:
     """`main`, in a process that does nothing else.
 
@@ -154,7 +159,11 @@ def run() -> None:
 
 
 def _begin() -> None:
-    """DuckDB starts while the rest is loaded; nothing that is loaded will be garbage."""
+    """A scribe and DuckDB start while the rest is loaded; nothing that is loaded will be garbage."""
+    from scalple.cli import scribe
+
+    _settle()
+    scribe.begin()  # while there is no thread yet
     from scalple.store import session
 
     gc.set_threshold(100_000)

@@ -68,9 +68,15 @@ class AccessLog:
     key_file: Path | None = None
 
     def record(
-        self, asked: Asked, reader: StoreReader, outcome: str, rows: int | None
+        self, asked: Asked, heads: Sequence[str], outcome: str, rows: int | None
     ) -> tuple[str, ...]:
         """Commit one question; returns what the operator should be told.
+
+        Args:
+            asked: who asks what.
+            heads: what of (`heads_of`).
+            outcome: `answered` or `failed`.
+            rows: how many the answer has.
 
         Raises:
             StoreError: it can't be written; then the question must not be answered.
@@ -84,8 +90,8 @@ class AccessLog:
             )
             for _ in range(RACES_MAX):
                 with contextlib.suppress(RaceError):  # others ask the same bucket from elsewhere
-                    return (*key.warnings, *self._commit(key.private, asked, reader, outcome, rows))
-            return (*key.warnings, *self._commit(key.private, asked, reader, outcome, rows))
+                    return (*key.warnings, *self._commit(key.private, asked, heads, outcome, rows))
+            return (*key.warnings, *self._commit(key.private, asked, heads, outcome, rows))
         except OSError as error:
             raise StoreError(
                 f"questions are logged, and the log can't be written: {error.strerror}",
@@ -97,7 +103,7 @@ class AccessLog:
         self,
         private: Ed25519PrivateKey,
         asked: Asked,
-        reader: StoreReader,
+        heads: Sequence[str],
         outcome: str,
         rows: int | None,
     ) -> tuple[str, ...]:
@@ -111,13 +117,19 @@ class AccessLog:
             lock_seconds=LOCK_SECONDS,
             resumes=True,
         ) as writer:
-            row = _row(writer.next_seq["access"], asked, reader, outcome, rows)
+            row = _row(writer.next_seq["access"], asked, heads, outcome, rows)
             writer.commit({"access": row}, [], {})
             return writer.notes
 
 
+def heads_of(reader: StoreReader) -> list[str]:
+    """What is asked of: origin, size and root of each log."""
+    heads = [reader.chain(origin).head for origin in reader.origins]
+    return [f"{head.origin} {head.size} {head.root.hex()}" for head in heads]
+
+
 def get_ready() -> None:
-    """Load what writing a row needs: on another thread, while the question is answered."""
+    """Load what writing a row needs, while the question is answered."""
 
     import cryptography.hazmat.primitives.serialization  # noqa: F401
 
@@ -126,8 +138,7 @@ def get_ready() -> None:
     software()
 
 
-def _row(seq: int, asked: Asked, reader: StoreReader, outcome: str, rows: int | None) -> pa.Table:
-    heads = [reader.chain(origin).head for origin in reader.origins]
+def _row(seq: int, asked: Asked, heads: Sequence[str], outcome: str, rows: int | None) -> pa.Table:
     row = {
         "seq": seq,
         "origin": ACCESS_ORIGIN,
@@ -138,7 +149,7 @@ def _row(seq: int, asked: Asked, reader: StoreReader, outcome: str, rows: int | 
         "verb": asked.verb,
         "question": json.dumps(asked.question, ensure_ascii=False, sort_keys=True),
         "subjects": [f"{name} {token:016x}" for name, token in asked.tokens] or None,
-        "heads": [f"{head.origin} {head.size} {head.root.hex()}" for head in heads],
+        "heads": list(heads),
         "outcome": outcome,
         "rows": rows,
         "software": software(),

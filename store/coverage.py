@@ -124,7 +124,7 @@ def _meet(
     con: duckdb.DuckDBPyConnection, clause: str, values: dict[str, Any], quick: Quick
 ) -> None:
     """The tables `met` (see met.sql) and `origins`."""
-    quick.load_facts()
+    quick.load_facts(con)
     names = {"origin": pa.array(range(len(quick.origins)), pa.int32()), "name": quick.origins}
     con.register("origins", pa.table(names))
     only = "" if clause == "true" else f" FILTER ({clause})"

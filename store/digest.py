@@ -100,7 +100,9 @@ class Meaning:
 @cache
 def _calculator() -> duckdb.DuckDBPyConnection:
     """One database in memory for all: to make one takes longer than a small digest."""
-    return duckdb.connect(config={"threads": 1})
+    con = duckdb.connect(config={"threads": 1})
+    con.execute(sql_file("writing.sql"))
+    return con
 
 
 class Digester:
@@ -109,7 +111,6 @@ class Digester:
     def __init__(self) -> None:
         self._con = _calculator().cursor()
         self._con.execute("SET TimeZone = 'UTC'")
-        self._con.execute(sql_file("writing.sql"))
 
     def facts(self, rows: pa.Table) -> Facts:
         """The facts of rows that have at least the columns NEEDED."""

@@ -2,7 +2,8 @@
 
 Enters: a connection that may read the digests, the commits behind it, and rows that have to be read
 themselves (commits of earlier versions, rows that were revised). Leaves: the relations, which DuckDB
-reads as they are asked; in Python nothing happens per row. Knows no question.
+reads as they are asked, for all cursors of the connection; in Python nothing happens per row. Knows
+no question.
 
 `facts` has `statement`, `person`, `log_time`, `rows_returned` and `place` of each row; `statements`
 and `people` have `code` and the members of what it stands for.
@@ -65,14 +66,34 @@ class Rows:
     places: Places
 
 
+class Variables:
+    """What the relations read of a session's variables, of which each cursor has its own."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[int | None]] = {}
+
+    def set(
+        self, con: duckdb.DuckDBPyConnection, name: str, kind: str, value: Sequence[int | None]
+    ) -> None:
+        """Sets one here, and later wherever `tell` is called."""
+        statement = f"SET VARIABLE {name} = $1::{kind}"
+        self._values[statement] = list(value)
+        con.execute(statement, [self._values[statement]])
+
+    def tell(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Sets all of them in a session."""
+        for statement, value in self._values.items():
+            con.execute(statement, [value])
+
+
 def make_relations(
     con: duckdb.DuckDBPyConnection,
     commits: Sequence[AuditCommit],
     outdated: Places,
     more: Iterable[Rows],
     names: Sequence[Codes] | None = None,
-) -> None:
-    """Makes the three relations.
+) -> Variables:
+    """Makes the three relations; returns the variables that a cursor needs in order to read them.
 
     Args:
         con: may read the digests.
@@ -86,7 +107,8 @@ def make_relations(
         VerificationError: the digests don't fit together.
     """
     told = [n for n, one in enumerate(commits) if one.digest]
-    digests = _Digests(con, [commits[n] for n in told])
+    variables = Variables()
+    digests = _Digests(con, [commits[n] for n in told], variables)
     added = _added(more)
     sizes = {"statement": 0, "person": 0}
     is_once = digests.is_one and not added.has_rows
@@ -95,7 +117,7 @@ def make_relations(
             con.register("more_meanings", added.meanings[of])
         text = sql_file("meanings_once.sql" if is_once else "meanings.sql")
         made = text.format(told=digests.meanings(of), members=_structure(members))
-        con.execute(f"CREATE TEMP TABLE {name} AS {made}")
+        con.execute(f"CREATE TABLE {name} AS {made}")
         if not is_once:
             count = con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
             sizes[of] = count - added.meanings[of].num_rows
@@ -104,40 +126,57 @@ def make_relations(
         places = np.asarray(more_facts["place"], np.int64)
         of_rows = [names[place >> 32][place & 0xFFFFFFFF] for place in places.tolist()]
         more_facts = more_facts.append_column("names", pa.array(of_rows, pa.int32()))
-    con.register("more_facts", more_facts)
-    con.register("outdated", pa.table({"place": bare(outdated)}))
-    con.execute("SET VARIABLE commit_of = $1::BIGINT[]", [told])
-    parts = ["SELECT * FROM more_facts"] if more_facts.num_rows or not told else []
+    variables.set(con, "commit_of", "BIGINT[]", told)
+    parts = []
+    if more_facts.num_rows or not told:
+        _keep(con, "more_facts", more_facts)
+        parts.append("SELECT * FROM more_facts")
     if told:
         of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
         place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
-        conditions = [f"{place} NOT IN (SELECT place FROM outdated)"] if len(outdated) else []
+        conditions = []
+        if len(outdated):
+            _keep(con, "outdated", pa.table({"place": bare(outdated)}))
+            conditions.append(f"{place} NOT IN (SELECT place FROM outdated)")
         if any(one.is_cut for one in commits):
-            con.execute("SET VARIABLE rows_of = $1::BIGINT[]", [[commits[n].rows for n in told]])
+            variables.set(con, "rows_of", "BIGINT[]", [commits[n].rows for n in told])
             conditions.append(f"file_row_number < {_looked_up('rows_of')}")
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        named, beside = ("", "") if names is None else _named(con, [names[n] for n in told], told)
+        named, beside = "", ""
+        if names is not None:
+            named, beside = _named(con, [names[n] for n in told], told, variables)
         beside = beside.replace("PLACE", place)
         parts.append(
             f'SELECT {digests.code("statement")} AS "statement", {digests.code("person")} AS person, '
             f"{', '.join(MEASURES)}, {place} AS place{named} FROM {digests.rows} {beside} {where}"
         )
-    con.execute(f"CREATE TEMP VIEW facts AS {' UNION ALL '.join(parts)}")
+    con.execute(f"CREATE VIEW facts AS {' UNION ALL '.join(parts)}")
+    return variables
+
+
+def _keep(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """A table of these rows; what is registered only one cursor knows."""
+    con.register("kept_rows", rows)
+    con.execute(f"CREATE TABLE {name} AS FROM kept_rows")
+    con.unregister("kept_rows")
 
 
 def _named(
-    con: duckdb.DuckDBPyConnection, names: Sequence[Codes], commits: Sequence[int]
+    con: duckdb.DuckDBPyConnection,
+    names: Sequence[Codes],
+    commits: Sequence[int],
+    variables: Variables,
 ) -> tuple[str, str]:
     """The column `names`, and what is joined for it: most commits have one number for all rows."""
     same = [_only(one) for one in names]
-    con.execute("SET VARIABLE names_of = $1::INTEGER[]", [same])
+    variables.set(con, "names_of", "INTEGER[]", same)
     rest = [at for at, number in enumerate(same) if number is None]
     places = [np.arange(len(names[at]), dtype=np.int64) | commits[at] << 32 for at in rest]
     mixed = {
         "mixed_place": bare(np.concatenate([np.zeros(0, np.int64), *places])),
         "mixed_names": bare(np.concatenate([np.zeros(0, np.int32), *(names[at] for at in rest)])),
     }
-    con.register("mixed_names", pa.table(mixed))
+    _keep(con, "mixed_names", pa.table(mixed))
     column = f", coalesce({_looked_up('names_of')}, mixed_names) AS names"
     if not rest:
         return f", {_looked_up('names_of')} AS names", ""
@@ -157,7 +196,12 @@ class _Digests:
     Numbers begin at 0 with every numbering; here each numbering's follow the one's before.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) -> None:
+    def __init__(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        commits: Sequence[AuditCommit],
+        variables: Variables,
+    ) -> None:
         self.rows = f"read_parquet({_paths(commits, ROWS)})"
         self._commits = commits
         numberings = _numberings(con, commits) if commits else [0]
@@ -165,15 +209,17 @@ class _Digests:
         """All is numbered in one."""
         if commits:
             con.execute(
-                "CREATE TEMP TABLE told_facts AS SELECT *, file_index, file_row_number "
+                "CREATE TABLE told_facts AS SELECT *, file_index, file_row_number "
                 f"FROM read_parquet({_paths(commits, FACTS)})"
             )
         if not self.is_one:
-            self._number(con, numberings)
+            self._number(con, numberings, variables)
 
-    def _number(self, con: duckdb.DuckDBPyConnection, numberings: list[int]) -> None:
+    def _number(
+        self, con: duckdb.DuckDBPyConnection, numberings: list[int], variables: Variables
+    ) -> None:
         """Where the numbers of each commit's numbering begin."""
-        con.execute("SET VARIABLE numbering = $1::INTEGER[]", [numberings])
+        variables.set(con, "numbering", "INTEGER[]", numberings)
         for of in ("statement", "person"):
             found = con.execute(
                 f"SELECT file_index, count(*) FROM told_facts WHERE \"of\" = '{of}' GROUP BY 1"
@@ -182,9 +228,7 @@ class _Digests:
             for at, count in found:
                 counts[numberings[at]] += count
             begins = [0, *accumulate(counts[n] for n in range(numberings[-1]))]
-            con.execute(
-                f"SET VARIABLE first_{of} = $1::INTEGER[]", [[begins[n] for n in numberings]]
-            )
+            variables.set(con, f"first_{of}", "INTEGER[]", [begins[n] for n in numberings])
 
     def code(self, of: str) -> str:
         """The number of a row's fact, among all."""

@@ -84,7 +84,7 @@ def possible_groups(
 ) -> Groups:
     """`possible` by template and actor: the `most` most frequent ones, or all."""
     if quick is not None and _is_quick(question):
-        return _quick_groups(quick, question, most)
+        return _quick_groups(con, quick, question, most)
     table = groups_of(con, _possible_rows(con, question))
     times = int(np.sum(np.asarray(table["times"])))
     return Groups(table.slice(0, most), table.num_rows, times)
@@ -95,8 +95,7 @@ def possible_times(
 ) -> pa.Table:
     """How many of `possible` fall into each `minute`, `hour`, `day` or `month`: `time`, `times`."""
     if quick is not None and _is_quick(question):
-        con = quick.con
-        rows, values = _quick_rows(quick, question)
+        rows, values = _quick_rows(con, quick, question)
     else:
         found = _possible_rows(con, question)
         rows = f"SELECT log_time FROM {found.rows} WHERE {' AND '.join(found.where)}"
@@ -193,12 +192,14 @@ def _is_quick(question: Question) -> bool:
     return bool(question.tokens) and question.role is None and question.address is None
 
 
-def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
+def _quick_rows(
+    con: duckdb.DuckDBPyConnection, quick: Quick, question: Question
+) -> tuple[str, dict[str, Any]]:
     """A SELECT of the possible rows by number, and its values."""
     direct, values = direct_rows(question)
     places = quick.places_naming(values["tokens"], " AND ".join(direct), values)
-    quick.con.register("direct_places", pa.table({"place": bare(places)}))
-    quick.load_facts()
+    con.register("direct_places", pa.table({"place": bare(places)}))
+    quick.load_facts(con)
     rows, of_rows = filters(Question(period=question.period))
     people, of_people = filters(Question(actor=question.actor))
     statements, of_statements = filters(Question(table=question.table))
@@ -207,7 +208,7 @@ def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
     of_meaning = {} if question.carried else possible_values(meanings[0])
     made = ("named_columns", "brings_others", "rewritten")
     if question.carried:
-        register_meanings(quick.con, meanings)
+        register_meanings(con, meanings)
         statements.append(possible_sql(*made, *_BESIDE))
         asked = {
             "asked": "statements, asked_names",
@@ -227,9 +228,10 @@ def _quick_rows(quick: Quick, question: Question) -> tuple[str, dict[str, Any]]:
     return sql, of_rows | of_people | of_statements | of_meaning
 
 
-def _quick_groups(quick: Quick, question: Question, most: int | None) -> Groups:
-    facts, values = _quick_rows(quick, question)
-    con = quick.con
+def _quick_groups(
+    con: duckdb.DuckDBPyConnection, quick: Quick, question: Question, most: int | None
+) -> Groups:
+    facts, values = _quick_rows(con, quick, question)
     con.execute(sql_file("possible_groups_quick.sql").format(facts=facts), values)
     totals = "SELECT count(*), coalesce(sum(times), 0)::BIGINT FROM possible_groups"
     groups, times = con.execute(totals).fetchall()[0]

@@ -9,6 +9,7 @@ made from `audit`.
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import duckdb
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from scalple.store.bare import bare
 from scalple.store.digestnames import MEASURES, NEEDED, SUBJECTS, token_half
-from scalple.store.factrelations import Places, Rows, make_relations
+from scalple.store.factrelations import Places, Rows, Variables, make_relations
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
 from scalple.store.views import audit_sql, connect_reader, path_list
@@ -35,7 +36,8 @@ WHERE source IN ('pgbouncer', 'identity')
 class Quick:
     """What a store's digests know; `con` has the store's views.
 
-    Rows are looked up on cursors of their own, so that another thread may use `con` meanwhile.
+    Rows are looked up, and relations made, on cursors of their own, so that another thread may use `con`
+    meanwhile.
 
     Args:
         reader: the store.
@@ -50,7 +52,8 @@ class Quick:
         """Under which names the rows were written."""
         self.names.register(self.con)
         self._revised = bool(reader.segments("revisions", as_of))
-        self._loaded = False
+        self._making = Lock()
+        self._variables: Variables | None = None
         self._has_events = False
         self._found: dict[str, Places] = {}
 
@@ -202,14 +205,19 @@ class Quick:
             self._has_events = True
         return "events"
 
-    def load_facts(self) -> None:
-        """Makes the relations of `factrelations`, if they aren't there yet."""
-        if not self._loaded:
-            names = None
-            if self.names.lineages:
-                names = [self.names.of(at) for at in range(len(self._commits))]
-            make_relations(self.con, self._commits, self._revised_places, self._read_anew(), names)
-            self._loaded = True
+    def load_facts(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Makes the relations of `factrelations`, if they aren't there yet, and lets a cursor read them."""
+        with self._making:
+            if self._variables is None:
+                self._variables = self._made()
+        self._variables.tell(con)
+
+    def _made(self) -> Variables:
+        names = None
+        if self.names.lineages:
+            names = [self.names.of(at) for at in range(len(self._commits))]
+        con, revised = self.con.cursor(), self._revised_places
+        return make_relations(con, self._commits, revised, self._read_anew(), names)
 
     def _read_anew(self) -> Iterator[Rows]:
         """The rows that no digest tells of, and those that were revised since."""

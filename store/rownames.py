@@ -162,9 +162,11 @@ class RowNames:
         if not self.lineages:
             return
         runs = self._runs()
-        con.register("name_runs", runs)
+        con.register("told_runs", runs)
+        con.execute("CREATE OR REPLACE TABLE name_runs AS FROM told_runs")  # for all cursors
+        con.unregister("told_runs")
         made = "audit_numbered" if runs.num_rows <= few else "audit_numbered_often"
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {NUMBERED} AS {sql_file(f'{made}.sql')}")
+        con.execute(f"CREATE OR REPLACE VIEW {NUMBERED} AS {sql_file(f'{made}.sql')}")
 
     def _runs(self) -> pa.Table:
         """`origin`, `first`, `last`, `names`: rows that follow one another and have one number."""

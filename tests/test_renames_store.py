@@ -227,7 +227,7 @@ def test_an_index_changes_nothing_of_what_names_tell(both: Both, tmp_path: Path)
         quick = Quick(reader, when)
         names: list[Any] = [quick.names.lineages_of(one) for one in reader.origins]
         names.append(quick.con.sql(f"FROM {quick.names.source} ORDER BY seq").to_arrow_table())
-        quick.load_facts()
+        quick.load_facts(quick.con)
         names.append(quick.con.sql("SELECT count(*), sum(names) FROM facts").fetchall())
         more = () if as_of is None else ("--as-of", as_of)
         for question in questions:
