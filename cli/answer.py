@@ -7,15 +7,15 @@ only for the controller who holds the subject key. Writes nothing (see `written`
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
 from scalple.cli import render
 from scalple.cli.disclosure import for_subject
-from scalple.correlate.record import AUDIT
+from scalple.correlate.recordcolumns import AUDIT
 from scalple.correlate.subjects import reveal
+from scalple.ingest.columns import BIGINT, TEXT, TEXTS, TIME, UBIGINT, Columns
 from scalple.store import query as questions
 from scalple.store.activity import activity
 from scalple.store.breach import breach
@@ -25,6 +25,9 @@ from scalple.store.meanwhile import Meanwhile
 from scalple.store.possible import possible, possible_groups, possible_times
 from scalple.store.question import Question
 from scalple.store.quick import Quick
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 UNITS = (("minute", 2 * 3600), ("hour", 3 * 86400), ("day", 92 * 86400), ("month", None))
 """By what a timeline counts, and the longest period in seconds for which it does."""
@@ -42,10 +45,10 @@ POSSIBLE_REASONS = {
 }
 """Shape -> why a statement isn't known to have left the subject out (docs/CLI_JSON.md)."""
 BESIDE = {
-    "purpose": pa.string(),
-    "groups": pa.list_(pa.string()),
-    "ticket": pa.string(),
-    "reason": pa.string(),
+    "purpose": TEXT,
+    "groups": TEXTS,
+    "ticket": TEXT,
+    "reason": TEXT,
 }
 """What an answer says of a row beside the columns of the record."""
 
@@ -89,7 +92,7 @@ class Answer:
     """
 
     parts: dict[str, Any]
-    rows: Callable[[], pa.Table]
+    rows: Callable[[], "pa.Table"]
     groups: list[dict[str, Any]]
     possible: int
     templates: int = 0
@@ -112,8 +115,7 @@ def answer(
     """Who touched the subject's data, or what an actor, role or address did, or who used a table."""
     tokens = {token for _, token in asked.tokens}
 
-    def told(table: pa.Table) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = table.to_pylist()
+    def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if wanted.names:
             return rows
         return [for_subject(row, tokens, wanted.keys[0]) for row in rows]
@@ -126,7 +128,7 @@ def answer(
         found_groups = (
             possible_groups(cursor, asked, wanted.most, quick) if wanted.grouped else None
         )
-        groups = told(found_groups.table) if found_groups else []
+        groups = told(found_groups.rows) if found_groups else []
     known = covered.result()
     rest = told(possible(con, asked)) if wanted.whole else []
     _add_circumstances(con, [*first, *rest], wanted.names, quick)
@@ -144,7 +146,7 @@ def answer(
         parts["activity"] = render.plain(done)
     found = Answer(
         parts,
-        lambda: _typed([("direct", first), ("possible", rest)]),
+        lambda: _parts([("direct", first), ("possible", rest)]),
         render.plain(groups),
         found_groups.times if found_groups else len(rest),
         found_groups.groups if found_groups else 0,
@@ -152,7 +154,7 @@ def answer(
     if wanted.grouped and wanted.most is None:
         found.unit = timeline_unit([row["log_time"] for row in first], groups)
         times = possible_times(cursor, asked, found.unit, quick) if groups else None
-        found.times = render.items(times) if times else []
+        found.times = render.plain(times) if times else []
     return found
 
 
@@ -178,7 +180,7 @@ def breach_answer(
     }
     found = Answer(
         parts,
-        lambda: pa.Table.from_pylist(notify, schema=NOTIFY),
+        lambda: _typed(notify, NOTIFY),
         render.plain(groups),
         sum(one["times"] for one in groups),
         len(groups),
@@ -197,19 +199,17 @@ def breach_answer(
     return found
 
 
-NOTIFY = pa.schema(
-    [
-        ("part", pa.string()),
-        ("identifier", pa.string()),
-        ("value", pa.string()),
-        ("token", pa.uint64()),
-        ("statements", pa.int64()),
-        ("first", pa.timestamp("us", tz="UTC")),
-        ("last", pa.timestamp("us", tz="UTC")),
-        ("columns", pa.list_(pa.string())),
-        ("tables", pa.list_(pa.string())),
-        ("grades", pa.list_(pa.string())),
-    ]
+NOTIFY: Columns = (
+    ("part", TEXT),
+    ("identifier", TEXT),
+    ("value", TEXT),
+    ("token", UBIGINT),
+    ("statements", BIGINT),
+    ("first", TIME),
+    ("last", TIME),
+    ("columns", TEXTS),
+    ("tables", TEXTS),
+    ("grades", TEXTS),
 )
 """The list of whom to notify."""
 
@@ -243,10 +243,20 @@ def _add_circumstances(
         row["ticket"] = newest.ticket if newest and names else None
 
 
-def _typed(parts: list[tuple[str, list[dict[str, Any]]]]) -> pa.Table:
-    schema = pa.schema([("part", pa.string()), ("log_id", pa.string()), *AUDIT, *BESIDE.items()])
-    rows = [{"part": name, **row} for name, rows in parts for row in rows]
-    return pa.Table.from_pylist(rows, schema=schema)
+ROWS: Columns = (("part", TEXT), ("log_id", TEXT), *AUDIT, *BESIDE.items())
+"""The rows of an answer."""
+
+
+def _parts(parts: list[tuple[str, list[dict[str, Any]]]]) -> "pa.Table":
+    return _typed([{"part": name, **row} for name, rows in parts for row in rows], ROWS)
+
+
+def _typed(rows: list[dict[str, Any]], columns: Columns) -> "pa.Table":
+    import pyarrow as pa  # only Parquet and CSV need it
+
+    from scalple.correlate.record import schema
+
+    return pa.Table.from_pylist(rows, schema=schema(columns))
 
 
 def timeline_unit(times: list[Any], groups: list[dict[str, Any]]) -> str:

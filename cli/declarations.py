@@ -6,16 +6,16 @@ The schema is `schemarecord`'s. Every question loads this file: it imports no pa
 
 import json
 from dataclasses import asdict, replace
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from scalple.correlate.policyrules import Person, Policy
 from scalple.correlate.rules import Actors, Claims, Clocks, Pooler, Rules
 from scalple.ingest.errors import VerificationError
-from scalple.store import rownames
 from scalple.store.digestnames import CALLED
 from scalple.store.reader import StoreReader
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 RULES = "rules"
 POLICIES = "policies"
@@ -38,11 +38,13 @@ def to_objects(rules: Rules, access: str = "on") -> dict[str, bytes]:
     return objects
 
 
-def row_names(called: pa.ChunkedArray | None) -> dict[str, bytes]:
+def row_names(called: "pa.ChunkedArray | None") -> dict[str, bytes]:
     """What a commit records of the names that its audit rows were written under."""
     if called is None or called.null_count == len(called):
         return {}
-    return {CALLED: rownames.to_bytes(called)}
+    from scalple.store import namesobject  # no question needs it
+
+    return {CALLED: namesobject.to_bytes(called)}
 
 
 def _json(said: dict[str, Any]) -> bytes:
@@ -84,10 +86,8 @@ def _claims(value: dict[str, Any]) -> Claims:
 
 def recorded(reader: StoreReader, origin: str) -> Rules:
     """The newest rules of an origin."""
-    manifest = reader.chain(origin).manifests.newest(RULES)
-    if manifest is None:
-        return Rules()
-    return rules_from_bytes(reader.objects(manifest.objects[RULES]))
+    found = reader.chain(origin).manifests.newest_object(RULES)
+    return rules_from_bytes(reader.objects(found[1])) if found else Rules()
 
 
 def records_questions(reader: StoreReader) -> bool:
@@ -96,8 +96,9 @@ def records_questions(reader: StoreReader) -> bool:
 
 
 def _is_unlogged(reader: StoreReader, origin: str) -> bool:
-    manifest = reader.chain(origin).manifests.newest(RULES)
-    told = manifest.objects.get(ACCESS) if manifest else None
+    manifests = reader.chain(origin).manifests
+    rules = manifests.newest_object(RULES)
+    told = manifests.named_by(rules[0], ACCESS) if rules else None
     return told is not None and reader.objects(told) == b"off"
 
 
@@ -108,11 +109,13 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
         VerificationError: an object holds no such thing.
     """
     rules = recorded(reader, origin)
-    newest = reader.chain(origin).manifests.newest(RULES)
-    if newest is None or POLICIES not in newest.objects:
+    manifests = reader.chain(origin).manifests
+    newest = manifests.newest_object(RULES)
+    told = manifests.named_by(newest[0], POLICIES) if newest else None
+    if told is None:
         return rules
     try:
-        said = json.loads(reader.objects(newest.objects[POLICIES]))
+        said = json.loads(reader.objects(told))
         return replace(
             rules,
             policies=tuple(Policy.from_plain(one) for one in said["policies"]),
@@ -124,5 +127,5 @@ def recorded_policies(reader: StoreReader, origin: str) -> Rules:
 
 def newest(reader: StoreReader, origin: str, name: str) -> bytes | None:
     """The newest object of that name of an origin."""
-    manifest = reader.chain(origin).manifests.newest(name)
-    return reader.objects(manifest.objects[name]) if manifest else None
+    found = reader.chain(origin).manifests.newest_object(name)
+    return reader.objects(found[1]) if found else None

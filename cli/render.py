@@ -14,11 +14,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-import pyarrow as pa
-
 from scalple.cli.columns import Column, drawn
 
 if TYPE_CHECKING:  # other formats than tables needn't wait for it
+    import pyarrow as pa
     from rich.console import Console
 
 FORMATS = ("table", "json", "jsonl", "csv")
@@ -52,19 +51,20 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def items(table: pa.Table) -> list[dict[str, Any]]:
+def items(table: "pa.Table") -> list[dict[str, Any]]:
     """Rows as JSON objects; of columns with one name the later ones get a number."""
     names = column_names(table)
     columns = [_values(column) for column in table.columns]
     return [plain(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
+def _values(column: "pa.ChunkedArray") -> list[Any]:
     """Python's values; those that Python has none for (`infinity`, nanoseconds) as DuckDB's text."""
     try:
         values: list[Any] = column.to_pylist()
     except (OverflowError, ValueError):
         import duckdb  # late: few values need it
+        import pyarrow as pa
 
         with duckdb.connect() as con:
             con.execute("SET TimeZone = 'UTC'")
@@ -73,14 +73,14 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     return values
 
 
-def _value(scalar: pa.Scalar, text: str | None) -> Any:
+def _value(scalar: "pa.Scalar", text: str | None) -> Any:
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):
         return text
 
 
-def column_names(table: pa.Table) -> list[str]:
+def column_names(table: "pa.Table") -> list[str]:
     """The table's names, each once: `count`, `count_1`."""
     names: list[str] = []
     for name in table.column_names:
@@ -115,7 +115,7 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def write_rows(table: pa.Table, form: str, out: TextIO) -> None:
+def write_rows(table: "pa.Table", form: str, out: TextIO) -> None:
     """Rows of any query."""
     if form == "json":
         write_json(items(table), out)

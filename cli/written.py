@@ -7,13 +7,11 @@ seconds, possible accesses grouped by template; the other formats have everythin
 import io
 from typing import Any, TextIO
 
-import pyarrow as pa
-
 from scalple.cli import render
 from scalple.cli.answer import BESIDE, Answer
 from scalple.cli.expiredlines import expired_lines
 from scalple.cli.report import Asked, page
-from scalple.correlate.record import AUDIT
+from scalple.correlate.recordcolumns import AUDIT
 
 TEXT_SHOWN = 200
 """How much of a statement the table for people shows; the other formats have all."""
@@ -46,6 +44,7 @@ def written(
     """The answer in one of the formats; a table shows at most `shown` direct accesses, and as many
     templates. With `terminal` a table is written there, as wide as it is, and nothing is returned."""
     if form == "parquet":
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
@@ -71,7 +70,7 @@ def _write_flat(found: Answer, form: str, out: TextIO) -> None:
     else:
         names = ("direct", "possible") if form == "csv" else ("direct", "possible", "refused")
         rows = [{"part": part, **row} for part in names for row in found.parts[part]]
-        columns = ["part", "log_id", *AUDIT.names, *BESIDE]
+        columns = ["part", "log_id", *dict(AUDIT), *dict(BESIDE)]
     if form == "csv":
         render.write_csv(rows, columns, out)
     else:

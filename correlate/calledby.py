@@ -12,15 +12,13 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-
 from scalple.correlate.lineage import Lineage, Lineages, Names
 from scalple.correlate.policyterms import fits_path
 from scalple.correlate.rules import Rules
-from scalple.ingest.records import TEXT
 
 if TYPE_CHECKING:  # they bring the parser along, and questions read these texts
+    import pyarrow as pa
+
     from scalple.correlate.catalog import Catalog
     from scalple.correlate.versions import Versions
 
@@ -46,8 +44,11 @@ class NamesReader:
                 self._patterns[column.rpartition(".")[0]] = None
         self._known: dict[int, str | None] = {}
 
-    def column(self, versions: "Versions") -> pa.DictionaryArray | None:
+    def column(self, versions: "Versions") -> "pa.DictionaryArray | None":
         """Per row what had been called otherwise; None where nothing had."""
+        import numpy as np  # questions do without
+        import pyarrow as pa
+
         texts = [self._text(catalog) for catalog in versions.catalogs]
         distinct = [one for one in dict.fromkeys(texts) if one is not None]
         if not distinct:
@@ -56,7 +57,7 @@ class NamesReader:
         codes = np.array([-1 if one is None else code[one] for one in texts], np.int32)
         codes = codes[versions.codes]
         indices = pa.array(codes, mask=codes < 0)
-        return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, TEXT))
+        return pa.DictionaryArray.from_arrays(indices, pa.array(distinct, pa.string()))
 
     def _text(self, catalog: "Catalog") -> str | None:
         if catalog.serial not in self._known:

@@ -4,8 +4,10 @@ In: the name of a relation. Out: SQL. Asks nothing itself.
 """
 
 from importlib import resources
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MANY = 100_000
 
@@ -15,7 +17,7 @@ def read_sql(name: str) -> str:
     return resources.files("scalple.correlate").joinpath(name).read_text("utf-8")
 
 
-def threads_for(events: pa.Table) -> int:
+def threads_for(events: "pa.Table") -> int:
     """How many threads are worth their memory for so many events."""
     return 2 if events.num_rows > _MANY else 1
 

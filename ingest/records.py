@@ -10,6 +10,8 @@ from enum import IntFlag
 
 import pyarrow as pa
 
+from scalple.ingest import columns
+
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
 
@@ -77,32 +79,16 @@ UNPARSED_SCHEMA = pa.schema(
     ]
 )
 
-# What one identity event or one pooler log line says about a connection, as it was read.
-EVENT_SCHEMA = pa.schema(
-    [
-        ("source", TEXT),  # identity | pgbouncer
-        ("event", TEXT),  # open close identify drift start stop heartbeat | client-login
-        #                   client-close server-connect server-close process-up too-long-value
-        #                   link served replay pooler-query unpaired (verbose=2)
-        ("ts", TIME),
-        ("sidecar", TEXT),  # identity: the emitter; pooler: its process id
-        ("sidecar_seq", pa.int64()),
-        ("connection", TEXT),  # identity: its id; pooler: the socket's pointer
-        ("client_addr", TEXT),
-        ("client_port", pa.int32()),
-        ("peer_addr", TEXT),
-        ("peer_port", pa.int32()),
-        ("tag", TEXT),
-        ("database", TEXT),
-        ("db_role", TEXT),
-        ("application_name", TEXT),
-        ("actor", TEXT),
-        ("email", TEXT),
-        ("actor_kind", TEXT),
-        ("on_behalf_of", TEXT),
-        ("authn", TEXT),
-        ("detail", TEXT),  # the rest, as JSON
-        ("source_file", TEXT),
-        ("source_offset", pa.uint64()),
-    ]
-)
+ARROW = {
+    columns.TEXT: TEXT,
+    columns.TEXTS: pa.list_(pa.field("item", TEXT)),
+    columns.TIME: TIME,
+    columns.INTEGER: pa.int32(),
+    columns.BIGINT: pa.int64(),
+    columns.UBIGINT: pa.uint64(),
+    columns.BOOLEAN: pa.bool_(),
+    columns.BYTES: pa.binary(),
+}
+"""What Arrow has for the types of `columns`."""
+
+EVENT_SCHEMA = pa.schema([(name, ARROW[kind]) for name, kind in columns.EVENT])

@@ -12,17 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from scalple.correlate.record import ACCESS
 from scalple.ingest.errors import RaceError, StoreError
 from scalple.store import keys
 from scalple.store.layout import ACCESS_ORIGIN, origin_layout
 from scalple.store.reader import StoreReader
 from scalple.store.software import software
+
+if TYPE_CHECKING:  # a question needn't load what writes it down
+    import pyarrow as pa
 
 LOCK_SECONDS = 30.0
 """How long a question waits for others that are being logged; each takes milliseconds."""
@@ -138,7 +139,13 @@ def get_ready() -> None:
     software()
 
 
-def _row(seq: int, asked: Asked, heads: Sequence[str], outcome: str, rows: int | None) -> pa.Table:
+def _row(
+    seq: int, asked: Asked, heads: Sequence[str], outcome: str, rows: int | None
+) -> "pa.Table":
+    import pyarrow as pa
+
+    from scalple.correlate.record import ACCESS
+
     row = {
         "seq": seq,
         "origin": ACCESS_ORIGIN,

@@ -11,7 +11,8 @@ import duckdb
 
 from scalple.store.possible import direct_rows
 from scalple.store.question import Question
-from scalple.store.sqlfile import rows_of, sql_file
+from scalple.store.rows import rows_of
+from scalple.store.sqlfile import sql_file
 
 MOST = 20
 """How many tables and subjects are listed, those with most statements."""
@@ -43,8 +44,7 @@ def activity(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, An
 
 
 def _list(con: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rows_of(con, sql, {}).to_pylist()
-    return found
+    return rows_of(con, sql, {})
 
 
 def _counts(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:

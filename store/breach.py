@@ -15,7 +15,8 @@ import duckdb
 
 from scalple.store.possible import Source, groups_of, source_of
 from scalple.store.question import AS_DECLARED, Meaning, Question, filters
-from scalple.store.sqlfile import rows_of, sql_file
+from scalple.store.rows import rows_of
+from scalple.store.sqlfile import sql_file
 
 
 def breach(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, Any]:
@@ -35,8 +36,8 @@ def _part(
 ) -> dict[str, Any]:
     clause = " AND ".join([*where, "repeat_of IS NULL"]) or "true"
     con.execute(sql_file("breach_rows.sql").format(clause=clause), values)
-    totals: dict[str, Any] = rows_of(con, sql_file("breach_totals.sql"), {}).to_pylist()[0]
-    subjects = rows_of(con, sql_file("breach_subjects.sql"), {}).to_pylist()
+    totals = rows_of(con, sql_file("breach_totals.sql"), {})[0]
+    subjects = rows_of(con, sql_file("breach_subjects.sql"), {})
     return totals | {"subjects": subjects}
 
 
@@ -46,7 +47,7 @@ def _possible(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[s
     everybody = source_of(con, [_of_everybody(one) for one in (declared, *question.carried)])
     clause = [*where, "repeat_of IS NULL", "success IS DISTINCT FROM false", *everybody.where]
     source = Source(everybody.rows, clause, values | everybody.values)
-    found: list[dict[str, Any]] = groups_of(con, source).to_pylist()
+    found = groups_of(con, source)
     return found
 
 
@@ -60,5 +61,5 @@ def _ids(con: duckdb.DuckDBPyConnection, actor: str) -> list[str]:
         "SELECT DISTINCT session_user_id AS id FROM audit "
         "WHERE session_user_id = $actor OR lower(session_email) = lower($actor)"
     )
-    found = {row["id"] for row in rows_of(con, sql, {"actor": actor}).to_pylist()}
+    found = {row["id"] for row in rows_of(con, sql, {"actor": actor})}
     return sorted({actor, *(one for one in found if one is not None)})

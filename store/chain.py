@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import source
 from scalple.store.checkpoint import Checkpoint, open_checkpoint

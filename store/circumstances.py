@@ -13,7 +13,7 @@ from typing import Any
 
 import duckdb
 
-from scalple.store.sqlfile import rows_of
+from scalple.store.rows import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def circumstances(
         f"SELECT id, ts, detail FROM {evidence} "
         "WHERE source = 'identity' AND detail IS NOT NULL AND list_contains($ids, id)",
         {"ids": sorted(ids)},
-    ).to_pylist()
+    )
     found = {row["id"]: _read(row["ts"], row["detail"]) for row in rows}
     return {name: one for name, one in found.items() if one is not None}
 

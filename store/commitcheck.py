@@ -105,8 +105,8 @@ class CommitChecker:
         return [_intact(task.manifest) for task in tasks]
 
     def _check_together(self, tasks: Sequence[Task], facts: "Checker") -> None:
+        from scalple.store.namesobject import check as check_names
         from scalple.store.rowcheck import rows_of_many
-        from scalple.store.rownames import check as check_names
 
         objects = {one: read_object(self._layout, one) for task in tasks for one in task.objects}
         manifests = [task.manifest for task in tasks]
@@ -159,7 +159,7 @@ class CommitChecker:
         """The object says something of each row of its commit; what it says can't be made again."""
         if CALLED not in manifest.objects:
             return
-        from scalple.store.rownames import check as check_names
+        from scalple.store.namesobject import check as check_names
 
         place = str(self._layout.manifest(manifest.n))
         rows = _audit_rows(manifest)

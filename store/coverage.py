@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
+from scalple.ingest.columns import INTEGER, TEXT
 from scalple.store.question import Period, Question, filters
 from scalple.store.quick import Quick
-from scalple.store.sqlfile import rows_of, sql_file
+from scalple.store.rows import make_table, rows_of
+from scalple.store.sqlfile import sql_file
 from scalple.store.views import gaps_sql
 
 
@@ -23,12 +24,12 @@ def coverage(
     where, values = filters(Question(period=period))
     clause = " AND ".join(where) or "true"
     _count(con, clause, values, quick)
-    period_facts: dict[str, Any] = rows_of(
+    period_facts = rows_of(
         con,
         "SELECT coalesce(sum(n), 0)::BIGINT AS statements, min(first) AS first, max(last) AS last, "
         "count(DISTINCT session_user_id) AS actors FROM counted",
         {},
-    ).to_pylist()[0]
+    )[0]
 
     counts = _counted(con)
     grades = counts["attribution_grade"]
@@ -50,7 +51,7 @@ def coverage(
             "SELECT count(*) AS denied, count(session_user_id) AS denied_named FROM denied "
             f"WHERE {clause}",
             values,
-        ).to_pylist()[0],
+        )[0],
         "gaps": _counts(con, f"SELECT reason AS name FROM {gaps} WHERE {in_time}", values),
         "expired": expired_in(con, period),
         "unparsed": sum(_counts(con, "SELECT reason AS name FROM unparsed", {}).values()),
@@ -60,7 +61,7 @@ def coverage(
 def expired_in(con: duckdb.DuckDBPyConnection, period: Period) -> list[dict[str, Any]]:
     """What was there of a period and isn't any more, by log and reason."""
     values = {"since": period.since, "until": period.until}
-    return list(rows_of(con, sql_file("expired_in.sql"), values).to_pylist())
+    return rows_of(con, sql_file("expired_in.sql"), values)
 
 
 _SUMMED = {
@@ -125,8 +126,8 @@ def _meet(
 ) -> None:
     """The tables `met` (see met.sql) and `origins`."""
     quick.load_facts(con)
-    names = {"origin": pa.array(range(len(quick.origins)), pa.int32()), "name": quick.origins}
-    con.register("origins", pa.table(names))
+    numbers = (INTEGER, range(len(quick.origins)))
+    make_table(con, "origins", {"origin": numbers, "name": (TEXT, quick.origins)})
     only = "" if clause == "true" else f" FILTER ({clause})"
     counted = ", ".join(
         f"{what}{only} AS {name}"
@@ -172,10 +173,8 @@ def coverage_in_detail(con: duckdb.DuckDBPyConnection, period: Period) -> dict[s
             f"SELECT coalesce(database, '(not logged)') AS name FROM audit WHERE {clause}",
             values,
         ),
-        "days": rows_of(
-            con, sql_file("coverage_days.sql").format(clause=clause), values
-        ).to_pylist(),
-        "poolers": rows_of(con, sql_file("coverage_poolers.sql"), {}).to_pylist(),
+        "days": rows_of(con, sql_file("coverage_days.sql").format(clause=clause), values),
+        "poolers": rows_of(con, sql_file("coverage_poolers.sql"), {}),
     }
 
 

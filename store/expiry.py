@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import strict
 from scalple.store.digestnames import CALLED, NAMES

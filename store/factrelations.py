@@ -11,59 +11,42 @@ and `people` have `code` and the members of what it stands for.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from scalple.correlate.record import AUDIT
+from scalple.correlate.recordcolumns import AUDIT
+from scalple.ingest.columns import BIGINT, BOOLEAN, INTEGER, TEXT, TEXTS
 from scalple.ingest.errors import VerificationError
-from scalple.store.bare import bare
 from scalple.store.digestnames import FACTS, MEASURES, PERSON, ROWS, SINCE, STATEMENT
 from scalple.store.reader import AuditCommit
+from scalple.store.rows import make_table
 from scalple.store.sqlfile import sql_file
 from scalple.store.views import path_list
 
-if TYPE_CHECKING:
-    from scalple.store.digest import Digester
-
-Codes = npt.NDArray[np.int32]
-Places = npt.NDArray[np.int64]
-"""Rows, each by the number of its commit times 2**32 and its number in it."""
+if TYPE_CHECKING:  # most stores have no rows without a digest, and one name for each thing
+    from scalple.store.addedfacts import AddedFacts, Rows
+    from scalple.store.namesobject import Codes
 
 _KINDS = {
     "statements": ("statement", (*STATEMENT, "named_columns", "brings_others", "rewritten")),
     "people": ("person", PERSON),
 }
-_TEXT, _TEXTS = "VARCHAR", "VARCHAR[]"
 _TYPES = {
-    **dict.fromkeys((*STATEMENT, *PERSON), _TEXT),
-    **dict.fromkeys(("affected_tables", "columns_accessed", "named_columns"), _TEXTS),
-    **dict.fromkeys(("attribution_candidates", "findings"), _TEXTS),
-    "brings_others": "BOOLEAN",
-    "rewritten": _TEXTS,
+    **dict.fromkeys((*STATEMENT, *PERSON), TEXT),
+    **dict.fromkeys(("affected_tables", "columns_accessed", "named_columns"), TEXTS),
+    **dict.fromkeys(("attribution_candidates", "findings"), TEXTS),
+    "brings_others": BOOLEAN,
+    "rewritten": TEXTS,
 }
-_MORE = pa.schema(
-    [
-        ("statement", pa.int32()),
-        ("person", pa.int32()),
-        *((name, AUDIT.field(name).type) for name in MEASURES),
-        ("place", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows that no digest tells of, or other than they are now: columns NEEDED and MEASURES."""
-
-    rows: pa.Table
-    places: Places
+_FACTS = {
+    "statement": INTEGER,
+    "person": INTEGER,
+    **{name: kind for name, kind in AUDIT if name in MEASURES},
+    "place": BIGINT,
+}
 
 
 class Variables:
@@ -89,16 +72,16 @@ class Variables:
 def make_relations(
     con: duckdb.DuckDBPyConnection,
     commits: Sequence[AuditCommit],
-    outdated: Places,
-    more: Iterable[Rows],
-    names: Sequence[Codes] | None = None,
+    outdated: Sequence[int],
+    more: Iterable["Rows"],
+    names: Sequence["Codes"] | None = None,
 ) -> Variables:
     """Makes the three relations; returns the variables that a cursor needs in order to read them.
 
     Args:
         con: may read the digests.
         commits: all of them; those without a digest must be in `more`.
-        outdated: rows whose facts in a digest don't count.
+        outdated: places of rows whose facts in a digest don't count.
         more: rows that count as well.
         names: per commit and row the number of the names that it was written under; with them
             `facts` has a column `names`.
@@ -111,83 +94,99 @@ def make_relations(
     digests = _Digests(con, [commits[n] for n in told], variables)
     added = _added(more)
     sizes = {"statement": 0, "person": 0}
-    is_once = digests.is_one and not added.has_rows
+    is_once = digests.is_one and added is None
     for name, (of, members) in _KINDS.items():
+        texts = added.texts(of) if added else []
         if not is_once:
-            con.register("more_meanings", added.meanings[of])
+            columns = {"code": (INTEGER, range(len(texts))), "fact": (TEXT, texts)}
+            make_table(con, "more_meanings", columns)
         text = sql_file("meanings_once.sql" if is_once else "meanings.sql")
         made = text.format(told=digests.meanings(of), members=_structure(members))
         con.execute(f"CREATE TABLE {name} AS {made}")
         if not is_once:
             count = con.execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-            sizes[of] = count - added.meanings[of].num_rows
-    more_facts = added.facts(sizes)
-    if names is not None:
-        places = np.asarray(more_facts["place"], np.int64)
-        of_rows = [names[place >> 32][place & 0xFFFFFFFF] for place in places.tolist()]
-        more_facts = more_facts.append_column("names", pa.array(of_rows, pa.int32()))
-    variables.set(con, "commit_of", "BIGINT[]", told)
+            sizes[of] = count - len(texts)
     parts = []
-    if more_facts.num_rows or not told:
-        _keep(con, "more_facts", more_facts)
-        parts.append("SELECT * FROM more_facts")
+    if added:
+        con.register("added_facts", added.facts(sizes, names))
+        con.execute("CREATE TABLE more_facts AS FROM added_facts")  # for all cursors
+        con.unregister("added_facts")
+        parts.append("FROM more_facts")
+    elif not told:
+        columns = {name: (kind, ()) for name, kind in _FACTS.items()}
+        beside = {} if names is None else {"names": (INTEGER, ())}
+        make_table(con, "more_facts", columns | beside, temporary=False)
+        parts.append("FROM more_facts")
     if told:
-        of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
-        place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
-        conditions = []
-        if len(outdated):
-            _keep(con, "outdated", pa.table({"place": bare(outdated)}))
-            conditions.append(f"{place} NOT IN (SELECT place FROM outdated)")
-        if any(one.is_cut for one in commits):
-            variables.set(con, "rows_of", "BIGINT[]", [commits[n].rows for n in told])
-            conditions.append(f"file_row_number < {_looked_up('rows_of')}")
-        where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-        named, beside = "", ""
-        if names is not None:
-            named, beside = _named(con, [names[n] for n in told], told, variables)
-        beside = beside.replace("PLACE", place)
-        parts.append(
-            f'SELECT {digests.code("statement")} AS "statement", {digests.code("person")} AS person, '
-            f"{', '.join(MEASURES)}, {place} AS place{named} FROM {digests.rows} {beside} {where}"
-        )
+        parts.append(_told(con, commits, told, digests, outdated, names, variables))
     con.execute(f"CREATE VIEW facts AS {' UNION ALL '.join(parts)}")
     return variables
 
 
-def _keep(con: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
-    """A table of these rows; what is registered only one cursor knows."""
-    con.register("kept_rows", rows)
-    con.execute(f"CREATE TABLE {name} AS FROM kept_rows")
-    con.unregister("kept_rows")
+def _told(
+    con: duckdb.DuckDBPyConnection,
+    commits: Sequence[AuditCommit],
+    told: list[int],
+    digests: "_Digests",
+    outdated: Sequence[int],
+    names: Sequence["Codes"] | None,
+    variables: Variables,
+) -> str:
+    """A SELECT of the facts of digests."""
+    variables.set(con, "commit_of", "BIGINT[]", told)
+    of_commits = "file_index" if told == [*range(len(told))] else _looked_up("commit_of")
+    place = f"(({of_commits})::BIGINT << 32 | file_row_number)"
+    conditions = []
+    if outdated:
+        make_table(con, "outdated", {"place": (BIGINT, outdated)}, temporary=False)
+        conditions.append(f"{place} NOT IN (SELECT place FROM outdated)")
+    if any(one.is_cut for one in commits):
+        variables.set(con, "rows_of", "BIGINT[]", [commits[n].rows for n in told])
+        conditions.append(f"file_row_number < {_looked_up('rows_of')}")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    named, beside = "", ""
+    if names is not None:
+        named, beside = _named(con, [names[n] for n in told], told, variables)
+    beside = beside.replace("PLACE", place)
+    return (
+        f'SELECT {digests.code("statement")} AS "statement", {digests.code("person")} AS person, '
+        f"{', '.join(MEASURES)}, {place} AS place{named} FROM {digests.rows} {beside} {where}"
+    )
+
+
+def _added(more: Iterable["Rows"]) -> "AddedFacts | None":
+    """None where there are none."""
+    added = None
+    for rows in more:
+        from scalple.store.addedfacts import AddedFacts
+
+        added = added or AddedFacts()
+        added.add(rows)
+    return added
 
 
 def _named(
     con: duckdb.DuckDBPyConnection,
-    names: Sequence[Codes],
+    names: Sequence["Codes"],
     commits: Sequence[int],
     variables: Variables,
 ) -> tuple[str, str]:
     """The column `names`, and what is joined for it: most commits have one number for all rows."""
-    same = [_only(one) for one in names]
+    same = [int(one[0]) if len(set(one.tolist())) == 1 else None for one in names]
     variables.set(con, "names_of", "INTEGER[]", same)
-    rest = [at for at, number in enumerate(same) if number is None]
-    places = [np.arange(len(names[at]), dtype=np.int64) | commits[at] << 32 for at in rest]
-    mixed = {
-        "mixed_place": bare(np.concatenate([np.zeros(0, np.int64), *places])),
-        "mixed_names": bare(np.concatenate([np.zeros(0, np.int32), *(names[at] for at in rest)])),
-    }
-    _keep(con, "mixed_names", pa.table(mixed))
-    column = f", coalesce({_looked_up('names_of')}, mixed_names) AS names"
-    if not rest:
+    mixed = [at for at, number in enumerate(same) if number is None]
+    if not mixed:
         return f", {_looked_up('names_of')} AS names", ""
+    columns = {
+        "mixed_place": (
+            BIGINT,
+            [commits[at] << 32 | row for at in mixed for row in range(len(names[at]))],
+        ),
+        "mixed_names": (INTEGER, [number for at in mixed for number in names[at].tolist()]),
+    }
+    make_table(con, "mixed_names", columns, temporary=False)
+    column = f", coalesce({_looked_up('names_of')}, mixed_names) AS names"
     return column, "LEFT JOIN mixed_names ON mixed_place = PLACE"
-
-
-def _only(codes: Codes) -> int | None:
-    """The number that all rows have; of no rows any will do."""
-    if not len(codes):
-        return 0
-    return int(codes[0]) if (codes == codes[0]).all() else None
 
 
 class _Digests:
@@ -265,67 +264,6 @@ def _numberings(con: duckdb.DuckDBPyConnection, commits: Sequence[AuditCommit]) 
     if numberings != sorted(numberings):
         raise VerificationError("a numbering of facts goes on behind the next one")
     return numberings
-
-
-class _Added:
-    """The facts of rows that were read themselves, numbered after those of digests."""
-
-    def __init__(self) -> None:
-        self._tables: list[pa.Table] = []
-        self._texts: dict[str, dict[str, int]] = {"statement": {}, "person": {}}
-
-    def add(self, given: Rows, digester: "Digester") -> None:
-        facts = digester.facts(given.rows)
-        columns = {
-            of: self._codes(of, coded)
-            for of, coded in (("statement", facts.statement), ("person", facts.person))
-        }
-        measures = {name: given.rows.column(name) for name in MEASURES}
-        table = {**columns, **measures, "place": bare(given.places)}
-        self._tables.append(pa.table(table).cast(_MORE))
-
-    def _codes(self, of: str, coded: pa.DictionaryArray) -> pa.Array:
-        known = self._texts[of]
-        numbers = [known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()]
-        return pa.array(numbers, pa.int32()).take(coded.indices)
-
-    @property
-    def has_rows(self) -> bool:
-        """There are any."""
-        return any(table.num_rows for table in self._tables)
-
-    @property
-    def meanings(self) -> dict[str, pa.Table]:
-        """`statement`, `person` -> a table of `code`, from 0 on, and `fact`."""
-        schema = pa.schema([("code", pa.int32()), ("fact", pa.string())])
-        return {
-            of: pa.table({"code": range(len(texts)), "fact": list(texts)}, schema)
-            for of, texts in self._texts.items()
-        }
-
-    def facts(self, begins: dict[str, int]) -> pa.Table:
-        """The rows, numbered from `begins` on."""
-        table = pa.concat_tables([_MORE.empty_table(), *self._tables])
-        for at, of in enumerate(("statement", "person")):
-            moved = np.asarray(table[of]) + np.int32(begins[of])
-            table = table.set_column(at, of, bare(moved))
-        return table
-
-
-def _added(more: Iterable[Rows]) -> _Added:
-    added = _Added()
-    digester: Digester | None = None
-    for one in more:
-        digester = digester or _digester()
-        added.add(one, digester)
-    return added
-
-
-def _digester() -> "Digester":
-    """Takes a moment, and most stores need none."""
-    from scalple.store.digest import Digester
-
-    return Digester()
 
 
 def _structure(members: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 from scalple.ingest.errors import VerificationError
 from scalple.store import note, strict
 from scalple.store.digestnames import CALLED, FACTS, NAMES, ROWS

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from scalple.ingest.errors import VerificationError
 from scalple.store.chain import Chain, read_bytes, read_own_keys, read_settled
@@ -24,6 +23,9 @@ from scalple.store.note import VerifierKey
 from scalple.store.retained import read_expired
 from scalple.store.source import source_of
 from scalple.store.verified import VerifiedFiles
+
+if TYPE_CHECKING:  # most questions do without
+    import pyarrow as pa
 
 GROUP_ROWS = 64
 """How many manifests stand together in a file: whoever wants one unpacks them all."""
@@ -73,6 +75,24 @@ class Indexed(Past):
                 return self.manifest(run.newest[name])
         return None
 
+    def newest_object(self, name: str) -> tuple[int, str] | None:
+        """The newest object of that name; of few the index says it without the manifest."""
+        for run in reversed(self.index.runs):
+            if name in run.newest:
+                n, hashes = run.newest[name], run.hashes.get(name, ())
+                return n, hashes[0] if len(hashes) == 1 else self.manifest(n).objects[name]
+        return None
+
+    def named_by(self, n: int, name: str) -> str | None:
+        """The hash of the object that a manifest names so; likewise."""
+        run = self.index.runs[bisect_right(self._firsts, n) - 1]
+        newest, hashes = run.newest.get(name, -1), run.hashes.get(name, ())
+        if newest < n:
+            return None
+        if newest == n and len(hashes) == 1:
+            return hashes[0]
+        return self.manifest(n).objects.get(name)
+
     def hashes(self, name: str) -> set[str]:
         """The hashes of all objects of that name."""
         found: set[str] = set()
@@ -88,7 +108,7 @@ class Indexed(Past):
         """Audit rows by subject key."""
         return joined(one for run in self.index.runs for one in run.keyed)
 
-    def parts(self, run: Run) -> pa.Table:
+    def parts(self, run: Run) -> "pa.Table":
         """The segments that a run was made of: `kind`, `n`, `first_seq`, `rows`, `salt_key`."""
         import pyarrow.parquet as pq  # most questions do without
 

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 from scalple.ingest.errors import ConfigError
 
 PREPARED_MAX = 4

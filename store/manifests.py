@@ -44,6 +44,15 @@ class Past(ABC):
         every = (self.manifest(n) for n in reversed(range(self.size)))
         return next((one for one in every if name in one.objects), None)
 
+    def newest_object(self, name: str) -> tuple[int, str] | None:
+        """The newest object of that name: the number of its manifest, and its hash."""
+        found = self.newest(name)
+        return (found.n, found.objects[name]) if found else None
+
+    def named_by(self, n: int, name: str) -> str | None:
+        """The hash of the object that manifest `n` names so."""
+        return self.manifest(n).objects.get(name)
+
     def hashes(self, name: str) -> set[str]:
         """The hashes of all objects of that name."""
         every = (self.manifest(n).objects for n in range(self.size))
@@ -116,6 +125,19 @@ class Manifests(Continued[Manifest]):
             if name in one.objects:
                 return one
         return self.past.newest(name) if self.past else None
+
+    def newest_object(self, name: str) -> tuple[int, str] | None:
+        """The newest object of that name: the number of its manifest, and its hash."""
+        for one in reversed(self.since):
+            if name in one.objects:
+                return one.n, one.objects[name]
+        return self.past.newest_object(name) if self.past else None
+
+    def named_by(self, n: int, name: str) -> str | None:
+        """The hash of the object that manifest `n` names so."""
+        if self.past is not None and n < self.past.size:
+            return self.past.named_by(n, name)
+        return self[n].objects.get(name)
 
     def hashes(self, name: str) -> set[str]:
         """The hashes of all objects of that name."""

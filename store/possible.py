@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 
-from scalple.store.bare import bare
+from scalple.ingest.columns import BIGINT
 from scalple.store.question import AS_DECLARED, Meaning, Question, filters
 from scalple.store.quick import Quick
 from scalple.store.rownames import audit_as_asked, register_meanings
-from scalple.store.sqlfile import rows_of, sql_file
+from scalple.store.rows import make_table, rows_of
+from scalple.store.sqlfile import sql_file
 
 _BY_STATEMENT = ("query_fingerprint", "access_shape", "columns_accessed", "affected_tables")
 _BY_PERSON = ("session_user_id", "session_email", "on_behalf_of", "attribution_candidates")
@@ -42,12 +41,12 @@ class Groups:
     """Groups of possible accesses, most first.
 
     Attributes:
-        table: GROUP, SAMPLE, `times`, `first`, `last`, `rows`; perhaps not of all groups.
+        rows: GROUP, SAMPLE, `times`, `first`, `last`, `rows` of each; perhaps not of all.
         groups: how many there are.
         times: how many accesses they are in all.
     """
 
-    table: pa.Table
+    rows: list[dict[str, Any]]
     groups: int
     times: int
 
@@ -65,7 +64,7 @@ _BESIDE = ("of_tables", "of_personal", "of_subjects")
 """What stands beside rows that were written under several names."""
 
 
-def possible(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+def possible(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[str, Any]]:
     """Audit rows that touched personal data of the subject's tables and don't exclude the subject."""
     found = _possible_rows(con, question)
     beside = f" EXCLUDE ({', '.join(_BESIDE)})" if question.carried else ""
@@ -85,14 +84,13 @@ def possible_groups(
     """`possible` by template and actor: the `most` most frequent ones, or all."""
     if quick is not None and _is_quick(question):
         return _quick_groups(con, quick, question, most)
-    table = groups_of(con, _possible_rows(con, question))
-    times = int(np.sum(np.asarray(table["times"])))
-    return Groups(table.slice(0, most), table.num_rows, times)
+    rows = groups_of(con, _possible_rows(con, question))
+    return Groups(rows[:most], len(rows), sum(one["times"] for one in rows))
 
 
 def possible_times(
     con: duckdb.DuckDBPyConnection, question: Question, unit: str, quick: Quick | None = None
-) -> pa.Table:
+) -> list[dict[str, Any]]:
     """How many of `possible` fall into each `minute`, `hour`, `day` or `month`: `time`, `times`."""
     if quick is not None and _is_quick(question):
         rows, values = _quick_rows(con, quick, question)
@@ -107,7 +105,7 @@ def possible_times(
     return rows_of(con, sql, values)
 
 
-def groups_of(con: duckdb.DuckDBPyConnection, source: Source) -> pa.Table:
+def groups_of(con: duckdb.DuckDBPyConnection, source: Source) -> list[dict[str, Any]]:
     """The groups of possible rows."""
     sql = sql_file("possible_groups.sql").format(
         audit=source.rows,
@@ -198,7 +196,7 @@ def _quick_rows(
     """A SELECT of the possible rows by number, and its values."""
     direct, values = direct_rows(question)
     places = quick.places_naming(values["tokens"], " AND ".join(direct), values)
-    con.register("direct_places", pa.table({"place": bare(places)}))
+    make_table(con, "direct_places", {"place": (BIGINT, places)})
     quick.load_facts(con)
     rows, of_rows = filters(Question(period=question.period))
     people, of_people = filters(Question(actor=question.actor))
@@ -243,9 +241,7 @@ def _quick_groups(
         f"ORDER BY times DESC, first, place {limit}",
         {},
     )
-    places = np.asarray(top["place"], np.int64)
-    samples = quick.in_order(places, ", ".join(SAMPLE))
-    columns = {name: top[name] for name in GROUP}
-    columns |= {name: samples[name] for name in SAMPLE}
-    columns |= {name: top[name] for name in ("times", "first", "last", "rows")}
-    return Groups(pa.table(columns), int(groups), int(times))
+    samples = quick.in_order([one["place"] for one in top], ", ".join(SAMPLE))
+    shown = (*GROUP, *SAMPLE, "times", "first", "last", "rows")
+    rows = [{**one, **sample} for one, sample in zip(top, samples, strict=True)]
+    return Groups([{name: one[name] for name in shown} for one in rows], int(groups), int(times))

@@ -1,24 +1,25 @@
 """Questions that people ask of a store: who touched this person, what did this actor run.
 
-Enters: a connection with the store's views and a question. Leaves: Arrow tables of audit rows.
+Enters: a connection with the store's views and a question. Leaves: audit rows.
 `direct` names the subject; what could have shown it is `possible`'s. With digests (`quick`) rows
 are found by them, and are the same. Opens no file itself (see `views`) and prints nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pyarrow as pa
 
-from scalple.correlate.record import DENIED
 from scalple.ingest.errors import InputError
 from scalple.store.guard import only_select
 from scalple.store.possible import direct_rows
 from scalple.store.question import Question, filters
 from scalple.store.quick import Quick
-from scalple.store.sqlfile import rows_of
+from scalple.store.rows import rows_of
+
+if TYPE_CHECKING:  # only the user's own SQL has Arrow's rows
+    import pyarrow as pa
 
 
 def direct(
@@ -26,7 +27,7 @@ def direct(
     question: Question,
     quick: Quick | None = None,
     columns: Sequence[str] | None = None,
-) -> pa.Table:
+) -> list[dict[str, Any]]:
     """Audit rows that fit: those naming the subject, if the question has one.
 
     `columns`: only these are needed; there may be more.
@@ -41,10 +42,10 @@ def direct(
     return _rows(con, where, values)
 
 
-def refused(con: duckdb.DuckDBPyConnection, question: Question) -> pa.Table:
+def refused(con: duckdb.DuckDBPyConnection, question: Question) -> list[dict[str, Any]]:
     """Rows of `denied`: what the actor asked for and didn't get. Only of an actor can that be asked."""
     if question.actor is None or question.tokens or question.table is not None:
-        return DENIED.empty_table()
+        return []
     where, values = filters(question)
     sql = f"SELECT * FROM denied WHERE {' AND '.join(where)} ORDER BY log_time, origin, seq"
     return rows_of(con, sql, values)
@@ -71,19 +72,19 @@ def unknown(con: duckdb.DuckDBPyConnection, question: Question) -> list[str]:
 
 def newest_statement(con: duckdb.DuckDBPyConnection) -> datetime | None:
     """When the newest statement was logged; None if there is none."""
-    newest: datetime | None = rows_of(con, "SELECT max(log_time) AS t FROM audit", {})["t"][
-        0
-    ].as_py()
+    newest: datetime | None = rows_of(con, "SELECT max(log_time) AS t FROM audit", {})[0]["t"]
     return newest
 
 
-def _rows(con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str, Any]) -> pa.Table:
+def _rows(
+    con: duckdb.DuckDBPyConnection, where: list[str], values: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     clause = " AND ".join(where) or "true"
     sql = f"SELECT * FROM audit WHERE {clause} ORDER BY log_time, origin, seq"
     return rows_of(con, sql, values)
 
 
-def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> pa.Table:
+def read_only_sql(con: duckdb.DuckDBPyConnection, text: str) -> "pa.Table":
     """The user's own SELECT over the views.
 
     Raises:

@@ -6,23 +6,25 @@ rows that were revised) is read from the rows themselves, so that an answer made
 made from `audit`.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import cached_property
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from scalple.store.bare import bare
+from scalple.ingest.columns import BIGINT, TEXT, UBIGINT
 from scalple.store.digestnames import MEASURES, NEEDED, SUBJECTS, token_half
-from scalple.store.factrelations import Places, Rows, Variables, make_relations
+from scalple.store.factrelations import Variables, make_relations
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
+from scalple.store.rows import make_table, rows_of
 from scalple.store.views import audit_sql, connect_reader, path_list
+
+if TYPE_CHECKING:  # most stores have digests of all rows
+    from scalple.store.addedfacts import Rows
 
 _COMMIT = 32
 _ROW = (1 << _COMMIT) - 1
@@ -31,6 +33,9 @@ CREATE TEMP TABLE events AS
 SELECT id, origin, seq, source, event, ts, detail, sidecar, sidecar_seq FROM evidence
 WHERE source IN ('pgbouncer', 'identity')
 """
+
+Places = list[int]
+"""Rows, each by the number of its commit times 2**32 and its number in it."""
 
 
 class Quick:
@@ -56,13 +61,19 @@ class Quick:
         self._variables: Variables | None = None
         self._has_events = False
         self._found: dict[str, Places] = {}
+        self._held: dict[str, tuple[list[int], list[int]]] = {}
+        """Of each origin its commits by number, and their first rows."""
+        for n, one in enumerate(self._commits):
+            at, firsts = self._held.setdefault(one.origin, ([], []))
+            at.append(n)
+            firsts.append(one.first_seq)
 
     def naming(
         self, tokens: Iterable[int], where: str, values: dict[str, Any], columns: str = "*"
-    ) -> pa.Table:
+    ) -> list[dict[str, Any]]:
         """Those rows of `audit` that fit, if only rows that name one of these tokens can."""
         found = self.rows(self._candidates(tokens), where, values, columns)
-        self._found[repr((where, values))] = self.places(found)
+        self._found[repr((where, values))] = self.places((x["origin"], x["seq"]) for x in found)
         return found
 
     def places_naming(self, tokens: Iterable[int], where: str, values: dict[str, Any]) -> Places:
@@ -73,113 +84,83 @@ class Quick:
 
     def rows(
         self, places: Places, where: str, values: dict[str, Any], columns: str = "*"
-    ) -> pa.Table:
+    ) -> list[dict[str, Any]]:
         """Those of these rows that fit, by time."""
         con, holding = self._holding(places)
-        sql = (
-            f"SELECT {columns} FROM ({holding}) WHERE ({where}) "
-            "AND (origin, seq) IN (SELECT (origin, seq) FROM wanted) "
-            "ORDER BY log_time, origin, seq"
-        )
-        return con.sql(sql, params=values).to_arrow_table()
+        return rows_of(con, _fitting(holding, where, columns), values)
 
-    def in_order(self, places: Places, columns: str) -> pa.Table:
+    def in_order(self, places: Places, columns: str) -> list[dict[str, Any]]:
         """These rows, as they are named."""
         con, holding = self._holding(places)
         sql = f"SELECT {columns} FROM ({holding}) JOIN wanted USING (origin, seq) ORDER BY nth"
-        return con.sql(sql).to_arrow_table()
+        return rows_of(con, sql, {})
 
     def _holding(self, places: Places) -> tuple[duckdb.DuckDBPyConnection, str]:
         """A cursor with the relation `wanted`, which names these, and the rows of files that hold them."""
-        held = sorted(set((places >> _COMMIT).tolist()))
-        paths = [str(p.absolute()) for at in held for p in self._commits[at].segments]
+        held = [self._commits[place >> _COMMIT] for place in places]
+        commits = sorted({place >> _COMMIT for place in places})
+        paths = [str(path.absolute()) for n in commits for path in self._commits[n].segments]
         con = self.con.cursor()
-        con.register("wanted", self._named(places))
+        seqs = [one.first_seq + (at & _ROW) for one, at in zip(held, places, strict=True)]
+        columns = {
+            "nth": (BIGINT, range(len(places))),
+            "origin": (TEXT, [one.origin for one in held]),
+            "seq": (UBIGINT, seqs),
+        }
+        make_table(con, "wanted", columns)
         revised = self._revised and bool(paths)
         return con, audit_sql(paths, "seq IN (SELECT seq FROM wanted)", revised=revised)
 
-    def places(self, rows: pa.Table) -> Places:
-        """Where rows with `origin` and `seq` are."""
-        origins = rows["origin"].to_pylist()
-        seqs = np.asarray(rows["seq"], np.int64)
-        found = np.empty(rows.num_rows, np.int64)
-        for origin in set(origins):
-            mine = np.array([one == origin for one in origins])
-            at = [n for n, one in enumerate(self._commits) if one.origin == origin]
-            firsts = np.array([self._commits[n].first_seq for n in at])
-            held = np.searchsorted(firsts, seqs[mine], "right") - 1
-            found[mine] = np.array(at)[held] << _COMMIT | (seqs[mine] - firsts[held])
+    def places(self, rows: Iterable[tuple[str, int]]) -> Places:
+        """Where rows are, each given by its origin and seq."""
+        found = []
+        for origin, seq in rows:
+            at, firsts = self._held[origin]
+            n = bisect_right(firsts, seq) - 1
+            found.append(at[n] << _COMMIT | seq - firsts[n])
         return found
-
-    def _named(self, places: Places) -> pa.Table:
-        held = places >> _COMMIT
-        firsts = np.array([one.first_seq for one in self._commits], np.int64)
-        seqs = (places & _ROW) + firsts[held]
-        return pa.table(
-            {
-                "nth": bare(np.arange(len(places))),
-                "origin": pa.array([self._commits[n].origin for n in held.tolist()], pa.string()),
-                "seq": bare(seqs.astype(np.uint64)),
-            }
-        )
 
     def _candidates(self, tokens: Iterable[int]) -> Places:
         """Rows of which a digest says that they may name one; those that no digest tells of."""
         told = [n for n, one in enumerate(self._commits) if SUBJECTS in one.digest]
-        found = [self._revised_places, *map(self._all_of, self._untold())]
+        found = set(self._revised_places)
+        for n in self._untold():
+            found.update(self._all_of(n))
         if told:
             halves = ", ".join(str(token_half(token)) for token in tokens)
             paths = [str(self._commits[n].digest[SUBJECTS].absolute()) for n in told]
-            hits = (
-                self.con.cursor()
-                .sql(
-                    f"SELECT file_index, seq FROM read_parquet({path_list(paths)}) "
-                    f"WHERE token_half IN ({halves})"
-                )
-                .to_arrow_table()
+            sql = (
+                f"SELECT file_index, seq FROM read_parquet({path_list(paths)}) "
+                f"WHERE token_half IN ({halves})"
             )
-            at = np.array(told, np.int64)[np.asarray(hits["file_index"], np.int64)]
-            firsts = np.array([one.first_seq for one in self._commits], np.int64)
-            counts = np.array([one.rows for one in self._commits], np.int64)
-            places = np.asarray(hits["seq"], np.int64) - firsts[at]
-            known = places < counts[at]  # at the time that is asked about
-            found.append((at << _COMMIT | places)[known])
-        every = np.sort(np.concatenate(found))
-        return every[np.diff(every, prepend=-1) > 0]  # np.unique would load numpy.ma for it
+            for file_index, seq in self.con.cursor().execute(sql).fetchall():
+                n = told[file_index]
+                row = seq - self._commits[n].first_seq
+                if row < self._commits[n].rows:  # known at the time that is asked about
+                    found.add(n << _COMMIT | row)
+        return sorted(found)
 
     def _untold(self) -> list[int]:
         """Commits that have no digest."""
         return [n for n, one in enumerate(self._commits) if not one.digest]
 
-    def _all_of(self, n: int) -> Places:
-        return np.arange(self._commits[n].rows, dtype=np.int64) | n << _COMMIT
+    def _all_of(self, n: int) -> range:
+        return range(n << _COMMIT, (n << _COMMIT) + self._commits[n].rows)
 
     @cached_property
     def _revised_places(self) -> Places:
         """Rows that some revision changes."""
         if not self._revised:
-            return np.zeros(0, np.int64)
-        revised = (
-            self.con.cursor()
-            .sql("SELECT DISTINCT r.origin, r.audit_seq AS seq FROM revisions r")
-            .to_arrow_table()
-        )
-        known = revised.filter(pa.array(self._is_known(revised)))
-        return np.sort(self.places(known))
+            return []
+        sql = "SELECT DISTINCT r.origin, r.audit_seq AS seq FROM revisions r"
+        revised = self.con.cursor().execute(sql).fetchall()
+        return sorted(self.places(one for one in revised if self._is_known(*one)))
 
-    def _is_known(self, rows: pa.Table) -> npt.NDArray[np.bool_]:
+    def _is_known(self, origin: str, seq: int) -> bool:
         """A revision may speak of a row that isn't there: not yet, or not any more."""
-        origins = np.array(rows["origin"].to_pylist(), object)
-        seqs = np.asarray(rows["seq"], np.int64)
-        found = np.zeros(rows.num_rows, np.bool_)
-        for origin in set(origins.tolist()):
-            mine = origins == origin
-            held = [one for one in self._commits if one.origin == origin]
-            firsts = np.array([one.first_seq for one in held], np.int64)
-            ends = firsts + np.array([one.rows for one in held], np.int64)
-            at = np.searchsorted(firsts, seqs[mine], "right") - 1
-            found[mine] = (at >= 0) & (seqs[mine] < ends[at]) if held else False
-        return found
+        at, firsts = self._held.get(origin, ([], []))
+        n = bisect_right(firsts, seq) - 1
+        return n >= 0 and seq < firsts[n] + self._commits[at[n]].rows
 
     @property
     def origins(self) -> list[str]:
@@ -219,16 +200,29 @@ class Quick:
         con, revised = self.con.cursor(), self._revised_places
         return make_relations(con, self._commits, revised, self._read_anew(), names)
 
-    def _read_anew(self) -> Iterator[Rows]:
+    def _read_anew(self) -> Iterator["Rows"]:
         """The rows that no digest tells of, and those that were revised since."""
-        columns = ", ".join((*NEEDED, *MEASURES, "origin", "seq"))
         revised = self._revised_places
         for n in self._untold():
-            places = np.setdiff1d(self._all_of(n), revised, assume_unique=True)
-            yield self._read(places, columns)
-        if len(revised):
-            yield self._read(revised, columns)
+            aside = {place for place in revised if place >> _COMMIT == n}
+            yield self._read([place for place in self._all_of(n) if place not in aside])
+        if revised:
+            yield self._read(revised)
 
-    def _read(self, places: Places, columns: str) -> Rows:
-        rows = self.rows(places, "true", {}, columns)
-        return Rows(rows, self.places(rows))
+    def _read(self, places: Places) -> "Rows":
+        from scalple.store.addedfacts import Rows
+
+        con, holding = self._holding(places)
+        columns = ", ".join((*NEEDED, *MEASURES, "origin", "seq"))
+        rows = con.sql(_fitting(holding, "true", columns)).to_arrow_table()
+        pairs = zip(rows["origin"].to_pylist(), rows["seq"].to_pylist(), strict=True)
+        return Rows(rows, self.places(pairs))
+
+
+def _fitting(holding: str, where: str, columns: str) -> str:
+    """A SELECT of the rows that are wanted and fit, by time."""
+    return (
+        f"SELECT {columns} FROM ({holding}) WHERE ({where}) "
+        "AND (origin, seq) IN (SELECT (origin, seq) FROM wanted) "
+        "ORDER BY log_time, origin, seq"
+    )

@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import pyarrow as pa
-
 from scalple.ingest.errors import ConfigError, StoreError
 from scalple.store import source
 from scalple.store.chain import Chain, read_bytes, read_object, referenced_objects
@@ -26,6 +24,8 @@ from scalple.store.source import Wanted
 from scalple.store.verified import VerifiedFiles, default_cache_file
 
 if TYPE_CHECKING:  # questions do without what takes rows out of segments
+    import pyarrow as pa
+
     from scalple.store.parts import Part
 
 
@@ -47,7 +47,7 @@ class SegmentRef:
     rows: int
     path: Path
 
-    def table(self) -> pa.Table:
+    def table(self) -> "pa.Table":
         """Its rows in the order of seq."""
         from scalple.store.segments import rows_from_parquet
 

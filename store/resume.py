@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 from scalple.ingest.errors import StoreError, VerificationError
 from scalple.store import durable, note, strict
 from scalple.store.chain import (

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from scalple.correlate.record import KINDS
+from scalple.correlate.recordcolumns import KINDS
 
 _ID = re.compile(r"([a-z0-9_][a-z0-9._-]{0,62})(?:/([a-z]+))?#(0|[1-9][0-9]{0,18})")
 

@@ -10,14 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from scalple.correlate.evidencesql import silences_sql
-from scalple.correlate.record import AUDIT, KINDS, SUBJECT, TEXTS
-from scalple.ingest.records import TEXT, TIME
+from scalple.correlate.recordcolumns import AUDIT, KINDS, SUBJECTS
+from scalple.ingest.columns import BIGINT, TEXT, TEXTS, TIME, UBIGINT
 from scalple.store import session
 from scalple.store.expiry import DIGEST
 from scalple.store.reader import StoreReader
+from scalple.store.rows import make_table
 from scalple.store.sqlfile import sql_file
 
 REVISABLE = (
@@ -40,18 +40,8 @@ REVISABLE = (
 )
 """The derived columns that later evidence may change; what was logged never changes."""
 
-_SUBJECT_SQL = 'STRUCT(token UBIGINT, "column" VARCHAR, basis VARCHAR, sealed {sealed})[]'
-_SQL_TYPES = {
-    TEXT: "VARCHAR",
-    TEXTS: "VARCHAR[]",
-    TIME: "TIMESTAMP WITH TIME ZONE",
-    pa.uint64(): "UBIGINT",
-    pa.int64(): "BIGINT",
-    pa.int32(): "INTEGER",
-    pa.bool_(): "BOOLEAN",
-    pa.binary(): "BLOB",
-    pa.list_(pa.field("item", SUBJECT)): _SUBJECT_SQL.format(sealed="BLOB"),
-}
+
+_AUDIT = dict(AUDIT)
 
 
 def connect(
@@ -107,20 +97,18 @@ def connect_reader(
     return con
 
 
-_EXPIRED = pa.schema(
-    [
-        ("origin", pa.string()),
-        ("kind", pa.string()),
-        ("rows", pa.int64()),
-        ("first_seq", pa.uint64()),
-        ("oldest", pa.timestamp("us", tz="UTC")),
-        ("newest", pa.timestamp("us", tz="UTC")),
-        ("expired_at", pa.timestamp("us", tz="UTC")),
-        ("manifest", pa.int64()),
-        ("profiles", pa.list_(pa.string())),
-        ("reason", pa.string()),
-    ]
-)
+_EXPIRED = {
+    "origin": TEXT,
+    "kind": TEXT,
+    "rows": BIGINT,
+    "first_seq": UBIGINT,
+    "oldest": TIME,
+    "newest": TIME,
+    "expired_at": TIME,
+    "manifest": BIGINT,
+    "profiles": TEXTS,
+    "reason": TEXT,
+}
 
 
 def _tell_expired(con: duckdb.DuckDBPyConnection, readers: Sequence[StoreReader]) -> None:
@@ -135,7 +123,7 @@ def _tell_expired(con: duckdb.DuckDBPyConnection, readers: Sequence[StoreReader]
             "newest": datetime.fromisoformat(part.newest) if part.newest else None,
             "expired_at": datetime.fromisoformat(act.decided_at),
             "manifest": n,
-            "profiles": act.profiles,
+            "profiles": list(act.profiles),
             "reason": act.reason,
         }
         for reader in readers
@@ -144,9 +132,8 @@ def _tell_expired(con: duckdb.DuckDBPyConnection, readers: Sequence[StoreReader]
         for part in act.parts
         if part.kind != DIGEST
     ]
-    con.register("expired_rows", pa.Table.from_pylist(rows, schema=_EXPIRED))
-    con.execute("CREATE TABLE expired AS FROM expired_rows")
-    con.unregister("expired_rows")
+    columns = {name: (kind, [row[name] for row in rows]) for name, kind in _EXPIRED.items()}
+    make_table(con, "expired", columns, temporary=False)
 
 
 def audit_sql(paths: list[str], where: str = "true", *, revised: bool) -> str:
@@ -164,9 +151,9 @@ def _known(ends: Mapping[str, int]) -> str:
 def _rows(kind: str, id_name: str, between: str, paths: list[str], where: str) -> str:
     """The rows of a kind as committed, the id first; no rows when there is no segment."""
     if not paths:
-        columns = ", ".join(f'NULL::{_SQL_TYPES[f.type]} AS "{f.name}"' for f in KINDS[kind])
+        columns = ", ".join(f'NULL::{of} AS "{name}"' for name, of in KINDS[kind])
         return f"SELECT NULL::VARCHAR AS {id_name}, {columns} WHERE false"
-    columns = ", ".join(f'"{field.name}"' for field in KINDS[kind])
+    columns = ", ".join(f'"{name}"' for name, _ in KINDS[kind])
     row_id = f"origin || '{between}' || seq AS {id_name}"
     return f"SELECT {row_id}, {columns} FROM read_parquet({path_list(paths)}) WHERE {where}"
 
@@ -177,7 +164,7 @@ def gaps_sql(audit: str | None = None, evidence: str | None = None) -> str:
     `audit`: a SELECT of the origin, log_time and attribution_reason of all statements; by default
     the view of that name. `evidence`: a relation with what is read of the evidence, likewise.
     """
-    columns = ", ".join(f'"{field.name}"' for field in KINDS["gaps"])
+    columns = ", ".join(f'"{name}"' for name, _ in KINDS["gaps"])
     beside = "" if audit is None else f"audit AS ({audit}), "
     if evidence is not None:
         beside += f"evidence AS (FROM {evidence}), "
@@ -204,15 +191,15 @@ def _revised(audit: str) -> str:
 
 
 def _from_json(name: str) -> str:
-    kind = AUDIT.field(name).type
+    kind = _AUDIT[name]
     if name == "subjects":  # JSON has no bytes: `sealed` is hexadecimal there
-        text = _SUBJECT_SQL.format(sealed="VARCHAR")
+        text = SUBJECTS.replace("BLOB", "VARCHAR")
         fields = 'token := s.token, "column" := s."column", basis := s.basis'
         sealed = "sealed := unhex(s.sealed)"
         return f"list_transform(r.subjects::{text}, lambda s: struct_pack({fields}, {sealed}))"
-    if pa.types.is_list(kind):
-        return f'r."{name}"::{_SQL_TYPES[kind]}'
-    return f"(r.\"{name}\"->>'$')::{_SQL_TYPES[kind]}"
+    if kind == TEXTS:
+        return f'r."{name}"::{kind}'
+    return f"(r.\"{name}\"->>'$')::{kind}"
 
 
 def path_list(paths: list[str]) -> str:

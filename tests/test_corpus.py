@@ -104,7 +104,7 @@ def enriched() -> list[Entry]:
     con = duckdb.connect()
     con.register("audit", audit)
     con.execute(sql_file("writing.sql"))
-    found = possible(con, question())["seq"].to_pylist()
+    found = [row["seq"] for row in possible(con, question())]
     said = [row | {"possible_for": False} for row in result.to_pylist()]
     for seq in found:
         said[seq]["possible_for"] = True

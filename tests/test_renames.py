@@ -24,7 +24,7 @@ from scalple.correlate.schemawatch import SchemaWatch
 from scalple.correlate.subjects import subject_token
 from scalple.ingest.csvlog import parse_block
 from scalple.ingest.logtime import LogTimes
-from scalple.store import rownames
+from scalple.store import namesobject, rownames
 from scalple.store.possible import possible
 from scalple.store.question import Question
 from scalple.store.reader import AuditCommit
@@ -52,7 +52,7 @@ class Answered:
         names = None
         if CALLED in table.column_names:
             names = directory / "names"
-            names.write_bytes(rownames.to_bytes(table.column(CALLED)))
+            names.write_bytes(namesobject.to_bytes(table.column(CALLED)))
             table = table.drop_columns([CALLED])
         rows = range(table.num_rows)
         table = table.append_column("seq", pa.array(rows, pa.uint64()))
@@ -87,7 +87,7 @@ class Answered:
             personal_columns=tuple(RULES.personal_data),
             carried=known.carried([name]),
         )
-        return {self.number[seq] for seq in possible(self.con, question)["seq"].to_pylist()}
+        return {self.number[row["seq"]] for row in possible(self.con, question)}
 
 
 def in_first_names(row: dict[str, Any], meant: dict[str, str]) -> dict[str, Any]:

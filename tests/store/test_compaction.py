@@ -47,8 +47,8 @@ def answers(reader: StoreReader, as_of: datetime | None, question: Question) -> 
     quick = Quick(reader, as_of)
     groups = possible.possible_groups(quick.con, question, 3, quick)
     found: dict[str, Any] = {
-        "direct": query.direct(quick.con, question, quick).to_pylist(),
-        "groups": (groups.table.to_pylist(), groups.groups, groups.times),
+        "direct": query.direct(quick.con, question, quick),
+        "groups": (groups.rows, groups.groups, groups.times),
         "coverage": coverage.coverage(quick.con, question.period, quick),
     }
     for kind in (one for one in KINDS if one != "access"):
