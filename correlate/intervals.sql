@@ -3,18 +3,15 @@
 -- unheard, server_links, coverage.
 -- The server and the pooler log whole milliseconds, cut off: a beginning is cut likewise.
 
--- The same event may arrive twice (at-least-once shipping): one of them counts.
-CREATE OR REPLACE TEMP TABLE identity_events AS
-SELECT * FROM events WHERE source = 'identity'
-QUALIFY row_number() OVER (PARTITION BY sidecar, sidecar_seq, event, connection, ts, client_addr,
-                                        client_port
-                           ORDER BY seq) = 1;
-
--- A sidecar that starts again may count from the beginning again: its lives are told apart.
+-- The same event may arrive twice (at-least-once shipping): the first of them counts. A sidecar that
+-- starts again may count from the beginning again: its lives are told apart.
 CREATE OR REPLACE TEMP TABLE identity_events AS
 SELECT *, count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq)
           AS life
-FROM identity_events;
+FROM events
+WHERE source = 'identity' AND seq IN (
+  SELECT min(seq) FROM events WHERE source = 'identity'
+  GROUP BY sidecar, sidecar_seq, event, connection, ts, client_addr, client_port);
 
 -- Where events are missing: what was said before may have been changed by one of those.
 CREATE OR REPLACE TEMP TABLE identity_holes AS
