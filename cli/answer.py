@@ -15,7 +15,7 @@ from scalple.cli import render
 from scalple.cli.disclosure import for_subject
 from scalple.correlate.recordcolumns import AUDIT
 from scalple.correlate.subjects import reveal
-from scalple.ingest.columns import BIGINT, TEXT, TEXTS, TIME, UBIGINT, Columns
+from scalple.ingest.columntypes import BIGINT, TEXT, TEXTS, TIME, UBIGINT, Columns
 from scalple.store import query as questions
 from scalple.store.activity import activity
 from scalple.store.breach import breach

@@ -3,8 +3,8 @@
 import pyarrow as pa
 
 from scalple.correlate import recordcolumns
-from scalple.ingest.columns import TEXTS as TEXTS_TYPE
-from scalple.ingest.columns import Columns
+from scalple.ingest.columntypes import TEXTS as TEXTS_TYPE
+from scalple.ingest.columntypes import Columns
 from scalple.ingest.records import ARROW
 
 TEXTS = ARROW[TEXTS_TYPE]

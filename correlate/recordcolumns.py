@@ -5,7 +5,7 @@ may arrive dictionary-encoded; absent knowledge is NULL, never an empty string. 
 schemas are made of them by `record`, which questions needn't load.
 """
 
-from scalple.ingest.columns import (
+from scalple.ingest.columntypes import (
     BIGINT,
     BOOLEAN,
     BYTES,
@@ -27,6 +27,20 @@ SUBJECT: Columns = (
 _MEMBERS = [f'"{name}" {kind}' for name, kind in SUBJECT]
 SUBJECTS = f"STRUCT({', '.join(_MEMBERS)})[]"
 
+SESSION: Columns = (
+    ("log_time", TIME),
+    ("database", TEXT),
+    ("db_role", TEXT),
+    ("session_id", TEXT),
+    ("backend_pid", INTEGER),
+    ("session_line_num", BIGINT),
+    ("virtual_transaction_id", TEXT),
+    ("client_addr", TEXT),
+    ("client_port", INTEGER),
+    ("application_name", TEXT),
+)
+"""When it was logged, and in which session."""
+
 ATTRIBUTION: Columns = (
     ("session_user_id", TEXT),
     ("session_email", TEXT),
@@ -46,16 +60,7 @@ ATTRIBUTION: Columns = (
 AUDIT: Columns = (
     ("seq", UBIGINT),
     ("origin", TEXT),
-    ("log_time", TIME),
-    ("database", TEXT),
-    ("db_role", TEXT),
-    ("session_id", TEXT),
-    ("backend_pid", INTEGER),
-    ("session_line_num", BIGINT),
-    ("virtual_transaction_id", TEXT),
-    ("client_addr", TEXT),
-    ("client_port", INTEGER),
-    ("application_name", TEXT),
+    *SESSION,
     ("audit_type", TEXT),
     ("statement_id", BIGINT),
     ("substatement_id", BIGINT),
@@ -88,16 +93,7 @@ EVIDENCE: Columns = (("seq", UBIGINT), ("origin", TEXT), *EVENT)
 DENIED: Columns = (
     ("seq", UBIGINT),
     ("origin", TEXT),
-    ("log_time", TIME),
-    ("database", TEXT),
-    ("db_role", TEXT),
-    ("session_id", TEXT),
-    ("backend_pid", INTEGER),
-    ("session_line_num", BIGINT),
-    ("virtual_transaction_id", TEXT),
-    ("client_addr", TEXT),
-    ("client_port", INTEGER),
-    ("application_name", TEXT),
+    *SESSION,
     ("sqlstate", TEXT),
     ("message", TEXT),
     ("query", TEXT),

@@ -10,7 +10,7 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-from scalple.ingest import columns
+from scalple.ingest import columntypes
 
 TEXT = pa.string()
 TIME = pa.timestamp("us", tz="UTC")
@@ -80,15 +80,15 @@ UNPARSED_SCHEMA = pa.schema(
 )
 
 ARROW = {
-    columns.TEXT: TEXT,
-    columns.TEXTS: pa.list_(pa.field("item", TEXT)),
-    columns.TIME: TIME,
-    columns.INTEGER: pa.int32(),
-    columns.BIGINT: pa.int64(),
-    columns.UBIGINT: pa.uint64(),
-    columns.BOOLEAN: pa.bool_(),
-    columns.BYTES: pa.binary(),
+    columntypes.TEXT: TEXT,
+    columntypes.TEXTS: pa.list_(pa.field("item", TEXT)),
+    columntypes.TIME: TIME,
+    columntypes.INTEGER: pa.int32(),
+    columntypes.BIGINT: pa.int64(),
+    columntypes.UBIGINT: pa.uint64(),
+    columntypes.BOOLEAN: pa.bool_(),
+    columntypes.BYTES: pa.binary(),
 }
-"""What Arrow has for the types of `columns`."""
+"""What Arrow has for the types of `columntypes`."""
 
-EVENT_SCHEMA = pa.schema([(name, ARROW[kind]) for name, kind in columns.EVENT])
+EVENT_SCHEMA = pa.schema([(name, ARROW[kind]) for name, kind in columntypes.EVENT])

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from scalple.ingest.columns import INTEGER, TEXT
+from scalple.ingest.columntypes import INTEGER, TEXT
 from scalple.store.question import Period, Question, filters
 from scalple.store.quick import Quick
 from scalple.store.rows import make_table, rows_of

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from scalple.correlate.recordcolumns import AUDIT
-from scalple.ingest.columns import BIGINT, BOOLEAN, INTEGER, TEXT, TEXTS
+from scalple.ingest.columntypes import BIGINT, BOOLEAN, INTEGER, TEXT, TEXTS
 from scalple.ingest.errors import VerificationError
 from scalple.store.digestnames import FACTS, MEASURES, PERSON, ROWS, SINCE, STATEMENT
 from scalple.store.reader import AuditCommit

@@ -12,7 +12,7 @@ from typing import Any
 
 import duckdb
 
-from scalple.ingest.columns import BIGINT
+from scalple.ingest.columntypes import BIGINT
 from scalple.store.question import AS_DECLARED, Meaning, Question, filters
 from scalple.store.quick import Quick
 from scalple.store.rownames import audit_as_asked, register_meanings

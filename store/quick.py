@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from scalple.ingest.columns import BIGINT, TEXT, UBIGINT
+from scalple.ingest.columntypes import BIGINT, TEXT, UBIGINT
 from scalple.store.digestnames import MEASURES, NEEDED, SUBJECTS, token_half
 from scalple.store.factrelations import Variables, make_relations
 from scalple.store.reader import StoreReader

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from scalple.correlate import calledby
-from scalple.ingest.columns import INTEGER, TEXT, TEXTS, UBIGINT
+from scalple.ingest.columntypes import INTEGER, TEXT, TEXTS, UBIGINT
 from scalple.store.question import AS_DECLARED, Meaning
 from scalple.store.reader import AuditCommit
 from scalple.store.rows import make_table

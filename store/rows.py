@@ -10,7 +10,7 @@ from typing import Any
 
 import duckdb
 
-from scalple.ingest.columns import TIME
+from scalple.ingest.columntypes import TIME
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -13,7 +13,7 @@ import duckdb
 
 from scalple.correlate.evidencesql import silences_sql
 from scalple.correlate.recordcolumns import AUDIT, KINDS, SUBJECTS
-from scalple.ingest.columns import BIGINT, TEXT, TEXTS, TIME, UBIGINT
+from scalple.ingest.columntypes import BIGINT, TEXT, TEXTS, TIME, UBIGINT
 from scalple.store import session
 from scalple.store.expiry import DIGEST
 from scalple.store.reader import StoreReader
