@@ -279,15 +279,10 @@ def _open_pgbouncer(file: SourceFile, head: bytes, options: ReadOptions) -> Open
 
 
 def _open_identity(file: SourceFile, head: bytes, _options: ReadOptions) -> Opened | None:
-    if not _looks_like_events(head):
+    if not identity.looks_like_events(head):
         return None
     name = file.path.name
     return Opened(file, lambda data, at, _: identity.parse_events(data, at, name))
-
-
-def _looks_like_events(head: bytes) -> bool:
-    """A line that is no event is kept as unparsed, but all of them can't be."""
-    return any(line.lstrip()[:1] == b"{" and b'"event"' in line for line in head.split(b"\n"))
 
 
 _KINDS = {
@@ -326,7 +321,7 @@ def seems(head: bytes, options: ReadOptions) -> tuple[str | None, str | None]:
     """What a file of another kind is, and what to do with it."""
     if pgbouncer.looks_like_pgbouncer(head.partition(b"\n")[0]):
         return "a PgBouncer log", "give it with --pgbouncer-log"
-    if _looks_like_events(head):
+    if identity.looks_like_events(head):
         return "identity events", "give it with --identity-events"
     container = recognised(head, ReadOptions(options.timezone))
     if container is not None and not options.log_line_prefixes:

@@ -34,6 +34,11 @@ def compression(head: bytes) -> str | None:
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 
+def may_be_compressed(begins: bytes) -> bool:
+    """Whether a file that begins so is compressed, or would be if the right bytes followed."""
+    return any(begins[: len(magic)] == magic[: len(begins)] for magic in MAGIC)
+
+
 class Decompressed:
     """What a compressed file holds.
 

@@ -221,6 +221,8 @@ class Follower:
             is_over = file.is_over or (file.damage is not None and one.quiet_scans > 0)
             if one.is_loose or not is_over or one.has_news or one.committed < one.end:
                 continue
+            if one.is_set_aside and one.names:
+                continue
             if file.end < file.size and one.handed != one.offered:
                 continue
             one.is_damaged = file.damage is not None

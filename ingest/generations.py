@@ -59,6 +59,8 @@ class Generation:
     """The file that held it was cut, and no copy has been found yet."""
     is_damaged: bool = False
     """It was finished because nothing behind some damage can be read."""
+    is_set_aside: bool = False
+    """Its reader can't use it as it is: nothing is read of it for now."""
     grown_at: float = 0.0
     """When it last changed, on the follower's clock."""
     quiet_scans: int = 0
@@ -111,7 +113,9 @@ class Generation:
     @property
     def has_news(self) -> bool:
         """Whether reading on may give something."""
-        return self.file is not None and self.end < self.size and self.handed != self.offered
+        if self.file is None or self.is_set_aside:
+            return False
+        return self.end < self.size and self.handed != self.offered
 
     @property
     def offered(self) -> tuple[int, bool, bool, bool]:
@@ -139,6 +143,26 @@ class Generation:
         """The store has all up to there."""
         self.rungs.append(anchors)
         del self.rungs[:-RUNGS_MAX]
+
+    def set_aside(self) -> None:
+        """What was read and isn't committed is given back, and nothing more is read until `take_up`.
+
+        Raises:
+            OSError, InputError: it can't be read any more.
+        """
+        assert self.file is not None
+        if self.rungs:
+            self.file.is_whole &= self.file.holds(self.rungs[-1])
+            self.file.go_on(self.rungs[-1])
+        else:
+            self.file.begin_anew()
+            if self.head is not None and self.numbers is not None:
+                self.numbers.unname(self)
+        self.handed, self.is_set_aside = self.offered, True
+
+    def take_up(self) -> None:
+        """It is read again, from where it was committed."""
+        self.handed, self.is_set_aside = None, False
 
 
 class Generations:
@@ -212,13 +236,25 @@ class Generations:
         """Lets go of those finished long ago whose files are gone, if they are too many."""
         gone = [one for one in self if one.is_finished and not one.names]
         for one in gone[: max(0, len(gone) - self._finished_max)]:
-            assert one.head is not None
-            alike = self._by_head[one.head]
-            alike.remove(one)
-            if not alike:
-                del self._by_head[one.head], self._incarnations[one.head]
-                self._lengths[one.head[0]] -= 1
-                self._lengths += Counter()
+            self._remove(one)
+
+    def unname(self, generation: Generation) -> None:
+        """Nothing of it was kept: what its head is will be seen when it is read again."""
+        head = generation.head
+        assert head is not None
+        self._remove(generation)
+        if self._incarnations.get(head) == generation.incarnation:
+            self._incarnations[head] -= 1
+        generation.head = None
+
+    def _remove(self, one: Generation) -> None:
+        assert one.head is not None
+        alike = self._by_head[one.head]
+        alike.remove(one)
+        if not alike:
+            del self._by_head[one.head], self._incarnations[one.head]
+            self._lengths[one.head[0]] -= 1
+            self._lengths += Counter()
 
     def state(self) -> bytes:
         """Which of them aren't finished, and the numbers of their inodes; to be kept with positions."""

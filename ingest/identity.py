@@ -92,6 +92,19 @@ class IdentityEvent(BaseModel):
 _COLUMNS = tuple(EVENT_SCHEMA.names)
 _FIELDS = frozenset(IdentityEvent.model_fields)
 _KEY = re.compile(rb'"\s*:')
+_LIKE_AN_EVENT = re.compile(rb'^[ \t\r\v\f]*\{[^\n]*"event"', re.MULTILINE)
+_BEGUN = re.compile(rb"^[ \t\r\v\f]*\{[^\n]*\Z", re.MULTILINE)
+
+
+def looks_like_events(head: bytes) -> bool:
+    """Whether a file that begins so is one of identity events: a line that is no event is kept as
+    unparsed, but all of them can't be."""
+    return _LIKE_AN_EVENT.search(head) is not None
+
+
+def may_become_events(head: bytes) -> bool:
+    """Whether a file whose first bytes these are is one, or its last line may still become an event."""
+    return looks_like_events(head) or _BEGUN.search(head) is not None
 
 
 def parse_events(data: bytes, offset: int, path: str) -> Block:

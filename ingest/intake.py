@@ -203,8 +203,9 @@ class Intake:
         except SpoolConflictError as conflict:
             where = {} if conflict.end is None else {"end": conflict.end}
             raise Refusal(409, "doesn't go on where the file stands", **where) from conflict
-        except InputError as error:
-            raise Refusal(422, error.what) from error
+        except InputError as error:  # of this file: its sender goes on with others
+            named = batch.head.file.name
+            raise Refusal(422, error.what, file=named, hint=error.hint) from error
         except OSError as error:
             is_full = error.errno in _FULL
             why = "no room in the spool" if is_full else "the spool can't be written"

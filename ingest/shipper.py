@@ -48,7 +48,10 @@ RETRY_MAX_S = 600.0
 TIMEOUT_S = 30.0
 CLOCK_S = 1.0
 """By more the clocks mustn't differ without a word."""
+REFUSED_S = (60.0, 600.0)
+"""A file that was refused is sent once more after so many seconds: if it has changed, and in any case."""
 _ANSWER_MAX = 16 << 20
+_SAID_MAX = 400
 
 
 class NotTakenError(Exception):
@@ -65,6 +68,18 @@ class NotTakenError(Exception):
 
 class ElsewhereError(NotTakenError):
     """The daemon stands elsewhere than was thought: ask where."""
+
+
+class FileRefusedError(NotTakenError):
+    """The daemon doesn't take this file as it is; others it takes.
+
+    Attributes:
+        hint: what to do.
+    """
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 class Reply(NamedTuple):
@@ -111,6 +126,8 @@ class Daemon:
         reply = self._ask("POST", EVENTS_PATH, data, {SIGNATURE: sign(data, self.key)})
         if reply.status == 409:
             raise ElsewhereError("the daemon stands elsewhere in this file")
+        if reply.status != 200 and "file" in reply.said:
+            raise FileRefusedError(_said(reply, "error"), _said(reply, "hint"))
         _check(reply)
         if reply.said.get("end") != batch.head.begin + len(batch.events):
             raise ElsewhereError("the daemon has acknowledged something else")
@@ -160,9 +177,13 @@ def _json(data: bytes) -> dict[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
+def _said(reply: Reply, key: str) -> str:
+    return str(reply.said.get(key) or "")[:_SAID_MAX]
+
+
 def _check(reply: Reply) -> None:
     if reply.status != 200:
-        why = str(reply.said.get("error", ""))[:200]
+        why = _said(reply, "error")
         raise NotTakenError(f"{reply.status}: {why}" if why else str(reply.status), reply.retry_s)
 
 
@@ -181,11 +202,17 @@ class Shipper:
     batch_bytes: int = 256 << 10
     sent_bytes: int = 0
     failures: int = 0
+    clock: Callable[[], float] = time.monotonic
     _follower: Follower | None = field(default=None)
     _told: set[str] = field(default_factory=set)
+    _refused: dict[Generation, tuple[int, float]] = field(default_factory=dict)
+    """Files that are passed over: how large they were, and when that was."""
+    _refusals: set[tuple[Path, str]] = field(default_factory=set)
+    """Those that were told of."""
 
     def round(self) -> int:
-        """Send what is there now; the number of bytes that the daemon has taken.
+        """Send what is there now; the number of bytes that the daemon has taken. A file that it refuses is
+        told of once and passed over.
 
         Raises:
             NotTakenError: it can't be sent now; the next round begins by asking where the daemon stands.
@@ -193,14 +220,18 @@ class Shipper:
         before = self.sent_bytes
         try:
             follower = self._follower = self._follower or self._begin()
+            self._take_up()
             for generation in follower.scan():
-                for piece in generation.pieces(_whole_lines):
-                    self._send(follower, generation, piece)
-                    generation.commit(piece.anchors)
+                try:
+                    for piece in generation.pieces(_whole_lines):
+                        self._send(follower, generation, piece)
+                        generation.commit(piece.anchors)
+                except FileRefusedError as error:
+                    self._pass_over(generation, error)
         except InputError as error:  # cut while it was read
             self.close()
             raise NotTakenError(str(error)) from error
-        except NotTakenError:
+        except (NotTakenError, OSError):
             self.close()
             raise
         unread = {f"{path}: {why}" for path, why in follower.problems.items()}
@@ -221,6 +252,7 @@ class Shipper:
         if self._follower is not None:
             self._follower.close()
             self._follower = None
+            self._refused.clear()
 
     def pause_s(self, error: NotTakenError) -> float:
         """So long to wait after a failure."""
@@ -232,6 +264,22 @@ class Shipper:
         wanted = min(error.retry_s or 0.0, RETRY_MAX_S)
         # Not all senders at once, when a daemon comes back.
         return max(wanted, pause * random.uniform(0.5, 1.0))
+
+    def _pass_over(self, generation: Generation, error: FileRefusedError) -> None:
+        """Nothing of a file that was refused is lost: it is sent from there once it is taken."""
+        generation.set_aside()
+        self._refused[generation] = (generation.size, self.clock())
+        if (generation.path, str(error)) not in self._refusals:
+            self._refusals.add((generation.path, str(error)))
+            say("file passed over", file=generation.path, why=str(error), hint=error.hint)
+
+    def _take_up(self) -> None:
+        changed_s, most_s = REFUSED_S
+        for generation, (size, at) in list(self._refused.items()):
+            since = self.clock() - at
+            if since >= most_s or (since >= changed_s and generation.size != size):
+                generation.take_up()
+                del self._refused[generation]
 
     def _begin(self) -> Follower:
         has = self.daemon.positions()

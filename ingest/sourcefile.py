@@ -197,6 +197,10 @@ class SourceFile:
         self._head = (anchors.head_bytes, anchors.head_sha256)
         self._ends_at(self.end)
 
+    def begin_anew(self) -> None:
+        """Forget what was read of it."""
+        self.end, self._head, self._tail = 0, None, None
+
     def pieces(self, parse: Parse, block_bytes: int | None = None) -> Iterator[Piece]:
         """Parse the file from `end` on, block by block.
 

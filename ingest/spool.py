@@ -18,9 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scalple.ingest.compressed import may_be_compressed
 from scalple.ingest.errors import InputError
+from scalple.ingest.identity import may_become_events
 from scalple.ingest.shipment import Batch, FileHead, Position, Positions
-from scalple.ingest.sourcefile import TAIL_BYTES, sha256
+from scalple.ingest.sourcefile import HEAD_READ_BYTES, TAIL_BYTES, sha256
 
 _NAME = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.jsonl(?:\.old)?")
 _ENDED = re.compile(r"(\d+)-(\d+)-([0-9a-f]{64})-(.+)\.end")
@@ -32,8 +34,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _NAME_MAX = 100
 _LINE_MAX = 1 << 20
 """A line that was broken off is at most so long."""
-_FIRST = b"{ \t\r\n"
-"""What an event file begins with. Nothing compressed does: what is in there would be read, and wasn't checked."""
+_NO_EVENTS_HINT = (
+    "an event file begins with identity events, one JSON object a line; take this one out of the sender's "
+    "[ship] events"
+)
 _STATE = "state"
 FILES_MAX = 10_000
 """So many files one sender may have here."""
@@ -82,6 +86,7 @@ class Spool:
 
         Raises:
             SpoolConflictError: it doesn't fit.
+            InputError: such a file isn't taken.
             OSError: it couldn't be written; what was written is the beginning of the batch.
         """
         with self._lock:
@@ -101,6 +106,7 @@ class Spool:
                 if events[: len(there)] != there:
                     raise SpoolConflictError(None)
                 self._check_head(descriptor, batch)
+                _check_kind(descriptor, batch)
                 self._remember(batch.head.state)
                 _write_all(descriptor, events[len(there) :])
                 os.fsync(descriptor)  # also what an earlier process wrote and didn't wait for
@@ -123,7 +129,10 @@ class Spool:
         before = os.pread(descriptor, begin - first, first)
         at = before.rfind(b"\n") + 1
         if not at and first:
-            raise InputError("a line that is too long")
+            raise InputError(
+                f"holds a line of more than {_LINE_MAX:,} bytes",
+                hint="no event is so long: what stands behind it is sent once that line is in another file",
+            )
         return before[at:]
 
     def tidy(self, keep_s: float, is_read: Callable[[Path], bool]) -> None:
@@ -160,8 +169,6 @@ class Spool:
     def _check_head(self, descriptor: int, batch: Batch) -> None:
         """Whether it is the file that it is said to be."""
         length = batch.head.file.head_bytes
-        if not batch.head.begin and batch.events[0] not in _FIRST:
-            raise SpoolConflictError(None)
         if batch.head.begin >= length:
             return
         head = os.pread(descriptor, batch.head.begin, 0) + batch.events
@@ -206,6 +213,22 @@ class Spool:
                 self.directory.parent.mkdir(mode=0o700, parents=True)
             self.directory.mkdir(mode=0o700)
             _sync(self.directory.parent)
+
+
+def _check_kind(descriptor: int, batch: Batch) -> None:
+    """Whether who follows the file will find events in it. What is compressed would be read, and wasn't
+    checked.
+
+    Raises:
+        InputError: it isn't a file of events.
+    """
+    if batch.head.begin >= HEAD_READ_BYTES:
+        return
+    head = (os.pread(descriptor, batch.head.begin, 0) + batch.events)[:HEAD_READ_BYTES]
+    if may_be_compressed(head):
+        raise InputError("begins like a compressed file", hint=_NO_EVENTS_HINT)
+    if not may_become_events(head):
+        raise InputError("holds no identity event", hint=_NO_EVENTS_HINT)
 
 
 def _begins(file: FileHead) -> str:

@@ -407,7 +407,8 @@ def test_a_line_too_long_to_be_looked_at_is_refused(
 
 def test_what_is_compressed_is_refused(post: Post, app1: Member) -> None:
     packed = gzip.compress(event(0, "app2"))
-    assert post.ask(app1, batch_of(app1, packed).to_bytes())[0] == 409
+    assert post.ask(app1, batch_of(app1, packed).to_bytes())[0] == 422
+    assert post.ask(app1, batch_of(app1, packed[:1]).to_bytes())[0] == 422
     assert post.arrived(app1) == b""
 
 
@@ -424,6 +425,61 @@ def test_lines_that_are_no_events_name_nobody_and_are_kept(post: Post, app1: Mem
     data = event(0) + b"torn {\n" + event(1)
     assert post.ask(app1, batch_of(app1, data).to_bytes())[0] == 200
     assert post.arrived(app1) == data
+
+
+@pytest.mark.parametrize("lines", [b"garbage\n" * 9, b"\n" * 99, b'{"v":1}\n' * 9])
+def test_a_file_without_any_event_is_passed_over_and_holds_up_no_other(
+    post: Post, app1: Member, events: Path, capfd: pytest.CaptureFixture[str], lines: bytes
+) -> None:
+    status, said, _ = post.ask(app1, batch_of(app1, lines).to_bytes())
+    assert (status, said["file"]) == (422, "events.jsonl")
+    wrong, now = events.with_name("app0.jsonl"), [0.0]
+    append(wrong, lines)
+    append(events, event(0))
+    one = post.shipper(app1, pattern(events).with_name("app*"))
+    one.clock = lambda: now[0]
+    for _ in range(3):
+        one.round()
+    assert post.arrived(app1) == event(0)
+    append(events, event(1))
+    one.round()
+    assert post.arrived(app1) == event(0) + event(1)
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    (passed,) = (line for line in told if line["event"] == "file passed over")
+    assert passed["file"] == str(wrong) and "no identity event" in passed["why"] and passed["hint"]
+    # It becomes one: nothing of it is lost either.
+    append(wrong, event(2))
+    now[0] = 61.0
+    one.round()
+    one.round()
+    one.close()
+    kept = {path.read_bytes() for path in (post.spool / "app1").glob("*.jsonl")}
+    assert kept == {lines + event(2), event(0) + event(1)}
+
+
+def test_a_file_that_does_not_begin_with_an_event_arrives_whole(
+    post: Post, app1: Member, events: Path
+) -> None:
+    append(events, data := b"# events of app1\n" + event(0) + b"{torn\n" + event(1))
+    one = post.shipper(app1, events)
+    one.round()
+    one.close()
+    assert post.arrived(app1) == data
+
+
+def test_a_line_that_is_too_long_holds_up_no_other_file(
+    post: Post, app1: Member, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "_LINE_MAX", 10_000)
+    append(events, event(0) + event(1, pad="x" * 30_000) + event(2))
+    one = post.shipper(app1, events.with_name("*"), 1 << 13)
+    one.round()
+    append(events.with_name("other.jsonl"), event(3))
+    append(events, event(4))
+    one.round()
+    one.close()
+    assert event(3) in post.arrived(app1)
+    assert event(2) not in post.arrived(app1)
 
 
 # -- certificates ----------------------------------------------------------------------------------
