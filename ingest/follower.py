@@ -14,13 +14,13 @@ Doesn't parse, store or wait: see `wakeup`.
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from scalple.ingest.errors import InputError
-from scalple.ingest.generations import Generation, Generations, Known
+from scalple.ingest.generations import Generation, Generations, Known, Unfinished
 from scalple.ingest.lognames import LogNames, family
 from scalple.ingest.placing import Placing
 from scalple.ingest.sourcefile import HEAD_BYTES, SETTLED_SECONDS
@@ -120,6 +120,10 @@ class Follower:
         loss, or a loss for a file that was read to its end.
         """
         return self._generations.state()
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """What `state` says, for whoever has a form of his own for it."""
+        return self._generations.unfinished()
 
     @property
     def problems(self) -> dict[Path, str]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from scalple.ingest.errors import InputError
 from scalple.ingest.heldfile import HeldFile
@@ -20,6 +21,15 @@ RUNGS_MAX = 64
 """So many places of one generation are kept, to find where a file was cut."""
 Head = tuple[int, str]
 Inode = tuple[int, int]
+
+
+class Unfinished(NamedTuple):
+    """What is remembered of a generation that isn't finished."""
+
+    head: Head
+    incarnation: int
+    inode: int
+    """The number of its inode; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,13 +266,15 @@ class Generations:
             self._lengths[one.head[0]] -= 1
             self._lengths += Counter()
 
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Those of which more may be read, and the numbers of their inodes."""
+        for one in self:
+            if one.head is not None and not one.is_finished:
+                yield Unfinished(one.head, one.incarnation, one.inode[1] if one.inode else 0)
+
     def state(self) -> bytes:
-        """Which of them aren't finished, and the numbers of their inodes; to be kept with positions."""
-        found = sorted(
-            [*one.head, one.incarnation, one.inode[1] if one.inode else 0]
-            for one in self
-            if one.head is not None and not one.is_finished
-        )
+        """Which of them aren't finished, to be kept with positions."""
+        found = sorted([*one.head, one.incarnation, one.inode] for one in self.unfinished())
         return json.dumps({"v": 1, "unfinished": found}, separators=(",", ":")).encode()
 
 

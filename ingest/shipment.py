@@ -24,8 +24,10 @@ SENDER = "Scalple-Sender"
 SIGNATURE = "Scalple-Signature"
 CLOCK = "Scalple-Time"
 """In answers: the daemon's clock, in seconds since 1970, so that a sender notices that his differs."""
-HEAD_MAX = 128 << 10
+HEAD_MAX = 256 << 10
 """More isn't said of a batch: most of it is what the sender's follower remembers."""
+STATE_MAX = 214_000
+"""So many characters of base64: of as many files as a sender may have here."""
 _SIGNED = b"scalple-ingest identity events, batch 1\n"
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -70,7 +72,8 @@ class BatchHead(BaseModel):
     file: FileHead
     begin: Annotated[int, Field(ge=0, lt=2**62)]
     """Where its bytes begin in the file."""
-    state: Annotated[str, Field(max_length=HEAD_MAX // 2)] | None = None
+    state: Annotated[str, Field(max_length=STATE_MAX)] | None = None
+    """What the sender's follower remembers (`shippedstate`); None: what it said before."""
 
 
 @dataclass(frozen=True, slots=True)

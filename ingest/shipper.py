@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import ValidationError
 
 from scalple.ingest.errors import InputError
-from scalple.ingest.follower import Follower
+from scalple.ingest.follower import OPEN_MAX, Follower
 from scalple.ingest.generations import Generation, Known
 from scalple.ingest.place import Place
 from scalple.ingest.records import EVENT_SCHEMA
@@ -40,6 +40,7 @@ from scalple.ingest.shipment import (
     Positions,
     sign,
 )
+from scalple.ingest.shippedstate import packed, unpacked
 from scalple.ingest.sourcefile import Anchors, Piece
 
 PAUSE_S = (1.0, 60.0)
@@ -203,7 +204,11 @@ class Shipper:
     sent_bytes: int = 0
     failures: int = 0
     clock: Callable[[], float] = time.monotonic
+    is_behind: bool = False
+    """There was more than could be open at once: the next round needn't wait."""
     _follower: Follower | None = field(default=None)
+    _remembered: str | None = None
+    """What the daemon was told that the follower remembers."""
     _told: set[str] = field(default_factory=set)
     _refused: dict[Generation, tuple[int, float]] = field(default_factory=dict)
     """Files that are passed over: how large they were, and when that was."""
@@ -221,7 +226,9 @@ class Shipper:
         try:
             follower = self._follower = self._follower or self._begin()
             self._take_up()
-            for generation in follower.scan():
+            ready = follower.scan()
+            self.is_behind = len(ready) >= OPEN_MAX
+            for generation in ready:
                 try:
                     for piece in generation.pieces(_whole_lines):
                         self._send(follower, generation, piece)
@@ -251,7 +258,7 @@ class Shipper:
         """Let go of the files."""
         if self._follower is not None:
             self._follower.close()
-            self._follower = None
+            self._follower, self._remembered = None, None
             self._refused.clear()
 
     def pause_s(self, error: NotTakenError) -> float:
@@ -295,11 +302,11 @@ class Shipper:
             )
             for one in has.positions
         ]
-        state = None if has.state is None else base64.b64decode(has.state)
+        state = None if has.state is None else _state(has)
         return Follower(self.patterns, known, state=state)
 
     def _send(self, follower: Follower, generation: Generation, piece: Piece) -> None:
-        state = base64.b64encode(follower.state()).decode()
+        state = base64.b64encode(packed(follower.unfinished())).decode()
         file = FileHead(
             name=generation.path.name,
             head_bytes=piece.anchors.head_bytes,
@@ -308,11 +315,20 @@ class Shipper:
         )
         at = piece.begin
         for events in _cut(piece.data[: piece.anchors.end - piece.begin], self.batch_bytes):
-            head = BatchHead(sender=self.daemon.sender, file=file, begin=at, state=state)
+            said = None if state == self._remembered else state
+            head = BatchHead(sender=self.daemon.sender, file=file, begin=at, state=said)
             self.daemon.take(Batch(head, events))
+            self._remembered = state
             self.failures = 0
             self.sent_bytes += len(events)
             at += len(events)
+
+
+def _state(has: Positions) -> bytes | None:
+    try:
+        return unpacked(base64.b64decode(has.state or ""), has.positions)
+    except (InputError, ValueError):
+        raise NotTakenError("the answer isn't what a daemon says") from None
 
 
 def _cut(data: bytes, most: int) -> Iterator[bytes]:
@@ -364,4 +380,5 @@ def ship(shipper: Shipper, rest: Callable[[list[Path]], object], wait: Wait) -> 
         if failing:
             failing = False
             say("sent again")
-        rest(shipper.folders)
+        if not shipper.is_behind:
+            rest(shipper.folders)

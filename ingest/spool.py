@@ -9,7 +9,6 @@ Doesn't check who sends: see `senders`.
 
 import base64
 import contextlib
-import errno
 import os
 import re
 import threading
@@ -37,6 +36,10 @@ _LINE_MAX = 1 << 20
 _NO_EVENTS_HINT = (
     "an event file begins with identity events, one JSON object a line; take this one out of the sender's "
     "[ship] events"
+)
+_FILES_HINT = (
+    "those that were read and that nothing came to make room after [intake] keep_days; let several senders "
+    "share the files"
 )
 _STATE = "state"
 FILES_MAX = 10_000
@@ -87,14 +90,11 @@ class Spool:
         Raises:
             SpoolConflictError: it doesn't fit.
             InputError: such a file isn't taken.
-            OSError: it couldn't be written; what was written is the beginning of the batch.
+            OSError: it couldn't be written; what was written is the beginning of the batch, or nothing.
         """
         with self._lock:
             self._make()
-            path, begin, events = self._path(batch.head.file), batch.head.begin, batch.events
-            self._begin_again(batch.head.file)
-            if not path.exists() and len(self._files()) >= FILES_MAX:
-                raise OSError(errno.EDQUOT, "too many files of one sender")
+            path, begin, events = self._place(batch.head.file), batch.head.begin, batch.events
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
@@ -113,8 +113,8 @@ class Spool:
             finally:
                 os.close(descriptor)
                 with contextlib.suppress(OSError):
-                    if not path.stat().st_size:
-                        path.unlink()
+                    if path.stat().st_size < batch.head.file.head_bytes:
+                        path.unlink()  # less than recognises it, and never acknowledged
             _sync(self.directory)
             return max(size, begin + len(events)), len(events) - len(there)
 
@@ -160,12 +160,6 @@ class Spool:
         path.unlink()
         _sync(self.directory)
 
-    def _begin_again(self, file: FileHead) -> None:
-        """Of a file that was removed, more comes: all of it is needed, so that it is known again."""
-        for one in self._ended():
-            if one.name.startswith(_begins(file)):
-                one.unlink()
-
     def _check_head(self, descriptor: int, batch: Batch) -> None:
         """Whether it is the file that it is said to be."""
         length = batch.head.file.head_bytes
@@ -198,12 +192,24 @@ class Spool:
         except FileNotFoundError:
             return []
 
-    def _path(self, file: FileHead) -> Path:
-        """Where it lies: under what it is, whatever it is called now."""
-        begins = _begins(file)
-        for one in self._files():
-            if one.name.startswith(begins):
-                return one
+    def _place(self, file: FileHead) -> Path:
+        """Where it lies: under what it is, whatever it is called now.
+
+        Raises:
+            InputError: it would be one too many.
+        """
+        names, begins = os.listdir(self.directory), _begins(file)  # noqa: PTH208 (thousands)
+        alike = [one for one in names if one.startswith(begins)]
+        for one in alike:  # of a file that was removed, more comes: all is needed, to know it again
+            if _ENDED.fullmatch(one):
+                (self.directory / one).unlink()
+        for one in alike:
+            if _NAME.fullmatch(one):
+                return self.directory / one
+        if sum(_NAME.fullmatch(one) is not None for one in names) >= FILES_MAX:
+            raise InputError(
+                f"one sender's files can't be more than {FILES_MAX:,}", hint=_FILES_HINT
+            )
         shown = _UNSAFE.sub("_", file.name.removesuffix(".jsonl"))[:_NAME_MAX] or "events"
         return self.directory / f"{begins}{shown}.jsonl"
 
@@ -252,7 +258,7 @@ def _position(path: Path) -> Position | None:
     assert found is not None
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
-        if not end:
+        if end < int(found[2]):
             return None
         tail = os.pread(file.fileno(), TAIL_BYTES, max(0, end - TAIL_BYTES))
     incarnation, head_bytes, head_sha256, name = found.groups()

@@ -1,5 +1,6 @@
 """Events that arrive over HTTPS: each byte once, and nobody's but the sender's own."""
 
+import base64
 import contextlib
 import datetime as dt
 import errno
@@ -20,11 +21,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from scalple.ingest import intakeserver, senders, spool
-from scalple.ingest.intake import Answer
+from scalple.cli.intaking import check
+from scalple.ingest import intakeserver, senders, shippedstate, spool
+from scalple.ingest.errors import InputError
+from scalple.ingest.generations import Unfinished
+from scalple.ingest.intake import Answer, Intake, Request
+from scalple.ingest.place import Place
 from scalple.ingest.senders import Allowance
-from scalple.ingest.shipment import CLOCK, sign
-from scalple.ingest.shipper import ElsewhereError, NotTakenError, Shipper, ship
+from scalple.ingest.shipment import CLOCK, SENDER, STATE_MAX, Position, sign
+from scalple.ingest.shipper import Daemon, ElsewhereError, NotTakenError, Reply, Shipper, ship
 from tests.certificates import Authority
 from tests.commandline import scalple
 from tests.examples import examples
@@ -167,7 +172,7 @@ def test_a_batch_that_says_other_bytes_or_leaves_some_out_is_refused(
 def test_a_write_that_breaks_off_goes_on_in_the_middle_of_the_line(
     post: Post, app1: Member, events: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append(events, data := b"".join(event(n) for n in range(50)))
+    append(events, data := b"".join(event(n) for n in range(100)))
     wrote = spool._write_all
 
     def breaks_off(descriptor: int, lines: bytes) -> None:
@@ -187,6 +192,27 @@ def test_a_write_that_breaks_off_goes_on_in_the_middle_of_the_line(
     one.round()
     one.close()
     assert post.arrived(app1) == data
+
+
+def test_a_write_that_breaks_off_in_the_head_leaves_no_torn_file(
+    post: Post, app1: Member, events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(events, event(0))
+    wrote = spool._write_all
+
+    def breaks_off(descriptor: int, lines: bytes) -> None:
+        wrote(descriptor, lines[:49])
+        raise OSError(errno.EIO, "broken")
+
+    one = post.shipper(app1, events)
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "_write_all", breaks_off)
+        with pytest.raises(NotTakenError):
+            one.round()
+    append(events, event(1))
+    one.round()
+    one.close()
+    assert post.arrived(app1) == event(0) + event(1)
 
 
 def test_a_spool_that_was_lost_is_sent_again(post: Post, app1: Member, events: Path) -> None:
@@ -482,6 +508,119 @@ def test_a_line_that_is_too_long_holds_up_no_other_file(
     assert event(2) not in post.arrived(app1)
 
 
+class Nearby(Daemon):
+    """A daemon in this process: what it is asked is what it would be asked from afar."""
+
+    def __init__(self, intake: Intake, member: Member) -> None:
+        context = ssl.create_default_context()
+        super().__init__(Place(HOST, 1), member.name, member.key, context, member.token)
+        self.intake, self.asked_bytes = intake, 0
+
+    def _ask(
+        self, method: str, path: str, data: bytes | None = None, more: dict[str, str] | None = None
+    ) -> Reply:
+        said = {SENDER: self.sender, "Authorization": f"Bearer {self.token}"} | (more or {})
+        headers = {name.lower(): value for name, value in said.items()}
+        self.asked_bytes += len(data or b"")
+        request = Request(method, path, headers, len(data or b""), None)
+        answer = self.intake.answer(request, lambda: data or b"")
+        return Reply(answer.status, json.loads(json.dumps(answer.body)), None)
+
+
+def test_hundreds_of_event_files_arrive_and_are_remembered(
+    tmp_path: Path,
+    app1: Member,
+    events: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """What the sender's follower remembers of more than 546 files was once too large for a batch."""
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+    count = 600
+    intake = check(Post(tmp_path, [app1], {"rate_kb_s": 1_000_000}).section()).intake
+    lines = [event(n, ts=f"2026-03-14T11:22:07.{n:06}Z") for n in range(count)]
+    for n, line in enumerate(lines):
+        events.with_name(f"{n:04}.jsonl").write_bytes(line)
+    one = Shipper(Nearby(intake, app1), [str(events.with_name("*.jsonl"))])
+    while one.round() or one.is_behind:
+        pass
+    one.close()
+    spooled = list((tmp_path / "intake" / "app1").glob("*.jsonl"))
+    assert sorted(path.read_bytes() for path in spooled) == sorted(lines)
+    events.with_name("0007.jsonl").unlink()
+    daemon = Nearby(intake, app1)
+    again = Shipper(daemon, [str(events.with_name("*.jsonl"))])
+    assert again.round() == 0
+    append(events.with_name("0000.jsonl"), event(count))
+    assert again.round() == len(event(count))
+    append(events.with_name("0001.jsonl"), event(count))
+    before = daemon.asked_bytes
+    again.round()
+    again.close()
+    assert daemon.asked_bytes - before < 1000  # what is remembered isn't said twice
+    assert "can't be read" not in capfd.readouterr().err
+
+
+def test_more_files_than_a_sender_may_have_are_told_of_and_the_others_go_on(
+    tmp_path: Path,
+    app1: Member,
+    events: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(spool, "FILES_MAX", 3)
+    intake = check(Post(tmp_path, [app1]).section()).intake
+    for n in range(5):
+        events.with_name(f"{n}.jsonl").write_bytes(event(n))
+    one = Shipper(Nearby(intake, app1), [str(events.with_name("*.jsonl"))])
+    one.round()
+    append(events.with_name("0.jsonl"), event(9))
+    one.round()
+    (tmp_path / "intake" / "app1").joinpath("state").write_bytes(b"")
+    told = capfd.readouterr().err
+    assert told.count("file passed over") == 2 and "[intake] keep_days" in told
+    spooled = {path.read_bytes() for path in (tmp_path / "intake" / "app1").glob("*.jsonl")}
+    assert spooled == {event(0) + event(9), event(1), event(2)}
+    one.close()
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(0, 50))
+def test_what_a_sender_remembers_comes_back_as_it_was(seed: int, count: int) -> None:
+    chance = random.Random(seed)
+    heads = [(chance.randrange(1, 4096), f"{chance.getrandbits(256):064x}") for _ in range(count)]
+    remembered = [Unfinished(head, chance.randrange(3), chance.getrandbits(64)) for head in heads]
+    has = [
+        Position(
+            name="x",
+            head_bytes=head[0],
+            head_sha256=head[1],
+            incarnation=incarnation,
+            end=1,
+            tail_sha256=head[1],
+        )
+        for head in heads
+        for incarnation in range(3)
+    ]
+    found = shippedstate.unpacked(shippedstate.packed(remembered), has)
+    assert found is not None
+    said = json.loads(found)["unfinished"]
+    assert sorted(said) == sorted([*one.head, one.incarnation, one.inode] for one in remembered)
+
+
+def test_what_is_remembered_of_too_many_files_is_not_known_rather_than_wrong() -> None:
+    one = Unfinished((64, "0" * 64), 0, 1)
+    most = shippedstate.ENTRIES_MAX
+    assert most >= spool.FILES_MAX
+    assert len(base64.b64encode(shippedstate.packed([one] * most))) <= STATE_MAX
+    assert shippedstate.packed([one] * (most + 1)) == b""
+    assert shippedstate.unpacked(b"", []) is None
+    earlier = b'{"v":1,"unfinished":[]}'
+    assert shippedstate.unpacked(earlier, []) == earlier
+    for torn in (b"\x02abc", b"\x03", b"\x02" + bytes(15)):
+        with pytest.raises(InputError):
+            shippedstate.unpacked(torn, [])
+
+
 # -- certificates ----------------------------------------------------------------------------------
 
 
@@ -559,7 +698,7 @@ def test_a_sender_who_sends_too_much_waits_and_another_does_not(
     post = Post(tmp_path, [app1, app2], {"batch_kb": 16, "rate_kb_s": 1})
     lines = b"".join(event(n) for n in range(60))
     with post.running():
-        found = [post.ask(app1, batch_of(app1, lines, incarnation=n).to_bytes()) for n in range(14)]
+        found = [post.ask(app1, batch_of(app1, lines, incarnation=n).to_bytes()) for n in range(30)]
         refused = [headers for status, _, headers in found if status == 429]
         assert refused and all(int(one["Retry-After"]) >= 1 for one in refused)
         assert post.ask(app2, batch_of(app2, event(0, "app2")).to_bytes())[0] == 200
