@@ -38,6 +38,8 @@ class DaemonState:
     """Takes events of other hosts."""
     lag: dict[str, Lag] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    senders_problems: Counter[str] = field(default_factory=Counter)
+    """Of each sender, files of his that are none of events: his trouble, and no other's."""
     last_round: float | None = None
     round_s: float = 0.0
     newest: float | None = None
@@ -64,12 +66,22 @@ class DaemonState:
         self.lag = {source: one.lag() for source, one in following.followers.items()}
         if self.intake is not None:
             self.intake.note_backlog(self.lag["identity"].bytes)
-        self.problems = following.problems
+        self._note_problems(following)
         self.last_round, self.round_s = time.monotonic(), seconds
         for source, lag in self.lag.items():
             if not lag.bytes or source not in self._all_read:
                 self._all_read[source] = self.last_round
         self.newest = following.newest.timestamp() if following.newest else None
+
+    def _note_problems(self, following: Following) -> None:
+        """What a sender has sent doesn't say anything of this host."""
+        problems, senders = dict(following.problems), Counter[str]()
+        for path in following.unlike:
+            sender = self.intake.sender_of(path) if self.intake is not None else None
+            if sender is not None:
+                senders[sender] += 1
+                problems.pop(str(path), None)
+        self.problems, self.senders_problems = problems, senders
 
     def lag_s(self, source: str) -> float:
         """Seconds since all of a source was committed; 0 while it is."""
@@ -137,7 +149,7 @@ class _Counters(Collector):
                 family.add_metric([key], value)
             yield family
         if state.intake is not None:
-            yield from _of_intake(state.intake)
+            yield from _of_intake(state.intake, state.senders_problems)
         behind = GaugeMetricFamily(
             "scalple_lag_bytes", "Bytes not committed yet", labels=["source"]
         )
@@ -176,7 +188,7 @@ class _Counters(Collector):
             yield from one.collect()
 
 
-def _of_intake(intake: Intake) -> Iterable[Metric]:
+def _of_intake(intake: Intake, unreadable: Counter[str]) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "scalple_intake_bytes", "Bytes of events taken from other hosts", intake.taken_bytes
     )
@@ -186,3 +198,13 @@ def _of_intake(intake: Intake) -> Iterable[Metric]:
     for status, count in dict(intake.counts).items():
         asked.add_metric([status], count)
     yield asked
+    refused = CounterMetricFamily(
+        "scalple_intake_refused", "Requests that were wrong, by sender", labels=["sender"]
+    )
+    files = GaugeMetricFamily(
+        "scalple_intake_unreadable_files", "Files that are none of events", labels=["sender"]
+    )
+    for sender in sorted({one.name for one in intake.senders} | set(unreadable)):
+        refused.add_metric([sender], intake.refused[sender])
+        files.add_metric([sender], unreadable[sender])
+    yield from (refused, files)

@@ -127,6 +127,8 @@ class Following:
         """Statements by the grade of their attribution."""
         self.problems: dict[str, str] = {}
         """Files that can't be read, and why."""
+        self.unlike: set[Path] = set()
+        """Those of them that aren't what they were given for."""
         self.newest = newest
         """When the newest statement was logged."""
         self._numbers = RowNumbers(plan.origin, dict(writer.next_seq))
@@ -194,7 +196,7 @@ class Following:
             ScalpleError, OSError: it can't be read or committed; go on with a new `Following`.
         """
         before = self.outcome.bytes_read
-        self.problems = {}
+        self.problems, self.unlike = {}, set()
         logs = self.followers["postgres"].scan()
         fresh = [*self._read_events("pgbouncer"), *self._read_events("identity")]
         if fresh:
@@ -225,6 +227,7 @@ class Following:
                 opened = open_one(source, generation.file, self._plan.options)
             except InputError as error:
                 self.problems[str(generation.path)] = str(error)
+                self.unlike.add(generation.path)
                 return None
             self._opened[generation] = opened
         return opened

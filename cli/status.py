@@ -87,6 +87,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """What is wrong with what a sender of events sends; nothing of it makes the daemon unwell."""
+
+    sender: str
+    refused: int
+    unreadable_files: int
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The figures of a daemon at one moment (docs/DAEMON.md)."""
 
@@ -95,6 +104,7 @@ class View:
     ready: bool
     why: str | None
     sources: list[Source]
+    senders: list[Sender]
     statements: int
     by_grade: dict[str, int]
     attributed_share: float | None
@@ -145,6 +155,7 @@ def view_of(page: Page, at: str) -> View:
         page.ready,
         None if page.ready else page.why,
         list(_sources(page)),
+        list(_senders(page)),
         sum(grades.values()),
         {grade: grades[grade] for grade in sorted(grades, key=_rank)},
         round(named / people, 6) if people else None,
@@ -177,6 +188,12 @@ def _sources(page: Page) -> Iterator[Source]:
             round(seconds.get(name, 0.0), 3),
             None if since is None else round(since, 3),
         )
+
+
+def _senders(page: Page) -> Iterator[Sender]:
+    files = page.many("scalple_intake_unreadable_files")
+    for name, refused in page.many("scalple_intake_refused_total").items():
+        yield Sender(name, int(refused), int(files.get(name, 0.0)))
 
 
 def _watch(place: Place, interval: float, *, as_json: bool, clears: bool) -> None:
@@ -227,6 +244,12 @@ def lines(view: View, rate: float | None, now: dt.datetime) -> Iterator[str]:
     for one in view.sources:
         quiet = "never seen" if one.quiet_s is None else f"{_span(one.quiet_s)} ago"
         yield f"{one.source:<12}{size(one.lag_bytes):>12}{_span(one.lag_s):>12}{quiet:>18}"
+    for sender in view.senders:
+        if sender.refused or sender.unreadable_files:
+            yield (
+                f"sender {sender.sender}: {sender.refused:,} batches refused, "
+                f"{sender.unreadable_files:,} files that are none of events"
+            )
     yield ""
     share = "" if view.attributed_share is None else f", {view.attributed_share:.1%} attributed"
     speed = "" if rate is None else f", {rate:,.1f}/s"

@@ -39,6 +39,7 @@ FULL_RETRY_S = 30
 SAID_S = 60.0
 """The same refusal is written to the log once in that time."""
 _BURST_S = 10.0
+_WRONG = frozenset({403, 404, 405, 411, 413, 422})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -98,6 +99,8 @@ class Intake:
     limits: Limits = Limits()
     counts: Counter[str] = field(default_factory=Counter)
     """Requests by the status of their answer."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Of each sender, requests that will be refused as they are however often they come."""
     taken_bytes: int = 0
     _waiting: int = 0
     _allowances: dict[str, Allowance] = field(default_factory=dict)
@@ -115,6 +118,13 @@ class Intake:
         """So many bytes of events weren't committed at the last round."""
         with self._lock:
             self._waiting = waiting
+
+    def sender_of(self, path: Path) -> str | None:
+        """Whose file that is; None if it didn't come from a sender."""
+        try:
+            return path.relative_to(self.directory).parts[0]
+        except (ValueError, IndexError):
+            return None
 
     def tidy(self, keep_s: float, is_read: Callable[[Path], bool]) -> None:
         """Remove what is old and read, as `Spool.tidy`. Raises OSError."""
@@ -224,6 +234,8 @@ class Intake:
         key = ("" if sender is None else sender.name, str(refusal))
         now = time.monotonic()
         with self._lock:
+            if sender is not None and refusal.answer.status in _WRONG:
+                self.refused[sender.name] += 1
             if now - self._said.get(key, -SAID_S) < SAID_S:
                 return
             self._said[key] = now
