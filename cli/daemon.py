@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from scalple.cli.intaking import OpenIntake, open_intake
 from scalple.cli.options import command, config_option, configured
 from scalple.cli.smallmemory import keep_little
 from scalple.ingest.errors import ConfigError, ScalpleError
+from scalple.ingest.follower import Follower
 from scalple.ingest.place import read_place
 from scalple.ingest.servicelog import say
 from scalple.ingest.statuspage import StatusPage
@@ -78,6 +79,12 @@ def _check(config: Config) -> None:
                     place=str(path),
                     hint="let the daemon's group read it",
                 )
+
+
+def pause_s(failures: int) -> float:
+    """So long to wait after so many failed rounds in a row."""
+    first, most = RETRY_S
+    return min(most, first * 2.0 ** min(failures - 1, 10))
 
 
 @dataclass
@@ -210,7 +217,7 @@ class _Service:
                 return
             self._rest(following, begun)
         if failed is not None:
-            self._failed(failed)
+            self._failed(failed, following.followers)
 
     def _between(self) -> bool:
         """After each piece: leave the processors to the database, say that all is well; go on?"""
@@ -234,13 +241,10 @@ class _Service:
                 return
             self._ending.wait(min(left, SETTLE_S))
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception, followers: Mapping[str, Follower] | None = None) -> None:
         """Say why, and wait a little longer each time."""
-        self.state.failures += 1
-        self.state.failed += 1
-        self.state.failing = str(error)
-        first, most = RETRY_S
-        pause = min(most, first * 2 ** (self.state.failures - 1))
+        self.state.note_failure(str(error), followers)
+        pause = pause_s(self.state.failures)
         say("failed", why=str(error), again_in_s=pause)
         until = time.monotonic() + pause
         while not self._reload.is_set() and (left := until - time.monotonic()) > 0:

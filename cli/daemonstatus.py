@@ -3,13 +3,15 @@
 Enters: rounds that were made. Leaves: metrics, and faults for `/ready`. Numbers only, no data of anybody.
 """
 
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from scalple.cli.following import Following
-from scalple.ingest.follower import Lag
+from scalple.ingest.errors import ScalpleError
+from scalple.ingest.follower import Follower, Lag
 from scalple.ingest.intake import Intake
 from scalple.ingest.statuspage import Collector, CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -46,6 +48,8 @@ class DaemonState:
     """When the newest statement was logged, in seconds since 1970."""
     more: list[Collector] = field(default_factory=list)
     """Metrics of what is done besides following."""
+    _followers: Mapping[str, Follower] = field(default_factory=dict)
+    """Of the last round, by kind of source."""
     _told: set[str] = field(default_factory=set)
     _all_read: dict[str, float] = field(default_factory=dict)
     """When all of a source was committed, or it was first looked at."""
@@ -63,15 +67,38 @@ class DaemonState:
         following.outcome.commits = 0
         self.unrevised += following.revisions.take_missing()
         self.is_revising = following.revisions.is_waiting
-        self.lag = {source: one.lag() for source, one in following.followers.items()}
-        if self.intake is not None:
-            self.intake.note_backlog(self.lag["identity"].bytes)
         self._note_problems(following)
         self.last_round, self.round_s = time.monotonic(), seconds
+        self._followers = following.followers
+        self._note_lag()
+        self.newest = following.newest.timestamp() if following.newest else None
+
+    def note_failure(self, why: str, followers: Mapping[str, Follower] | None = None) -> None:
+        """A round failed, or couldn't be begun: nothing is committed, and the logs go on growing.
+
+        Args:
+            why: what was wrong.
+            followers: those of the round; without, those of the last one. They read nothing any more, and
+                still know what is committed.
+        """
+        self.failures += 1
+        self.failed += 1
+        self.failing = why
+        self._followers = followers or self._followers
+        for follower in self._followers.values():
+            with contextlib.suppress(ScalpleError, OSError):  # the files can't be looked at either
+                follower.scan()
+            follower.close()
+        self._note_lag()
+
+    def _note_lag(self) -> None:
+        now = time.monotonic()
+        self.lag = {source: one.lag() for source, one in self._followers.items()}
+        if self.intake is not None and self.lag:
+            self.intake.note_backlog(self.lag["identity"].bytes)
         for source, lag in self.lag.items():
             if not lag.bytes or source not in self._all_read:
-                self._all_read[source] = self.last_round
-        self.newest = following.newest.timestamp() if following.newest else None
+                self._all_read[source] = now
 
     def _note_problems(self, following: Following) -> None:
         """What a sender has sent doesn't say anything of this host."""

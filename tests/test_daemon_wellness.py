@@ -1,8 +1,11 @@
 """What a daemon says of itself while something is wrong: with a sender, with its disk, with its files."""
 
+import datetime as dt
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,17 +13,21 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from scalple.cli import status
 from scalple.cli.config import Config
+from scalple.cli.daemon import pause_s
 from scalple.cli.daemonstatus import DaemonState, counters, faults
 from scalple.cli.following import Following
 from scalple.cli.followplan import open_following
 from scalple.cli.intaking import check
 from scalple.cli.options import configured
+from scalple.ingest.errors import StoreError
 from scalple.ingest.intake import Request
 from scalple.ingest.shipment import EVENTS_PATH, SENDER, SIGNATURE, sign
 from scalple.ingest.statusread import Page, read_metrics
+from scalple.store.writer import StoreWriter
 from tests.commandline import SAMPLE
 from tests.senders import Member, Post, batch_of
 from tests.test_daemon import configuration
+from tests.test_intake import append
 
 
 @dataclass
@@ -62,7 +69,7 @@ class Watched:
     def shown(self) -> str:
         """The same, for people."""
         view = self.view()
-        return "\n".join(status.lines(view, None, status.dt.datetime.now(status.dt.UTC)))
+        return "\n".join(status.lines(view, None, dt.datetime.now(dt.UTC)))
 
 
 @pytest.fixture
@@ -109,3 +116,42 @@ def test_a_senders_nonsense_makes_nobody_else_unwell(tmp_path: Path, watched: Wa
     with watched.following() as following:
         watched.round(following)
     assert (watched.view().ready, watched.view().unreadable_files) == (False, 1)
+
+
+def test_the_lag_grows_while_the_disk_is_full(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("no space left on device")
+
+    log = watched.logs / "postgresql.csv"
+    state, read = watched.state, log.stat().st_size
+    with watched.following() as following:
+        watched.round(following)
+        assert [state.lag["postgres"].bytes, state.lag_s("postgres")] == [0, 0.0]
+        rest = (SAMPLE / "postgresql.csv").read_bytes()[read:].splitlines(keepends=True)
+        append(log, rest[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(StoreWriter, "commit", full)
+            with pytest.raises(StoreError):
+                following.round()
+            state.note_failure("full", following.followers)
+    seen = [(state.lag["postgres"].bytes, state.lag_s("postgres"))]
+    for line in rest[1:4]:  # by now the store can't even be opened
+        append(log, line)
+        time.sleep(0.01)
+        state.note_failure("full")
+        seen.append((state.lag["postgres"].bytes, state.lag_s("postgres")))
+    ends = [sum(map(len, rest[: n + 1])) for n in range(4)]
+    assert [behind for behind, _ in seen] == ends
+    assert all(one < two for (_, one), (_, two) in pairwise(seen))
+    (source, *_) = watched.view().sources
+    assert (source.source, source.lag_bytes) == ("postgres", ends[-1]) and source.lag_s > 0
+    log.rename(log.with_name("postgresql.csv.1"))
+    append(log, b"".join(rest[4:6]))
+    state.note_failure("full")
+    assert state.lag["postgres"].bytes == sum(map(len, rest[:6]))
+
+
+def test_a_daemon_that_failed_for_days_tries_again() -> None:
+    assert [pause_s(n) for n in (1, 2, 7, 100_000)] == [1.0, 2.0, 60.0, 60.0]
