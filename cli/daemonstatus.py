@@ -39,6 +39,8 @@ class DaemonState:
     intake: Intake | None = None
     """Takes events of other hosts."""
     lag: dict[str, Lag] = field(default_factory=dict)
+    files: dict[str, int] = field(default_factory=dict)
+    """By kind of source, how many there are."""
     problems: dict[str, str] = field(default_factory=dict)
     senders_problems: Counter[str] = field(default_factory=Counter)
     """Of each sender, files of his that are none of events: his trouble, and no other's."""
@@ -94,6 +96,7 @@ class DaemonState:
     def _note_lag(self) -> None:
         now = time.monotonic()
         self.lag = {source: one.lag() for source, one in self._followers.items()}
+        self.files = {source: one.files for source, one in self._followers.items()}
         if self.intake is not None and self.lag:
             self.intake.note_backlog(self.lag["identity"].bytes)
         for source, lag in self.lag.items():
@@ -141,6 +144,10 @@ def faults(state: DaemonState) -> list[str]:
         wrong.append("nothing was read yet")
     elif time.monotonic() - state.last_round > STALLED_S + 10 * state.round_s:
         wrong.append("no round for a long time")
+    if state.files and not any(state.files.values()):
+        wrong.append("nothing is followed: no file matches [sources]")
+    elif state.files and not state.files["postgres"]:
+        wrong.append("no server log is followed: no file matches postgres under [sources]")
     if state.problems:
         wrong.append(f"{len(state.problems)} file(s) can't be read")
     return wrong
@@ -183,6 +190,12 @@ class _Counters(Collector):
         since = GaugeMetricFamily(
             "scalple_lag_seconds", "Seconds since all of a source was committed", labels=["source"]
         )
+        there = GaugeMetricFamily(
+            "scalple_followed_files", "Files that there are of a source", labels=["source"]
+        )
+        for source, count in dict(state.files).items():
+            there.add_metric([source], count)
+        yield there
         quiet = GaugeMetricFamily(
             "scalple_quiet_seconds", "Seconds since a source has grown", labels=["source"]
         )

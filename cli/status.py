@@ -81,6 +81,7 @@ class Source:
     """How far the store is behind a kind of source; None: it was never seen to grow."""
 
     source: str
+    files: int
     lag_bytes: int
     lag_s: float
     quiet_s: float | None
@@ -180,10 +181,12 @@ def _rank(grade: str) -> int:
 
 def _sources(page: Page) -> Iterator[Source]:
     seconds, quiet = page.many("scalple_lag_seconds"), page.many("scalple_quiet_seconds")
+    files = page.many("scalple_followed_files")
     for name, behind in page.many("scalple_lag_bytes").items():
         since = quiet.get(name)
         yield Source(
             name,
+            int(files.get(name, 0.0)),
             int(behind),
             round(seconds.get(name, 0.0), 3),
             None if since is None else round(since, 3),
@@ -240,10 +243,10 @@ def lines(view: View, rate: float | None, now: dt.datetime) -> Iterator[str]:
     if view.why:
         yield from (f"  {part.strip()}" for part in view.why.split(";"))
     yield ""
-    yield f"{'source':<12}{'behind':>12}{'lag':>12}{'last written':>18}"
+    yield f"{'source':<12}{'behind':>12}{'lag':>12}{'last written':>18}{'files':>8}"
     for one in view.sources:
         quiet = "never seen" if one.quiet_s is None else f"{_span(one.quiet_s)} ago"
-        yield f"{one.source:<12}{size(one.lag_bytes):>12}{_span(one.lag_s):>12}{quiet:>18}"
+        yield f"{one.source:<12}{size(one.lag_bytes):>12}{_span(one.lag_s):>12}{quiet:>18}{one.files:>8,}"
     for sender in view.senders:
         if sender.refused or sender.unreadable_files:
             yield (

@@ -131,6 +131,11 @@ class Follower:
         return dict(self._placing.problems)
 
     @property
+    def files(self) -> int:
+        """So many files there were at the last scan, read to their ends or not."""
+        return self._placing.files
+
+    @property
     def folders(self) -> list[Path]:
         """Where files may appear: to be watched."""
         return self._names.folders

@@ -97,6 +97,11 @@ class Placing:
             self._failing.setdefault(path, now)
         return any(now - self._failing[path] < self._quiet_s for path in self.problems)
 
+    @property
+    def files(self) -> int:
+        """So many there were at the last look."""
+        return len(self._present)
+
     # -- what there is --------------------------------------------------------------------------
 
     def _look(self) -> dict[Inode, Found]:

@@ -155,3 +155,23 @@ def test_the_lag_grows_while_the_disk_is_full(
 
 def test_a_daemon_that_failed_for_days_tries_again() -> None:
     assert [pause_s(n) for n in (1, 2, 7, 100_000)] == [1.0, 2.0, 60.0, 60.0]
+
+
+def test_a_daemon_that_follows_nothing_is_not_well(watched: Watched) -> None:
+    log = watched.logs / "postgresql.csv"
+    data = log.read_bytes()
+    log.unlink()
+    with watched.following() as following:
+        watched.round(following)
+        assert watched.view().why == "nothing is followed: no file matches [sources]"
+        (watched.logs / "pgbouncer.log").write_bytes(b"")
+        watched.round(following)
+        assert "no server log is followed" in (watched.view().why or "")
+        log.write_bytes(data)
+        watched.round(following)
+    assert watched.view().ready
+    assert [one.files for one in watched.view().sources] == [1, 1, 0]
+    assert [line.split()[-1] for line in watched.shown().splitlines()[2:6]] == [
+        "files",
+        *"110",
+    ]
