@@ -18,6 +18,7 @@ from types import FrameType
 import click
 from click.shell_completion import CompletionItem
 
+from scalple.cli.shown import shown
 from scalple.ingest.errors import ReaderGoneError, ScalpleError
 from scalple.store import source
 from scalple.store.allocator import keep_memory
@@ -113,7 +114,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except ScalpleError as error:
-        click.echo(source.said(f"error: {error}"), err=True)
+        click.echo(shown(source.said(f"error: {error}"), keeps="\n"), err=True)
         sys.exit(error.exit_code)
     except ReaderGoneError:
         # Whoever read stdout has gone; what is left in its buffer must not raise once more.
@@ -129,7 +130,7 @@ def main() -> None:
             click.echo(f"error: can't write: {os.strerror(error.errno)}", err=True)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:UNEXPECTED_SHOWN]
+        what = shown(" ".join(f"{type(error).__name__}: {error}".split())[:UNEXPECTED_SHOWN])
         click.echo(f"error: unexpected {what}; please report (SCALPLE_DEBUG=1 says more)", err=True)
         sys.exit(1)
     finally:

@@ -18,10 +18,11 @@ import click
 from scalple.cli import render
 from scalple.cli.logfindings import size
 from scalple.cli.options import command, config_option, configured
+from scalple.cli.shown import shown, shown_json
 from scalple.correlate.reachable import ORDER
 from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.place import Place, read_place
-from scalple.ingest.statusread import Page, read_page
+from scalple.ingest.statusread import Page, read_page, unlike_a_number
 
 VERSION = 1
 UNWELL = 8
@@ -170,8 +171,15 @@ def view_of(page: Page, at: str) -> View:
         rows.get("unparsed", 0),
         int(page.one("scalple_late_events_total")),
         int(page.one("scalple_unreadable_files")),
-        dt.datetime.fromtimestamp(newest, dt.UTC) if newest else None,
+        _moment(newest) if newest else None,
     )
+
+
+def _moment(seconds: float) -> dt.datetime:
+    try:
+        return dt.datetime.fromtimestamp(seconds, dt.UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise unlike_a_number("scalple_newest_statement_seconds", f"{seconds:g}") from error
 
 
 def _rank(grade: str) -> int:
@@ -210,7 +218,7 @@ def _watch(place: Place, interval: float, *, as_json: bool, clears: bool) -> Non
             except InputError as error:
                 if not clears or before is None:
                     raise
-                sys.stdout.write(f"{_CLEAR}{error}\n")
+                sys.stdout.write(f"{_CLEAR}{shown(str(error), keeps=chr(10))}\n")
             else:
                 sys.stdout.write(_CLEAR if clears else "")
                 rate = _rate(before, begun, view)
@@ -231,9 +239,10 @@ def _rate(before: tuple[float, View] | None, now: float, view: View) -> float | 
 
 def _write(view: View, rate: float | None, out: TextIO, *, as_json: bool) -> None:
     if as_json:
-        out.write(json.dumps(view.plain(), ensure_ascii=False) + "\n")
+        out.write(shown_json(json.dumps(view.plain(), ensure_ascii=False)) + "\n")
         return
-    out.writelines(f"{line}\n" for line in lines(view, rate, dt.datetime.now(dt.UTC)))
+    said = lines(view, rate, dt.datetime.now(dt.UTC))
+    out.writelines(f"{shown(line)}\n" for line in said)
 
 
 def lines(view: View, rate: float | None, now: dt.datetime) -> Iterator[str]:

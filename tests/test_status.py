@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,6 +23,10 @@ from pathlib import Path
 import pytest
 
 from scalple.cli.status import View
+from scalple.ingest import statusread
+from scalple.ingest.errors import InputError
+from scalple.ingest.place import Place
+from scalple.ingest.statusread import read_page
 from tests.commandline import SAMPLE, manifests, rows, scalple
 from tests.daemons import DaemonProcess
 from tests.stack import HOST, free_port
@@ -134,13 +139,15 @@ def test_a_daemon_that_is_not_well_says_why() -> None:
 
 
 @contextmanager
-def served(metrics: bytes, ready: int = 200) -> Iterator[int]:
+def served(
+    metrics: bytes, ready: int = 200, why: bytes = b"the last round failed; more\n"
+) -> Iterator[int]:
     """A page that says that."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             is_metrics = self.path == "/metrics"
-            body = metrics if is_metrics else b"the last round failed; more\n"
+            body = metrics if is_metrics else why
             self.send_response(200 if is_metrics else ready)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -184,10 +191,94 @@ def test_a_name_in_a_label_is_read_as_it_is_written() -> None:
     text = (
         b"# TYPE scalple_rounds_total counter\nscalple_rounds_total 1.0\n"
         b'scalple_rows_total{kind="a\\"} 7 b"} 5.0\nscalple_rows_total{kind="gaps"} 2.0\n'
-        b"scalple_commits_total NaN?\nnot a metric\n"
+        b"not a metric\nothers_total NaN\n"
     )
     with served(text) as port:
         shown = json.loads(scalple("status", "--at", f"{HOST}:{port}", "--json").out)
     assert shown["rows"] == {'a\\"} 7 b': 5, "gaps": 2}
     assert shown["gaps"] == 2
     assert shown["newest"] is None
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "-1", "1e300", "9" * 400, "NaN?", "0x10"])
+def test_a_figure_that_is_no_number_is_refused(value: str) -> None:
+    for name in ("scalple_commits_total", 'scalple_lag_bytes{source="postgres"}'):
+        text = f"# TYPE scalple_rounds_total counter\nscalple_rounds_total 1.0\n{name} {value}\n"
+        with served(text.encode()) as port:
+            said = scalple("status", "--at", f"{HOST}:{port}")
+        assert (said.code, said.out) == (3, "")
+        assert name.partition("{")[0] in said.err and "which is none" in said.err
+
+
+def test_a_moment_that_no_calendar_has_is_refused() -> None:
+    text = b"# TYPE scalple_rounds_total counter\nscalple_rounds_total 1.0\n"
+    with served(text + b"scalple_newest_statement_seconds 1e18\n") as port:
+        said = scalple("status", "--at", f"{HOST}:{port}")
+    assert (said.code, said.out) == (3, "") and "scalple_newest_statement_seconds" in said.err
+
+
+HOSTILE = "a\x1b[2J\x07\x9b1m\u202e\x7f\u2028z"
+
+
+def test_a_hostile_page_does_not_write_to_the_terminal() -> None:
+    text = (
+        "# TYPE scalple_rounds_total counter\nscalple_rounds_total 1.0\n"
+        f'scalple_statements_total{{grade="{HOSTILE}"}} 1.0\n'
+        f'scalple_lag_bytes{{source="{HOSTILE}"}} 1.0\n'
+    )
+    with served(text.encode(), 503, f"it failed: {HOSTILE}\n".encode()) as port:
+        for form in ((), ("--json",)):
+            said = scalple("status", "--at", f"{HOST}:{port}", *form)
+            assert said.code == 8
+            assert all(one.isprintable() for one in said.out.split("\n"))
+    assert json.loads(said.out)["by_grade"] == {HOSTILE: 1}
+    with served(text.encode() + f"scalple_commits_total {HOSTILE}\n".encode()) as port:
+        said = scalple("status", "--at", f"{HOST}:{port}")
+    assert said.code == 3 and all(one.isprintable() for one in said.err.split("\n"))
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 \x1b[2J\r\n\r\n", b"\x1b[2J\x07\r\n\r\n", b"HTTP/1.1 999999\r\n\r\n"]
+)
+def test_an_answer_that_is_none_is_told_in_plain_letters(head: bytes) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        thread = threading.Thread(target=_answers, args=(server, head))
+        thread.start()
+        said = scalple("status", "--at", f"{HOST}:{server.getsockname()[1]}")
+        thread.join()
+    assert said.code == 3
+    assert all(one.isprintable() for one in said.err.split("\n"))
+
+
+def _answers(server: socket.socket, data: bytes) -> None:
+    client, _ = server.accept()
+    with client:
+        client.recv(1 << 16)
+        client.sendall(data)
+
+
+def test_a_page_without_end_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    begins = b"# TYPE scalple_rounds_total counter\nscalple_rounds_total 1.0\n"
+    with served(begins + b"#" * (5 << 20)) as port, pytest.raises(InputError, match="more than"):
+        read_page(Place(HOST, port))
+    many = b"".join(b'scalple_rows_total{kind="%d"} 1\n' % n for n in range(2000))
+    with served(begins + many) as port, pytest.raises(InputError, match="more than 1,000"):
+        read_page(Place(HOST, port))
+    with served(begins + b"scalple_x{" + b"a" * (1 << 20) + b"} 1\n") as port:
+        read_page(Place(HOST, port))  # in time that grows with its length only
+    monkeypatch.setattr(statusread, "_ANSWER_S", 0.2)
+    ending = threading.Event()
+    with socket.create_server((HOST, 0)) as server:
+        thread = threading.Thread(target=_drips, args=(server, ending))
+        thread.start()
+        with pytest.raises(InputError, match="no whole answer"):
+            read_page(Place(HOST, server.getsockname()[1]))
+        ending.set()
+        thread.join()
+
+
+def _drips(server: socket.socket, ending: threading.Event) -> None:
+    client, _ = server.accept()
+    with client, suppress(OSError):
+        while not ending.wait(0.02):
+            client.sendall(b"H")
