@@ -23,6 +23,7 @@ from scalple.cli.following import Following
 from scalple.cli.followplan import followed, open_following
 from scalple.cli.intaking import OpenIntake, open_intake
 from scalple.cli.options import command, config_option, configured
+from scalple.cli.shown import shown
 from scalple.cli.smallmemory import keep_little
 from scalple.ingest.errors import ConfigError, ScalpleError
 from scalple.ingest.follower import Follower
@@ -71,7 +72,7 @@ def _check(config: Config) -> None:
         intaking.check(config.intake)
         click.echo(f"events are taken on {config.intake.listen}")
     for source, pattern, paths in followed(config):
-        click.echo(f"{source}: {pattern}: {len(paths)} file(s)")
+        click.echo(shown(f"{source}: {pattern}: {len(paths)} file(s)"))
         for path in paths:
             if not os.access(path, os.R_OK):
                 raise ConfigError(

@@ -3,6 +3,7 @@
 Enters: a `Report`. Leaves: text. Decides nothing.
 """
 
+import io
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from scalple.cli import render
 from scalple.cli.findings import NOTE, SEVERITIES, Finding, Fix
 from scalple.cli.logfindings import Volume, size
 from scalple.cli.lookupcost import LookupCost
+from scalple.cli.shown import shown, shown_json
 from scalple.correlate.reachable import ORDER, UNPOOLED, WITH_SIDECAR, WITHOUT_SIDECAR, Reach
 from scalple.ingest.liveserver import LiveServer
 from scalple.ingest.logtail import LogSample, PoolerSample
@@ -25,6 +27,7 @@ _WAYS = {
 }
 _NEEDS = {"restart": "restart", "reload": "reload"}
 _WIDTH_MAX = 100
+_TAB = "\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +106,14 @@ def worst(findings: Sequence[Finding]) -> str | None:
 def write(report: Report, out: TextIO, *, as_json: bool) -> None:
     """The report."""
     if as_json:
-        render.write_json(report.plain(), out)
+        text = io.StringIO()
+        render.write_json(report.plain(), text)
+        out.write(shown_json(text.getvalue()))
         return
     width = min(_WIDTH_MAX, shutil.get_terminal_size((_WIDTH_MAX, 24)).columns)
-    out.writelines(f"{line}\n" for line in _lines(report, max(width, 40)))
+    # Names and lines of other people's files stand in there.
+    said = _lines(report, max(width, 40))
+    out.writelines(f"{shown(line, keeps=_TAB)}\n" for line in said)
 
 
 def _lines(report: Report, width: int) -> Iterator[str]:

@@ -538,3 +538,33 @@ def test_a_log_that_is_written_meanwhile_is_read_up_to_where_it_was(
     assert sample.sampled_bytes <= 100_000
     told = logtail.sample_pooler([pooler])
     assert told is not None and told.is_log
+
+
+HOSTILE = "x\x1b[2J\x07\x9b1m\u202e\x7f\u2028z"
+
+
+def test_names_in_settings_do_not_write_to_the_terminal(world: World, tmp_path: Path) -> None:
+    lines = (
+        f"log_destination = '{HOSTILE}'",
+        f"lc_messages = '{HOSTILE}'",
+        f"log_timezone = '{HOSTILE}'",
+        f"log_line_prefix = '{HOSTILE}%m'",
+        f"shared_preload_libraries = '{HOSTILE}'",
+        f"log_directory = '{HOSTILE}'",
+        f"pgaudit.log = '{HOSTILE}'",
+    )
+    world.conf.write_text(GOOD_SERVER + "\n".join(lines) + "\n")
+    ini = GOOD_POOLER.format(logfile=tmp_path / HOSTILE)
+    ini = ini.replace("app =", f"{HOSTILE} =") + (
+        f"pool_mode = {HOSTILE}\nserver_check_query = {HOSTILE}\nverbose = {HOSTILE}\n"
+        f"ignore_startup_parameters = {HOSTILE}\n{HOSTILE} = {HOSTILE}\n[users]\n{HOSTILE} = {HOSTILE}\n"
+    )
+    world.ini.write_text(ini)
+    for form in ((), ("--json",)):
+        said = world.said(*form)
+        assert said.code in (8, 9)
+        for text in (said.out, said.err):
+            assert all(one.isprintable() for one in text.split("\n"))
+    assert json.dumps(HOSTILE)[1:-1] in json.dumps(said.json())  # JSON still says what it was
+    gone = scalple("doctor", "--pgbouncer-ini", tmp_path / f"{HOSTILE}.ini")
+    assert gone.code != 0 and all(one.isprintable() for one in gone.err.split("\n"))
