@@ -50,7 +50,7 @@ GAPS = {
     "pooler-log-missing": "the pooler's log for a time is missing",
     "identity-events-silent": "whoever says who is connected fell silent",
     "identity-events-missing": "events that say who was connected are missing",
-    "source-truncated": "a log file was cut before all of it had been read",
+    "source-truncated": "a log file was cut before all of it was known to be read",
     "source-replaced": "a log file was replaced before all of it was known to be read",
     "source-missing": "a log file was gone before all of it was known to be read",
     "source-damaged": "a compressed log file is damaged",

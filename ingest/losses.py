@@ -21,7 +21,7 @@ class Losses:
 
     def _say(self, one: Generation, reason: str, bytes_min: int, detail: str) -> None:
         since = one.stamp[1] if one.stamp else None
-        detail += f"; {bytes_min:,} bytes were seen there" if bytes_min else ""
+        detail += f"; {bytes_min:,} bytes that were seen hadn't been read" if bytes_min else ""
         self.gaps.append(SourceGap(reason, one.path, one.end, bytes_min, None, detail, since))
 
     def shrunk(self, one: Generation, size: int) -> None:
@@ -49,19 +49,30 @@ class Losses:
         """No copy holds it; no loss if all had been read and the server wrote to another file."""
         unread = one.size - one.end
         if unread or one.file is None or not one.file.is_left:
-            self._say(one, TRUNCATED, unread, _NO_COPY)
+            self._say(one, TRUNCATED, unread, _NO_COPY + _perhaps(one))
 
     def missing(self, one: Generation, inode: Inode | None) -> None:
         """No file holds it; `inode` is that of the file which has its name."""
         unread = one.size - one.end
         if inode is None:
-            self._say(one, MISSING, unread, "no file holds what was read of it")
+            self._say(one, MISSING, unread, "no file holds what was read of it" + _perhaps(one))
         elif one.inode is not None and inode[1] == one.inode[1]:
-            self._say(one, TRUNCATED, unread, _NO_COPY)
+            self._say(one, TRUNCATED, unread, _NO_COPY + _perhaps(one))
         else:
             how = "another file has its name, and none holds what was read of it"
-            self._say(one, REPLACED, unread, how)
+            self._say(one, REPLACED, unread, how + _perhaps(one))
 
     def damaged(self, one: Generation, damage: str) -> None:
         """A compressed file can't be read to its end."""
         self._say(one, DAMAGED, 0, f"it breaks off: {damage}")
+
+
+def _perhaps(one: Generation) -> str:
+    """Of a file of which all that was ever seen had been read: what was written after the last look at it is
+    lost without having been seen, and nobody can tell whether there was any."""
+    if one.size > one.end:
+        return ""
+    return (
+        f"; all {one.end:,} bytes that were seen of it had been read: only what was written after that, "
+        "if anything, is lost"
+    )

@@ -246,7 +246,8 @@ class Shipper:
             say("can't be read", what=one)
         self._told = unread
         for gap in follower.take_gaps():
-            say("events lost", file=gap.path.name, reason=gap.reason, after=gap.after)
+            said = "events lost" if gap.bytes_min else "events may be lost"
+            say(said, file=gap.path, reason=gap.reason, after=gap.after, what=gap.detail)
         return self.sent_bytes - before
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TRUNCATED = "source-truncated"
-"""The file was cut while its name stayed: what followed the position, and hadn't been read, is gone."""
+"""The file was cut while its name stayed: what followed the position, if anything, is gone."""
 REPLACED = "source-replaced"
 """Another file has its name now, and no file holds what was read of it."""
 MISSING = "source-missing"

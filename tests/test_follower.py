@@ -494,6 +494,40 @@ def test_a_weekday_file_that_was_cut_unread_is_a_gap(tmp_path: Path) -> None:
     assert reader.store.numbers == [*upto(5), 8, 9]
 
 
+@pytest.mark.parametrize("how", ["cut", "deleted", "replaced"])
+def test_what_was_read_to_its_end_before_it_went_is_called_perhaps_lost(
+    log: Path, reader: Reader, how: str
+) -> None:
+    # All that was seen is committed. Whether more was written before the cut, nobody can tell: it stays a
+    # gap, and says just that.
+    reader.follower.close()
+    if how == "cut":
+        os.truncate(log, 0)
+    else:
+        log.unlink()
+    if how == "replaced":
+        log.write_bytes(lines(50, 60))
+    reader.start()
+    reader.settle(4)
+    (gap,) = reader.store.gaps
+    read = len(lines(1, 10))
+    assert (gap.after, gap.bytes_min) == (read, 0)
+    assert f"all {read:,} bytes that were seen of it had been read: only what was" in gap.detail
+
+
+def test_what_was_seen_and_not_read_before_it_went_is_called_lost(
+    log: Path, reader: Reader
+) -> None:
+    append(log, lines(11, 12))
+    reader.follower.scan()
+    os.truncate(log, 0)
+    reader.settle(4)
+    (gap,) = reader.store.gaps
+    assert gap.bytes_min == len(lines(11, 12))
+    assert f"; {gap.bytes_min:,} bytes that were seen hadn't been read" in gap.detail
+    assert "if anything" not in gap.detail
+
+
 def test_current_logfiles_names_only_the_newest(tmp_path: Path) -> None:
     # Rotated twice while down: the server names one file, and all of them are read; the stderr form of
     # the same records isn't.
