@@ -52,6 +52,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	done
 	LATE_WORLDS=100 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q -s tests/test_late_events.py
 	EXAMPLES_TIMES=50 $(BIN)/python -m pytest -q tests/test_intake.py
+	CLOCK_JUMPS=1 $(BIN)/python -m pytest -q tests/test_clock_jumps.py
 	EVERY_LINE=1 EXAMPLES_TIMES=10 $(BIN)/python -m pytest -q tests/test_recordings.py
 	EVERY_STEP=1 $(BIN)/python -m pytest -q tests/store/test_crash.py tests/store/test_rotation.py tests/store/test_remote.py tests/store/test_remote_keys.py tests/store/test_resume.py tests/store/test_index_attacks.py tests/store/test_expiry_attacks.py
 	sh tests/install_servers.sh strace

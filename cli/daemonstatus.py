@@ -149,7 +149,7 @@ def faults(state: DaemonState) -> list[str]:
     elif state.files and not state.files["postgres"]:
         wrong.append("no server log is followed: no file matches postgres under [sources]")
     if state.problems:
-        wrong.append(f"{len(state.problems)} file(s) can't be read")
+        wrong.append(f"{len(state.problems)} file(s) can't be read: its log says which")
     return wrong
 
 

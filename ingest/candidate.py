@@ -3,10 +3,13 @@
 Enters: files and generations. Leaves: judgements about them. Changes nothing.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from scalple.ingest.generations import Generation, Inode
 from scalple.ingest.heldfile import WEAK_BYTES, HeldFile
+from scalple.ingest.lognames import family
 from scalple.ingest.present import Found
 
 
@@ -83,4 +86,12 @@ def was_cut_meanwhile(
     number = generation.inode[1]
     return candidate.found.inode[1] != number and any(
         one.inode[1] == number and generation.path in one.paths for one in present.values()
+    )
+
+
+def may_be_hidden(generation: Generation, problems: Iterable[Path]) -> bool:
+    """Whether files that can't be read, or folders that can't be listed, may hold it: then it isn't missing."""
+    folder = generation.path.parent
+    return any(
+        path in (folder, *folder.parents) or family(path) == generation.family for path in problems
     )

@@ -3,6 +3,7 @@
 Every error says what is wrong, where, and what to do next. Parsers never leak ValueError.
 """
 
+import errno
 from typing import Self
 
 
@@ -24,6 +25,15 @@ class ScalpleError(Exception):
     def __str__(self) -> str:
         text = f"{self.place}: {self.what}" if self.place else self.what
         return f"{text}\n  hint: {self.hint}" if self.hint else text
+
+
+def reason(error: ScalpleError | OSError) -> str:
+    """What is wrong, where the place is said already."""
+    if isinstance(error, ScalpleError):
+        return error.what
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "permission denied: let this account, or its group, read it"
+    return error.strerror or str(error)
 
 
 class InputError(ScalpleError):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scalple.ingest.errors import InputError
+from scalple.ingest.errors import InputError, reason
 from scalple.ingest.generations import Generation, Generations, Known, Unfinished
 from scalple.ingest.lognames import LogNames, family
 from scalple.ingest.placing import Placing
@@ -133,7 +133,7 @@ class Follower:
     @property
     def files(self) -> int:
         """So many files there were at the last scan, read to their ends or not."""
-        return self._placing.files
+        return len(self._placing.present)
 
     @property
     def folders(self) -> list[Path]:
@@ -169,7 +169,7 @@ class Follower:
                     file.note(self._scanned_at)
                     text = file.written
             except (OSError, InputError) as error:  # the next scan will see
-                self._placing.problems[one.path] = str(error)
+                self._placing.problems[one.path] = reason(error)
                 text = b""
             first = self._first_time(text)
             if first is None and len(text) == HEAD_BYTES:  # no times of that form in this log
@@ -192,7 +192,7 @@ class Follower:
                 if file.is_open:
                     file.note(now)
             except (OSError, InputError) as error:
-                self._placing.problems[one.path] = str(error)
+                self._placing.problems[one.path] = reason(error)
                 if one.stamp:  # its size isn't known: it is looked at again, open or not
                     one.stamp = (-1, *one.stamp[1:])
                 continue
@@ -271,7 +271,7 @@ class Follower:
                 file.reopen(one.path)
                 file.note(self._scanned_at)
             except (OSError, InputError) as error:
-                self._placing.problems[one.path] = str(error)
+                self._placing.problems[one.path] = reason(error)
                 return False
         return file.is_whole
 

@@ -7,9 +7,12 @@ Names alone decide nothing about content: see `generations`.
 
 import functools
 import glob
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from scalple.ingest.errors import reason
 
 CURRENT_LOGFILES = "current_logfiles"
 """PostgreSQL names there, a line each, the files that it writes now: `csvlog log/postgresql.csv`."""
@@ -56,12 +59,26 @@ class LogNames:
         for pattern in self._patterns:
             if Path(pattern).name == CURRENT_LOGFILES:
                 found |= dict.fromkeys(map(str, self._of_the_server(Path(pattern))))
-            elif glob.has_magic(pattern) and not Path(pattern).exists():
+            elif glob.has_magic(pattern) and not os.path.exists(pattern):  # noqa: PTH110 (never raises)
                 matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 (absolute patterns)
                 found |= dict.fromkeys(sorted(matches))
             else:
                 found[pattern] = None
         return [_path(name) for name in found]
+
+    def unlisted(self) -> dict[Path, str]:
+        """Folders whose files can't be seen, and why; those that aren't there are empty."""
+        found = {}
+        for folder in self._searched():
+            if os.access(folder, os.R_OK | os.X_OK):
+                continue
+            try:
+                os.close(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                found[folder] = f"its files can't be listed: {reason(error)}"
+        return found
 
     @property
     def folders(self) -> list[Path]:
@@ -70,6 +87,16 @@ class LogNames:
         parents = [Path(one) for one in sorted(map(str, found))]
         parents = [p for one in parents for p in (_expanded(one))]
         return list(dict.fromkeys([*parents, *(Path(folder) for folder, _ in self._families)]))
+
+    def _searched(self) -> Iterator[Path]:
+        """Folders whose files have to be listed to find those that are meant."""
+        for pattern in filter(glob.has_magic, self._patterns):
+            folder = Path(pattern).parent
+            yield from _expanded(folder)
+            while glob.has_magic(str(folder)):
+                folder = folder.parent
+                yield folder
+        yield from (Path(folder) for folder, _ in self._families)
 
     def _of_the_server(self, listing: Path) -> list[Path]:
         """The files of the best form that it names, and those that it has named or would have.

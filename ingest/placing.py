@@ -16,10 +16,11 @@ from scalple.ingest.candidate import (
     continues,
     is_packed_copy,
     may_be_copy_of_another,
+    may_be_hidden,
     preference,
     was_cut_meanwhile,
 )
-from scalple.ingest.errors import InputError
+from scalple.ingest.errors import InputError, reason
 from scalple.ingest.generations import Generation, Generations, Inode
 from scalple.ingest.heldfile import WEAK_BYTES, HeldFile, is_weak, stamp_of
 from scalple.ingest.lognames import LogNames
@@ -49,7 +50,7 @@ class Placing:
         """Files that hold nothing new, as long as they stay what they were; and whose bytes they hold."""
         self._unchanged = Unchanged(quiet_s)
         self._beginnings = Beginnings()
-        self._present: dict[Inode, Found] = {}
+        self.present: dict[Inode, Found] = {}
         """What there was at the last look."""
         self.active: list[Generation] = []
         """Generations that aren't finished and that some file holds, or held."""
@@ -70,11 +71,10 @@ class Placing:
         present = self._look()
         if any(g.inode and g.names and g.inode not in present for g in self.active):
             present = self._look() | present  # a file that is renamed may be missed by a listing
-        self._present = present
+        self.present = present
         claimed = self._look_at_held(present, now)
         freed = self._forget_passed(present)
-        candidates = self._candidates(present, claimed, now)
-        begun, rest = self._adopt(candidates, present, now)
+        begun, rest = self._adopt(self._candidates(present, claimed, now), present, now)
         for candidate in () if self.is_waiting(now) else rest:
             if candidate.found.inode in freed:  # it can't be read on, but all it holds is known
                 self._passed[candidate.found.inode] = freed[candidate.found.inode]
@@ -84,7 +84,7 @@ class Placing:
                 with candidate.file.at_hand():
                     begun += self._unknown(candidate, now)
             except (OSError, InputError) as error:  # gone meanwhile: the next scan will see
-                self.problems[candidate.file.path] = str(error)
+                self.problems[candidate.file.path] = reason(error)
         if not self.is_waiting(now):
             self._say_lost(present, now)
         self.active = [one for one in self.active if not one.is_finished]
@@ -97,14 +97,10 @@ class Placing:
             self._failing.setdefault(path, now)
         return any(now - self._failing[path] < self._quiet_s for path in self.problems)
 
-    @property
-    def files(self) -> int:
-        """So many there were at the last look."""
-        return len(self._present)
-
     # -- what there is --------------------------------------------------------------------------
 
     def _look(self) -> dict[Inode, Found]:
+        self.problems |= self._names.unlisted()
         return present_files(self._names.paths(), self.problems)
 
     def _look_at_held(self, present: dict[Inode, Found], now: float) -> set[Inode]:
@@ -136,7 +132,7 @@ class Placing:
                 generation.stamp, generation.grown_at = stamp_of(status), now
                 generation.quiet_scans = 0
         except (OSError, InputError) as error:  # a server of files has forgotten it: look anew
-            self.problems[generation.path] = str(error)
+            self.problems[generation.path] = reason(error)
             file.close()
             self._name(generation, None)
             return False
@@ -198,7 +194,7 @@ class Placing:
             except FileNotFoundError:
                 continue
             except (OSError, InputError) as error:
-                self.problems[found.paths[0]] = str(error)
+                self.problems[found.paths[0]] = reason(error)
         return [one for one in candidates if not may_be_copy_of_another(one, candidates)]
 
     def _is_ready(self, candidate: Candidate, present: dict[Inode, Found], now: float) -> bool:
@@ -211,8 +207,7 @@ class Placing:
             file.measure()
             if file.damage is None:
                 return True
-            original = file.path.with_suffix("")
-            is_made = any(original in one.paths for one in present.values())
+            is_made = any(file.path.with_suffix("") in one.paths for one in present.values())
             return not is_made and now - since >= self._quiet_s
         return (
             file.size >= WEAK_BYTES
@@ -233,7 +228,7 @@ class Placing:
                 with candidate.file.at_hand():
                     held = [one for one in loose if continues(candidate, one)]
             except (OSError, InputError) as error:  # it may be one of them: the next scan will see
-                self.problems[candidate.file.path] = str(error)
+                self.problems[candidate.file.path] = reason(error)
                 continue
             pairs += [(one, candidate) for one in held]
             legible.append(candidate)
@@ -249,7 +244,7 @@ class Placing:
                     with candidate.file.at_hand():
                         self._go_on(generation, candidate, present, now)
                 except (OSError, InputError) as error:
-                    self.problems[candidate.file.path] = str(error)
+                    self.problems[candidate.file.path] = reason(error)
                     continue
                 begun[id(generation)] = generation
         return list(begun.values()), [one for one in legible if id(one) not in taken]
@@ -318,7 +313,7 @@ class Placing:
     def _take_copy(self, generation: Generation) -> None:
         """Its file is gone: a copy that was passed over shows from now on what it held."""
         for inode, (stamp, of) in self._passed.items():
-            found = self._present.get(inode)
+            found = self.present.get(inode)
             if of is not generation or found is None or generation.anchors is None:
                 continue
             try:
@@ -333,8 +328,7 @@ class Placing:
 
     def _unknown(self, candidate: Candidate, now: float) -> list[Generation]:
         """A file that continues nothing: a copy, one that was cut, or a new one."""
-        file, found = candidate.file, candidate.found
-        begins = file.begins
+        file, found, begins = candidate.file, candidate.found, candidate.file.begins
         original = self._copied_from(candidate, now)
         if original is not None:
             generation, is_longer = original
@@ -396,6 +390,8 @@ class Placing:
             if generation.is_cut:
                 generation.is_finished, generation.is_cut = True, False
                 self.losses.cut(generation)
+            elif may_be_hidden(generation, self.problems):
+                generation.missing_since = None
             elif generation.missing_since is None:
                 generation.missing_since = now
             elif now - generation.missing_since >= self._quiet_s:

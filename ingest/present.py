@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scalple.ingest.errors import reason
 from scalple.ingest.generations import Inode
 
 
@@ -39,7 +40,7 @@ def present_files(paths: Iterable[Path], problems: dict[Path, str]) -> dict[Inod
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems[path] = error.strerror or str(error)
+            problems[path] = reason(error)
             continue
         if stat.S_ISREG(status.st_mode):
             inode = (status.st_dev, status.st_ino)

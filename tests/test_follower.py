@@ -4,6 +4,8 @@ The numbers are those of the projects' issues: Vector, Filebeat, Fluent Bit, Pro
 the OpenTelemetry collector. `Reader` commits as a daemon would, to a chain that checks positions.
 """
 
+import errno
+import glob
 import gzip
 import os
 import shutil
@@ -663,6 +665,78 @@ def test_a_file_that_may_not_be_read_is_told(log: Path) -> None:
     follower = Follower([log])
     assert follower.scan() == []
     assert "Permission denied" in follower.problems[log]
+
+
+def forbid(patch: pytest.MonkeyPatch, *forbidden: Path) -> None:
+    """As for an account that isn't root's."""
+    opened, access = os.open, os.access
+
+    def may(path: str | Path, how: int) -> bool:
+        return Path(path) not in forbidden and access(path, how)
+
+    patch.setattr(os, "access", may)
+
+    def asked(path: str | Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path) in forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, mode)
+
+    patch.setattr(os, "open", asked)
+
+
+def test_a_right_that_was_taken_away_is_no_cut_and_no_loss(
+    log: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once was called source-truncated, when the daemon began anew and the file was there unreadable."""
+    other = log.with_name("app.log.new")
+    append(log, lines(11, 12))
+    reader.follower.close()
+    with monkeypatch.context() as patch:
+        forbid(patch, log)
+        reader.start()
+        other.write_bytes(lines(50, 55))
+        reader.settle(5)
+        assert reader.follower.problems == {
+            log: "permission denied: let this account, or its group, read it"
+        }
+        assert reader.store.numbers == [*upto(10), *range(50, 56)]
+        append(log, lines(13, 14))
+        reader.settle(5)
+    assert not reader.store.gaps
+    reader.settle(3)
+    assert sorted(reader.store.numbers) == [*upto(14), *range(50, 56)]
+    assert not reader.store.gaps and not reader.follower.problems
+
+
+def test_a_folder_that_may_not_be_listed_is_told_and_others_go_on(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    inside = tmp_path / "closed" / "a.log"
+    inside.write_bytes(lines(50, 52))
+    reader = Reader(CSVLOG, [log, tmp_path / "closed" / "*.log"])
+    listed = glob.glob
+    with monkeypatch.context() as patch:
+        forbid(patch, tmp_path / "closed")
+        patch.setattr(glob, "glob", lambda name, **more: [])
+        reader.settle(3)
+        assert reader.store.numbers == upto(10)
+        (said,) = reader.follower.problems.items()
+        assert said == (
+            tmp_path / "closed",
+            "its files can't be listed: permission denied: let this account, or its group, read it",
+        )
+    assert glob.glob is listed
+    reader.settle(3)
+    assert reader.store.numbers == [*upto(10), 50, 51, 52]
+    reader.follower.close()
+    with monkeypatch.context() as patch:  # nor is what was read of them missing
+        forbid(patch, tmp_path / "closed")
+        patch.setattr(glob, "glob", lambda name, **more: [])
+        reader.start()
+        reader.settle(3)
+    reader.settle(2)
+    assert not reader.store.gaps
 
 
 def test_a_file_that_goes_while_it_is_looked_at_stops_no_scan(
