@@ -27,6 +27,7 @@ from scalple.cli.shown import shown
 from scalple.cli.smallmemory import keep_little
 from scalple.ingest.errors import ConfigError, ScalpleError
 from scalple.ingest.follower import Follower
+from scalple.ingest.lognames import LogNames
 from scalple.ingest.place import read_place
 from scalple.ingest.servicelog import say
 from scalple.ingest.statuspage import StatusPage
@@ -73,6 +74,8 @@ def _check(config: Config) -> None:
         click.echo(f"events are taken on {config.intake.listen}")
     for source, pattern, paths in followed(config):
         click.echo(shown(f"{source}: {pattern}: {len(paths)} file(s)"))
+        for folder, why in LogNames([pattern]).unlisted().items():
+            raise ConfigError(why, place=str(folder))
         for path in paths:
             if not os.access(path, os.R_OK):
                 raise ConfigError(
