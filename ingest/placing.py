@@ -111,7 +111,9 @@ class Placing:
                 is_placed = self._is_held_whole(generation, present, now)
             else:
                 found = present.get(generation.inode) if generation.inode else None
-                is_placed = found is not None and stamp_of(found.stat) == generation.stamp
+                # The stamp of one that was cut is that of what is left of it.
+                is_same = found is not None and stamp_of(found.stat) == generation.stamp
+                is_placed = is_same and not generation.is_cut
                 self._name(generation, found if is_placed else None)
             if is_placed and generation.inode:
                 claimed.add(generation.inode)

@@ -774,6 +774,33 @@ def test_an_error_of_the_disk_is_told_and_nothing_is_lost(
     assert reader.store.numbers == upto(12)
 
 
+def test_an_error_of_the_disk_hides_no_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The file is cut after the look and before it is read, renamed, and the next look fails elsewhere.
+    live, old, older = (tmp_path / f"app.log{end}" for end in ("", ".1", ".2"))
+    old.write_bytes(b"\0")
+    live.write_bytes(lines(1, 1))
+    reader = Reader(CSVLOG, [tmp_path / "app*"], open_max=1)
+    reader.scan(meanwhile=lambda: os.truncate(live, 0))
+    old.rename(older)
+    live.rename(old)
+    live.write_bytes(lines(2, 3))
+    works = iter([True])
+    true_pread = os.pread
+
+    def failing(descriptor: int, length: int, offset: int) -> bytes:
+        if not next(works, False):
+            raise OSError(5, "Input/output error")
+        return true_pread(descriptor, length, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", failing)
+        reader.scan()
+    assert reader.follower.problems
+    reader.settle()
+    assert reader.store.numbers == [2, 3]
+    assert reasons(reader) == ["source-truncated"]
+
+
 def test_lag_counts_what_is_not_committed(log: Path, reader: Reader) -> None:
     append(log, lines(11, 12))
     reader.clock.now += 5
