@@ -9,7 +9,8 @@ from typing import Any
 
 import psycopg
 
-from tests.stack import HOST, SUPERUSER, Stack
+from tests.cluster import SUPERUSER
+from tests.stack import HOST, Stack
 
 
 class BareStack(Stack):

@@ -20,8 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from scalple.ingest.errors import ScalpleError
 from scalple.store.reader import StoreReader
 from tests.bench_input import prepare
+from tests.cluster import POSTGRES_BIN
 from tests.relay import Actor, Relay
-from tests.stack import POSTGRES_BIN, Stack, StackOptions
+from tests.stack import Stack, StackOptions
 
 TARGET_LOSS = 0.05
 SETTLED_S = 6.0

@@ -26,8 +26,9 @@ if str(ROOT) not in sys.path:
 import psycopg
 
 from tests.bench_copies import append_copy
+from tests.cluster import POSTGRES_BIN
 from tests.relay import Actor, Relay
-from tests.stack import POSTGRES_BIN, SHARED_ROLE, Stack, StackOptions
+from tests.stack import SHARED_ROLE, Stack, StackOptions
 
 MEGABYTE = 1_000_000
 RECORDING_SECONDS = 240.0

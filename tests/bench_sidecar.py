@@ -20,18 +20,10 @@ import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tests.cluster import POSTGRES_BIN, SUPERUSER, server_account
 from tests.rawclient import RawClient
 from tests.sidecars import SidecarProcess, before_pooler
-from tests.stack import (
-    PGBOUNCER,
-    POSTGRES_BIN,
-    SHARED_ROLE,
-    SUPERUSER,
-    Stack,
-    StackOptions,
-    free_port,
-    server_account,
-)
+from tests.stack import PGBOUNCER, SHARED_ROLE, Stack, StackOptions, free_port
 
 ROUNDS = 5
 SECONDS = 4

@@ -1,14 +1,12 @@
 """Runs the command line as its user does, with what it said and its exit code.
 
-Enters: arguments. Leaves: stdout, stderr and the exit code of `main`, called in this process, or in
-one of its own without privileges. Does not: replace any part of it.
+Enters: arguments. Leaves: stdout, stderr and the exit code of `main`, called in this process. Does not:
+replace any part of it. (`unprivileged.py` calls it in processes that may do less.)
 """
 
 import contextlib
 import io
 import json
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +17,6 @@ from scalple.cli.main import main
 from scalple.store.views import connect
 
 SAMPLE = Path(__file__).resolve().parent.parent / "sample_logs"
-_NOBODY = 65534
-# Everything is imported before the privileges go: the interpreter may lie where nobody else reads.
-_UNPRIVILEGED = f"""
-import os, sys
-import scalple.cli.main as command
-import scalple.cli.reprocess, scalple.cli.query, scalple.cli.verify, scalple.cli.coverage
-import scalple.cli.config, scalple.cli.bundle, rich.console, rich.table, rich.progress
-import encodings.idna, importlib.readers, cryptography.hazmat.primitives.serialization
-os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY})
-sys.argv[0] = "scalple-ingest"
-command.main()
-"""
 
 
 @dataclass(frozen=True)
@@ -61,24 +47,6 @@ def scalple(*arguments: str | Path) -> Said:
             code = end.code or 0
     assert isinstance(code, int)
     return Said(code, out.getvalue(), err.getvalue())
-
-
-def scalple_as_nobody(*arguments: str | Path) -> Said:
-    """One call, in a process that may only do what anybody may."""
-    command = [sys.executable, "-c", _UNPRIVILEGED] if os.geteuid() == 0 else [_script()]
-    done = subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=os.environ | {"HOME": "/nonexistent"},
-    )
-    return Said(done.returncode, done.stdout, done.stderr)
-
-
-def _script() -> str:
-    return str(Path(sys.executable).with_name("scalple-ingest"))
 
 
 def reprocess_sample(store: Path, *more: str | Path, samples: Path = SAMPLE) -> Said:

@@ -8,7 +8,6 @@ did not start itself.
 
 import contextlib
 import os
-import pwd
 import random
 import shutil
 import signal
@@ -27,11 +26,19 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-POSTGRES_BIN = Path(os.environ.get("STACK_POSTGRES_BIN", "/usr/lib/postgresql/15/bin"))
+from tests.cluster import (
+    ENVIRONMENT,
+    POSTGRES_BIN,
+    SUPERUSER,
+    StackError,
+    as_server,
+    lend,
+    make_cluster,
+)
+
 PGBOUNCER = Path(os.environ.get("STACK_PGBOUNCER", "/usr/sbin/pgbouncer"))
 
 HOST = "127.0.0.1"
-SUPERUSER = "postgres"
 SHARED_ROLE = "app_user"
 PERSONAL_ROLES = ("jmueller", "awagner", "kweber")
 
@@ -49,10 +56,6 @@ _LISTEN_PORTS = range(20000, 32000)
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
-
-
-class StackError(Exception):
-    """A server of the stack did not start, or did not stop."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +101,6 @@ def free_port() -> int:
     raise StackError("no free port to listen on")
 
 
-def server_account() -> pwd.struct_passwd:
-    """Who runs the servers: PostgreSQL refuses root, so root lends them an unprivileged account."""
-    if os.geteuid() != 0:
-        return pwd.getpwuid(os.geteuid())
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise StackError("running as root, and there is no account 'postgres' or 'nobody'")
-
-
 class Stack:
     """A running PostgreSQL and PgBouncer. Start and stop it by `with`; the logs outlive the stop.
 
@@ -148,11 +141,9 @@ class Stack:
         """Makes the cluster, starts both servers, and fills the database."""
         for directory in (self.log_directory, self.socket_directory):
             directory.mkdir()
-        if os.geteuid() == 0:
-            account = server_account()
-            for path in (self.root, self.log_directory, self.socket_directory):
-                os.chown(path, account.pw_uid, account.pw_gid)
-        self._initdb()
+        lend(self.root, self.log_directory, self.socket_directory)
+        make_cluster(self.data)
+        self._configure_postgres()
         self.start_postgres()
         self._fill()
         if self.options.pooler:
@@ -279,18 +270,7 @@ class Stack:
     def _logs(self, pattern: str) -> list[Path]:
         return sorted(self.log_directory.glob(pattern), key=lambda p: (p.stat().st_mtime_ns, p))
 
-    def _initdb(self) -> None:
-        arguments = ["-D", str(self.data), "-U", SUPERUSER, "--no-sync", "-A", "trust"]
-        command = [str(POSTGRES_BIN / "initdb"), *arguments, "-E", "UTF8", "--locale=C.UTF-8"]
-        done = subprocess.run(
-            [*_as_server(), *command],
-            check=False,
-            cwd=self.root,
-            env=_environment(),
-            capture_output=True,
-        )
-        if done.returncode:
-            raise StackError(f"initdb failed: {done.stderr.decode(errors='replace')}")
+    def _configure_postgres(self) -> None:
         (self.data / "postgresql.auto.conf").write_text(self._postgresql_conf())
         (self.data / "pg_hba.conf").write_text(
             f"local all {SUPERUSER} trust\n"
@@ -388,9 +368,9 @@ class Stack:
             raise StackError(f"{name} runs already")
         with (self.root / f"{name}.out").open("ab") as output:
             self._processes[name] = subprocess.Popen(
-                [*_as_server("--pdeathsig", signal_at_death), *command],
+                [*as_server("--pdeathsig", signal_at_death), *command],
                 cwd=self.root,
-                env=_environment(),
+                env=ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -422,17 +402,3 @@ class Stack:
             process.kill()
             process.wait()
             raise StackError(f"{name} had to be killed") from None
-
-
-def _as_server(*arguments: str) -> list[str]:
-    """The command prefix that runs a program as the servers' account."""
-    if os.geteuid() != 0:
-        return ["setpriv", *arguments, "--"] if arguments else []
-    account = server_account()
-    identity = ["--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
-    return ["setpriv", *arguments, *identity, "--"]
-
-
-def _environment() -> dict[str, str]:
-    # Nothing of the caller's PG* variables may reach the servers; UTC makes PgBouncer's local time.
-    return {"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C.UTF-8"}

@@ -13,7 +13,8 @@ import pytest
 
 from scalple.correlate.subjects import subject_token
 from scalple.store.verify import verify
-from tests.commandline import SAMPLE, reprocess_sample, scalple, scalple_as_nobody
+from tests.commandline import SAMPLE, reprocess_sample, scalple
+from tests.unprivileged import scalple_as_nobody
 
 QUESTION = ("--subject", "email=j.doe@example.com", "--subject", "customer_id=4711")
 

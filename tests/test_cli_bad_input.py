@@ -20,8 +20,8 @@ from tests.commandline import (
     manifests,
     reprocess_sample,
     scalple,
-    scalple_as_nobody,
 )
+from tests.unprivileged import scalple_as_nobody
 
 INPUT, CONFIG, STORE, DAMAGED = 3, 4, 5, 7
 RANDOM_CSV = "id,name,city\n" + "".join(f"{n},somebody,somewhere\n" for n in range(200))

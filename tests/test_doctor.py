@@ -22,8 +22,9 @@ from scalple.ingest.poolersettings import read_ini
 from scalple.ingest.records import Lacks
 from scalple.ingest.serversettings import read_files
 from tests.barestack import apply
+from tests.cluster import POSTGRES_BIN, server_account
 from tests.commandline import SAMPLE, Said, scalple
-from tests.stack import POSTGRES_BIN, missing_programs, server_account
+from tests.stack import missing_programs
 
 ROOT = Path(__file__).resolve().parent.parent
 GOOD_SERVER = """

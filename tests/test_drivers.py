@@ -34,9 +34,10 @@ from sqlalchemy import orm
 
 from scalple.correlate.rules import Rules
 from tests.attribute_logs import Attributed, attribute_files
+from tests.cluster import POSTGRES_BIN
 from tests.recipes import Recipes, recipes, unmarked
 from tests.sidecars import SidecarProcess, before_pooler
-from tests.stack import HOST, POSTGRES_BIN, SHARED_ROLE, Stack, StackOptions, password_of
+from tests.stack import HOST, SHARED_ROLE, Stack, StackOptions, password_of
 
 pytestmark = pytest.mark.stack
 

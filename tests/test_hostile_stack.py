@@ -15,8 +15,9 @@ import pytest
 
 from scalple.correlate.templates import COMMENT, split
 from tests.auditcount import audit_fields, audit_records
+from tests.cluster import SUPERUSER
 from tests.commandline import scalple
-from tests.stack import SUPERUSER, Stack, StackOptions
+from tests.stack import Stack, StackOptions
 
 pytestmark = pytest.mark.stack
 

@@ -12,8 +12,9 @@ from scalple.cli.declarations import to_objects
 from scalple.correlate.rules import Rules
 from scalple.store import keys
 from scalple.store.writer import StoreWriter
-from tests.commandline import SAMPLE, Said, scalple, scalple_as_nobody
+from tests.commandline import SAMPLE, Said, scalple
 from tests.store.sample import other_kinds, signing_key, table
+from tests.unprivileged import scalple_as_nobody
 
 NOW = dt.datetime.now(dt.UTC)
 CONFIG = '[retention]\nprofiles = ["gdpr", "cnil"]\n'

@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from tests.auditcount import audit_fields, audit_records, count_audit_records, csvlog_records
+from tests.cluster import StackError
 from tests.conftest import Recorded
-from tests.stack import Stack, StackError, StackOptions
+from tests.stack import Stack, StackOptions
 from tests.workload import WorkloadOptions, customers_of, plan
 
 _ENDPOINT = re.compile(r" - 127\.0\.0\.1:(\d+)$")
