@@ -5,6 +5,8 @@ the record, the rejects, and the gaps. Does what the pipeline does between files
 batches of any size; knows nothing of the truth.
 """
 
+import hashlib
+import pickle
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -62,19 +64,33 @@ class Attributed:
         ]
 
 
+Named = tuple[str, bytes]
+"""A file's name, and what it holds."""
+
+
 def read_evidence(
     pgbouncer_logs: Iterable[Path], identities: Iterable[Path]
 ) -> tuple[pa.Table, list[Reject]]:
     """All events of the files, numbered as the store would."""
+    return _evidence_in(_named(pgbouncer_logs), _named(identities))
+
+
+def _named(files: Iterable[Path]) -> list[Named]:
+    return [(one.name, one.read_bytes()) for one in files]
+
+
+def _evidence_in(
+    pgbouncer_logs: list[Named], identities: list[Named]
+) -> tuple[pa.Table, list[Reject]]:
     times = LogTimes("UTC", "pgbouncer")
     parts: list[pa.Table] = []
     rejects: list[Reject] = []
-    for path in pgbouncer_logs:
-        block = pgbouncer.parse_log(path.read_bytes(), 0, path.name, times)
+    for name, data in pgbouncer_logs:
+        block = pgbouncer.parse_log(data, 0, name, times)
         parts.append(block.table)
         rejects += block.rejects
-    for path in identities:
-        block = identity.parse_events(path.read_bytes(), 0, path.name)
+    for name, data in identities:
+        block = identity.parse_events(data, 0, name)
         parts.append(block.table)
         rejects += block.rejects
     return numbered(parts), rejects
@@ -88,6 +104,29 @@ def numbered(parts: Iterable[pa.Table]) -> pa.Table:
     seq = pa.array(np.arange(events.num_rows, dtype=np.uint64))
     origin = pa.array([ORIGIN] * events.num_rows, pa.string())
     return events.add_column(0, "origin", origin).add_column(0, "seq", seq)
+
+
+def evidence_of(
+    pgbouncer_logs: Iterable[Path], identities: Iterable[Path], rules: Rules
+) -> tuple[Evidence, list[Reject]]:
+    """Evidence of the files and what couldn't be read of them.
+
+    It is derived once from the same bytes and rules, which takes longer than most tests' logs do; every
+    caller has a copy of his own of what was derived.
+    """
+    files = _named(pgbouncer_logs), _named(identities)
+    digest = hashlib.sha256(pickle.dumps((files, rules))).digest()
+    if digest not in _DERIVED:
+        if len(_DERIVED) >= _DERIVED_MAX:
+            _DERIVED.pop(next(iter(_DERIVED)))
+        events, rejects = _evidence_in(*files)
+        _DERIVED[digest] = pickle.dumps((Evidence(events, rules), rejects))
+    found: tuple[Evidence, list[Reject]] = pickle.loads(_DERIVED[digest])
+    return found
+
+
+_DERIVED: dict[bytes, bytes] = {}
+_DERIVED_MAX = 16
 
 
 def attribute_files(
@@ -112,9 +151,8 @@ def attribute_files(
         lacking: fields that are taken out of every record, as if its container hadn't them.
     """
     rules = rules or Rules()
-    events, rejects = read_evidence(pgbouncer_logs, identities)
-    correlator = Correlator(ORIGIN, rules, Evidence(events, rules))
-    batches = Batches(correlator, rejects)
+    evidence, rejects = evidence_of(pgbouncer_logs, identities, rules)
+    batches = Batches(Correlator(ORIGIN, rules, evidence), rejects)
     with pytest.MonkeyPatch.context() as patch:
         if block_bytes is not None:
             patch.setattr(sourcefile, "BLOCK_BYTES", block_bytes)

@@ -121,7 +121,7 @@ def attribute_live(
                 slack = link_slack(rules) if forget_pairs else FOR_EVER
                 known = present(known, horizon, slack)
                 evidence = Evidence(known, rules, evidence, horizon_us)
-            correlator.renew(evidence)
+                correlator.renew(evidence)
         block = reader.parse(log[at[0] : end], at[0], final=False)
         at[0] += block.consumed
         if block.table.num_rows:

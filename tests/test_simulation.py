@@ -23,7 +23,7 @@ from scalple.correlate.attribution import GRADES
 from scalple.correlate.rules import Clocks, Pooler, Rules
 from tests.attribute_logs import Attributed, attribute_files
 from tests.commandline import scalple
-from tests.examples import examples
+from tests.examples import SEEDS, examples
 from tests.live import Watched, attribute_live
 from tests.simulation import DAMAGES, HAPPENINGS, Setting, World
 
@@ -105,8 +105,8 @@ def test_nobody_is_named_wrongly(
     assert {row["session_user_id"] for row in forged} <= {None}
 
 
-@settings(max_examples=examples(3), deadline=None, phases=WITHOUT_SHRINKING)
-@given(SETTINGS, st.integers(0, 2**32), st.sampled_from([700, 3000, 20_000]))
+@settings(max_examples=examples(2, 3), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS, st.sampled_from([700, 3000, 20_000]))
 def test_the_size_of_batches_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, block_bytes: int
 ) -> None:
@@ -152,7 +152,7 @@ def test_no_single_line_makes_a_wrong_name_by_being_lost(
         files = World(setting, 11).play().write(tmp_path)
         for path in files:
             lines = path.read_text("utf-8").splitlines(keepends=True)
-            for at in range(0, len(lines), 1 if STATEMENTS else 3):
+            for at in range(0, len(lines), 1 if STATEMENTS else 4):
                 path.write_text("".join(lines[:at] + lines[at + 1 :]), "utf-8")
                 done = of(*files, setting)
                 assert wrongs(done, setting.cast) == [], (path.name, at, lines[at])
@@ -281,8 +281,8 @@ def watched(
     return setting, world, world.play().write(directory)
 
 
-@settings(max_examples=examples(5), deadline=None, phases=WITHOUT_SHRINKING)
-@given(SETTINGS, st.integers(0, 2**32))
+@settings(max_examples=examples(4, 5), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS)
 def test_following_the_logs_names_nobody_wrongly(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
@@ -296,8 +296,8 @@ def test_following_the_logs_names_nobody_wrongly(
     ]
 
 
-@settings(max_examples=examples(3), deadline=None, phases=WITHOUT_SHRINKING)
-@given(SETTINGS, st.integers(0, 2**32), st.sampled_from([1, 3, 10, 40, 150]))
+@settings(max_examples=examples(2, 3), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS, st.sampled_from([1, 3, 10, 40, 150]))
 @example(Setting(cast=CASTS["tagged"], clients=6, backends=2, statements=100), 0, 10)
 def test_events_that_lag_name_nobody_wrongly_meanwhile(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, lag: int
@@ -308,8 +308,8 @@ def test_events_that_lag_name_nobody_wrongly_meanwhile(
     assert wrongs(done, setting.cast) == []
 
 
-@settings(max_examples=examples(2), deadline=None, phases=WITHOUT_SHRINKING)
-@given(SETTINGS, st.integers(0, 2**32))
+@settings(max_examples=examples(1, 2), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS)
 def test_forgetting_what_has_passed_makes_nothing_surer(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
@@ -324,8 +324,8 @@ def test_forgetting_what_has_passed_makes_nothing_surer(
         assert grades[0] <= grades[1]
 
 
-@settings(max_examples=examples(2), deadline=None, phases=WITHOUT_SHRINKING)
-@given(SETTINGS, st.integers(0, 2**32))
+@settings(max_examples=examples(1, 2), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS)
 def test_transactions_that_have_passed_are_forgotten_and_nobody_can_tell(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int
 ) -> None:
