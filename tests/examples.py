@@ -10,6 +10,6 @@ half, the same in every run: 0 is refused, so that each example is another one."
 
 
 def examples(few: int, many: int = 0) -> int:
-    """For `max_examples`: `few` in the suite, EXAMPLES_TIMES as many as `few`, or `many`, otherwise."""
+    """For `max_examples`: `few` in the suite, else EXAMPLES_TIMES times `many` (`few`, unless told)."""
     times = os.environ.get("EXAMPLES_TIMES")
     return few if times is None else (many or few) * int(times)
