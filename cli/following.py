@@ -306,6 +306,7 @@ class Following:
             self._round.sightings.add(records.sightings)
             self.outcome.bytes_read += piece.block.consumed
             self._note_statements(tables["audit"])
+            self.revisions.note_statements(tables["audit"], self._evidence, self._plan.rules.actors)
             self.revisions.note_taken_back(tables["revisions"])
             if not self._between():
                 return False

@@ -10,6 +10,7 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli.unheard import Unheard
 from scalple.ingest.errors import VerificationError
 from scalple.ingest.records import TIME
 
@@ -50,6 +51,8 @@ class Lateness:
         """From then on statements are being revised."""
         self.newest: dt.datetime | None = None
         """When the newest statement was logged."""
+        self.unheard = Unheard() if state is None else _unheard(state)
+        """Statements that the pooler's log had not come to yet."""
         self.events = 0
         """So many came late, since they were last taken."""
         if state is not None:
@@ -75,6 +78,10 @@ class Lateness:
             self.is_urgent = True
             self.wait(_from(late, known) - self._skew)
         pairing = events.column("ts").filter(pc.is_in(kinds, PAIRING))
+        heard = self.unheard.heard(events)
+        if heard is not None:
+            self.is_urgent = True
+            self.wait(_EPOCH + heard * _US - self._skew)
         first: dt.datetime | None = pc.min(pairing).as_py()
         if first is not None and first - REACH <= newest:
             self.wait(first - REACH)
@@ -103,7 +110,9 @@ class Lateness:
         """What to keep with a commit."""
         moments = [one for one in (self.waiting, self.revising) if one is not None]
         since = (min(moments) - _EPOCH) // _US if moments else None
-        return json.dumps({"v": 1, "since_us": since}).encode()
+        unheard = self.unheard.plain()
+        said = {"v": 1, "since_us": since} | ({"unheard": unheard} if unheard else {})
+        return json.dumps(said).encode()
 
 
 NOTHING = Lateness().state()
@@ -135,4 +144,11 @@ def _since(state: bytes) -> dt.datetime | None:
         since = said["since_us"]
         return None if since is None else _EPOCH + int(since) * _US
     except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise VerificationError(f"the recorded lateness can't be read: {error}") from error
+
+
+def _unheard(state: bytes) -> Unheard:
+    try:
+        return Unheard(json.loads(state).get("unheard", ()))
+    except (ValueError, TypeError, AttributeError) as error:
         raise VerificationError(f"the recorded lateness can't be read: {error}") from error

@@ -20,6 +20,7 @@ from scalple.cli.storedrows import Stored
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.record import GAPS, REVISIONS
+from scalple.correlate.rules import Actors
 from scalple.ingest.errors import ScalpleError
 from scalple.ingest.lognames import LogNames
 from scalple.ingest.servicelog import say
@@ -86,6 +87,10 @@ class Revisions:
         self._late.note(events, newest, known)
         if self._going is not None:
             self._going.learn(events)
+
+    def note_statements(self, audit: pa.Table, evidence: Evidence, actors: Actors) -> None:
+        """Rows of AUDIT that were attributed by this evidence."""
+        self._late.unheard.note(audit, evidence, actors)
 
     def note_taken_back(self, revisions: pa.Table) -> None:
         """Rows of REVISIONS that a log has just made."""
