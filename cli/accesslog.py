@@ -103,6 +103,7 @@ def logged(
         raise
     for log in logs:
         _tell(_record(log, asked, reader, ANSWERED, found.rows))
+    scribe.dismiss()
 
 
 def _record(

@@ -151,12 +151,19 @@ def run() -> None:
 
     Half of the time that a small question takes is Python's own: it is begun and ended sooner here.
     """
-    is_question = sys.argv[1:2] == ["query"]
-    if is_question:
+    if sys.argv[1:2] != ["query"]:
+        main()
+        return
+    from scalple.cli import scribe
+
+    try:
         _begin()
-    main()
-    if is_question:
-        _leave()
+        main()
+    except KeyboardInterrupt:  # before `main` could say so
+        sys.exit(130)
+    finally:
+        scribe.end()
+    _leave()
 
 
 def _begin() -> None:

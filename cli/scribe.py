@@ -2,12 +2,14 @@
 
 Enters: a log, and what is to be written there. Leaves: what the operator should be told, or the error.
 What writing a row needs takes as long to load as the answer takes to be found: here it is loaded on
-another core. It ends when whoever began it has ended; it asks nothing, and writes no row by itself.
+another core. It ends when whoever began it ends, holds nothing of theirs but two pipes, asks nothing, and
+writes no row by itself.
 """
 
 import contextlib
 import os
 import pickle
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,9 @@ from scalple.ingest.errors import StoreError
 if TYPE_CHECKING:  # it is begun before these are loaded
     from scalple.store.access import AccessLog, Asked
 
+ANSWER_SECONDS = 300.0
+"""So long a row may take; the log itself waits for others for a tenth of it."""
+DESCRIPTORS = 1 << 16
 SHOWN = 300
 """Characters of an unforeseen error's own text."""
 
@@ -53,16 +58,30 @@ class Scribe:
         try:
             pickle.dump((log, asked, heads, outcome, rows), self._told)
             self._told.flush()
+            if not select.select([self._said], [], [], ANSWER_SECONDS)[0]:
+                raise EOFError
             answer: tuple[str, ...] | Exception = pickle.load(self._said)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             raise StoreError(
-                "the process that logs questions ended before it said that this one is logged",
+                "the process that logs questions ended, or was stopped, before it said that this one is "
+                "logged",
                 place=str(log.directory),
                 hint="ask again; whoever ended it (no memory left?) is in the system's log",
             ) from error
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def end(self) -> None:
+        """It has nothing more to do, wherever it is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def bury(self) -> None:
+        """Until it is gone, with all that it held."""
+        self.end()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
 
 
 _begun: list[Scribe] = []
@@ -73,13 +92,16 @@ def begin() -> None:
     asked."""
     if None in (sys.stdin, sys.stdout, sys.stderr):  # a pipe would get the number of one of them
         return
-    here, there = os.pipe(), os.pipe()
+    pipes: list[tuple[int, int]] = []
     try:
+        pipes += [os.pipe()]
+        pipes += [os.pipe()]
         pid = os.fork()
     except OSError:
-        for number in (*here, *there):
+        for number in (one for pipe in pipes for one in pipe):
             os.close(number)
         return
+    here, there = pipes
     if pid == 0:
         _serve(here, there)
     os.close(here[0])
@@ -90,6 +112,18 @@ def begin() -> None:
 def is_there() -> bool:
     """Whether one was begun."""
     return bool(_begun)
+
+
+def dismiss() -> None:
+    """Nothing more will be written."""
+    for one in _begun:
+        one.end()
+
+
+def end() -> None:
+    """None is left behind."""
+    while _begun:
+        _begun.pop().bury()
 
 
 def recorder(log: "AccessLog") -> Recorder:
@@ -108,6 +142,9 @@ def _serve(told: tuple[int, int], said: tuple[int, int]) -> NoReturn:
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in range(3):  # whoever reads the answer isn't kept waiting for this process
             os.dup2(nothing, number)
+        first, last = sorted((told[0], said[1]))
+        for begin, until in ((3, first), (first + 1, last), (last + 1, DESCRIPTORS)):
+            os.closerange(begin, until)  # locks and pipes of whoever asks are theirs
         with os.fdopen(told[0], "rb") as rows, os.fdopen(said[1], "wb") as answers:
             _write(rows, answers)
     finally:

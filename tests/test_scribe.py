@@ -1,5 +1,6 @@
 """The process that writes the log of questions: it ends with whoever began it, and says what went wrong."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -73,7 +74,7 @@ def test_an_error_of_the_scribe_is_said_where_the_question_is_asked(tmp_path: Pa
 def test_a_scribe_that_is_killed_leaves_the_question_unanswered(tmp_path: Path) -> None:
     done = run(tmp_path, "os.kill(pid, signal.SIGKILL); record()")
     assert done.stdout.startswith("StoreError 5 ")
-    assert "ended before it said" in done.stdout
+    assert "before it said" in done.stdout
     assert not (tmp_path / "_access").exists()
 
 
@@ -91,3 +92,57 @@ def test_a_question_whose_stdout_is_closed_begins_no_scribe(tmp_path: Path) -> N
         "sys.exit(scribe.is_there())"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_a_question_leaves_no_process_and_no_lock_behind(
+    sample_store: Path, tmp_path: Path
+) -> None:
+    # `flock -n FILE scalple-ingest query …`, under a parent that reaps what its children leave.
+    lock = tmp_path / "lock"
+    program = str(Path(sys.executable).with_name("scalple-ingest"))
+    told = ["query", "--store", str(sample_store), "--subject", "customer_id=4711"]
+    for command in ([program, *told], [program, "query", "--help"], [program, "query"]):
+        with lock.open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            process = subprocess.Popen(
+                [sys.executable, "-c", REAPER, *command],
+                pass_fds=[held.fileno()],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            fcntl.flock(held, fcntl.LOCK_EX)
+        said, _ = process.communicate(timeout=60)
+        assert said.splitlines()[-1] == "no child left"
+        with lock.open("w") as free:
+            fcntl.flock(free, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+REAPER = """
+import ctypes, os, subprocess, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, close_fds=False)
+try:
+    os.waitpid(-1, os.WNOHANG)
+    print("a child is left")
+except ChildProcessError:
+    print("no child left")
+"""
+
+
+def test_a_scribe_that_is_stopped_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    code = "scribe.ANSWER_SECONDS = 0.3; os.kill(pid, signal.SIGSTOP); record(); scribe.end()"
+    done = run(tmp_path, code)
+    assert done.stdout.startswith("StoreError 5 ")
+    assert not (tmp_path / "_access").exists()
+
+
+def test_with_few_descriptors_questions_are_logged_where_they_are_asked(tmp_path: Path) -> None:
+    code = (
+        "import os, resource\nfrom scalple.cli import scribe\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))\n"
+        "scribe.begin()\nassert not scribe.is_there()\nprint(sorted(os.pipe()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], text=True, capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout == "[3, 4]\n", done.stderr
