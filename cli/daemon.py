@@ -19,7 +19,7 @@ from scalple.cli import intaking
 from scalple.cli.background import Background
 from scalple.cli.config import Config
 from scalple.cli.daemonstatus import DaemonState, counters, faults
-from scalple.cli.following import Following
+from scalple.cli.following import SOURCES, Following
 from scalple.cli.followplan import followed, open_following
 from scalple.cli.intaking import OpenIntake, open_intake
 from scalple.cli.options import command, config_option, configured
@@ -132,7 +132,7 @@ class _Service:
             ) as following:  # what can't start says so at once
                 os.nice(section.nice)
                 self._background.use(self.config)
-                say("started", store=self.config.store, following=_told(following))
+                say("started", store=self.config.store, sources=_patterns(self.config))
                 notify("READY=1")
                 self._follow(following)
             while not self._ending.is_set():
@@ -260,8 +260,6 @@ class _Service:
             say("warning", what=text)
 
 
-def _told(following: Following) -> dict[str, list[str]]:
-    return {
-        source: [str(one.path) for one in follower.following]
-        for source, follower in following.followers.items()
-    }
+def _patterns(config: Config) -> dict[str, list[str]]:
+    """What is followed, by kind: which files that are the first look will show."""
+    return {source: list(getattr(config.sources, source)) for source in SOURCES}

@@ -153,7 +153,9 @@ def _settings(
         conf = Path(found[0])
     if conf.is_dir():
         raise InputError("is a folder", place=str(conf), hint=f"give {conf / 'postgresql.conf'}")
-    return serversettings.read_files(conf, data_directory)
+    # Logs are looked for beside it.
+    folder = data_directory.absolute() if data_directory is not None else None
+    return serversettings.read_files(conf.absolute(), folder)
 
 
 def _pooler(ini: Path | None) -> PoolerSettings | None:
@@ -296,6 +298,8 @@ class _Look:
         shown = log is None or log.form is not None or not log.total_bytes
         level = settings.value("log_min_messages", "warning").lower()
         is_told = pooler is not None and poolerfindings.tells_connections(pooler)
+        if self.pooler_patterns:
+            is_told = is_told and bool(_matching(self.pooler_patterns))
         return Means(
             is_audited=bool(auditfindings.is_loaded(settings))
             and bool(classes & {"read", "write"})
@@ -350,6 +354,11 @@ class _Look:
             )
         if told is not None:
             self.findings += logfindings.check_pooler_log(told, self.config)
+        if self.pooler is not None and self.pooler_patterns:
+            found = _matching(self.pooler_patterns)
+            self.findings += poolerfindings.check_log_place(
+                self.pooler, self.pooler_patterns, found
+            )
         if self.live is not None:
             self.findings += logfindings.check_clock(self.live, self.config, self.config_path)
             if not self.live.is_here and not self.server_patterns:

@@ -73,4 +73,7 @@ def _make(kind: str, path: Path) -> None:
     except StoreError as error:
         raise ConfigError(error.what, place=error.place, hint="make the directory first") from error
     name = "access_key_file" if kind == "access" else f"{kind}_key_file"
-    click.echo(f'made {path}; name it in the configuration: [keys] {name} = "{path}"', err=True)
+    told = f'made {path}; name it in the configuration: [keys] {name} = "{path}"'
+    if kind == "signing":
+        told += "; of who sends events: [ship] key_file"
+    click.echo(told, err=True)

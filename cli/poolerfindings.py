@@ -5,7 +5,7 @@ Sources: PgBouncer's doc/config.md and src/main.c (1.12 to 1.26), docs/ATTRIBUTI
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from scalple.cli.config import Config
 from scalple.cli.findings import (
     ERROR,
     NOTE,
+    RESTART,
     WARNING,
     Finding,
     Fix,
@@ -137,10 +138,33 @@ def _log(settings: PoolerSettings) -> Iterator[Finding]:
         )
 
 
+def check_log_place(
+    settings: PoolerSettings, patterns: Sequence[str], found: Sequence[Path]
+) -> Iterator[Finding]:
+    """Whether the log that is to be read, where patterns name it, is the one that PgBouncer writes."""
+    named, place = settings.value("logfile", ""), ", ".join(patterns)
+    fix = Fix(f"name {named} under [sources] pgbouncer" if named else "name PgBouncer's logfile")
+    if not found:
+        what = "no file: which sessions are pooled, and who is on the pool, isn't known"
+        yield Finding(ERROR, "pooler-log-missing", what, place, fix)
+    elif named and Path(named).exists() and not any(_is_same(one, Path(named)) for one in found):
+        what = f"PgBouncer writes {named}, which isn't among the files that are read"
+        yield Finding(ERROR, "pooler-log-elsewhere", what, place, fix)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
 def _logfile(settings: PoolerSettings) -> Fix:
     folder = next((one for one in _LOG_FOLDERS if one.is_dir()), None)
     path = (folder or _LOG_FOLDERS[0]) / "pgbouncer.log"
-    fix = set_pooler(settings, "logfile", str(path), "log to a file that PgBouncer may write")
+    # Its log has to tell of its start: who was there before a reload nobody knows.
+    do = "log to a file that PgBouncer may write"
+    fix = replace(set_pooler(settings, "logfile", str(path), do), needs=RESTART)
     if folder is not None:
         return fix
     return replace(fix, commands=(f"install -d -o pgbouncer -m 0750 {path.parent}",))

@@ -15,10 +15,10 @@ import click
 from scalple.cli.intakesection import ShipSection
 from scalple.cli.intaking import read_token
 from scalple.cli.options import command, config_option, configured
-from scalple.ingest.errors import ConfigError
+from scalple.ingest.errors import ConfigError, InputError
 from scalple.ingest.place import Place
 from scalple.ingest.servicelog import say
-from scalple.ingest.shipper import Daemon, Shipper, ship
+from scalple.ingest.shipper import Daemon, NotTakenError, Shipper, ship
 from scalple.ingest.systemd import notify
 from scalple.ingest.wakeup import Wakeup
 from scalple.store import keys
@@ -44,7 +44,14 @@ def ship_events(config_path: Path | None, check: bool) -> None:
     section = configured(config_path).ship
     shipper = shipper_of(section)
     if check:
-        found = shipper.daemon.positions()
+        try:
+            found = shipper.daemon.positions()
+        except NotTakenError as error:
+            raise InputError(
+                str(error),
+                place=section.to,
+                hint="is the daemon running, with an [intake] that names this sender?",
+            ) from error
         click.echo(f"{section.to}: has {len(found.positions)} file(s) of {section.name}")
         return
     _run(shipper, section.scan_interval_s)

@@ -569,3 +569,42 @@ def test_names_in_settings_do_not_write_to_the_terminal(world: World, tmp_path: 
     assert json.dumps(HOSTILE)[1:-1] in json.dumps(said.json())  # JSON still says what it was
     gone = scalple("doctor", "--pgbouncer-ini", tmp_path / f"{HOSTILE}.ini")
     assert gone.code != 0 and all(one.isprintable() for one in gone.err.split("\n"))
+
+
+def test_a_pattern_that_misses_the_poolers_log_is_an_error(world: World, tmp_path: Path) -> None:
+    world.config.write_text(GOOD_CONFIG + f'pgbouncer = ["{tmp_path}/elsewhere/pgbouncer.log*"]\n')
+    report = world.report("--config", world.config)
+    assert "pooler-log-missing" in [one["code"] for one in report["findings"]]
+    assert report["possible"] != "proven"
+    line = b"2026-03-14 11:22:07.913 UTC [7] LOG kernel file descriptor limit: 1024\n"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "pgbouncer.log").write_bytes(line)
+    (tmp_path / "pgbouncer.log").write_bytes(line)
+    assert world.found("pooler-log-elsewhere", "--config", world.config) is not None
+    (tmp_path / "elsewhere" / "pgbouncer.log").unlink()
+    (tmp_path / "elsewhere" / "pgbouncer.log").symlink_to(tmp_path / "pgbouncer.log")
+    report = world.report("--config", world.config)
+    assert not {one["code"] for one in report["findings"]} & {
+        "pooler-log-elsewhere",
+        "pooler-log-missing",
+    }
+    assert report["possible"] == "proven"
+
+
+def test_a_log_that_begins_with_a_reload_does_not_tell_who_was_there(world: World) -> None:
+    text = world.ini.read_text()
+    world.ini.write_text("\n".join(x for x in text.splitlines() if not x.startswith("logfile")))
+    found = world.found("pooler-no-logfile")
+    assert found is not None and found["fix"]["needs"] == "restart"
+
+
+def test_a_relative_path_of_the_settings_changes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(SAMPLE / "postgresql.csv", world.data / "log" / "postgresql.csv")
+    whole = world.report()
+    monkeypatch.chdir(world.data.parent)
+    world.conf, world.ini = Path("data/postgresql.conf"), Path("pgbouncer.ini")
+    relative = world.report()
+    assert relative["log"] is not None
+    assert relative["log"] == whole["log"]
