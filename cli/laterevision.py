@@ -18,13 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.recentevidence import recent
-from scalple.cli.revising import ATTRIBUTED, changed
+from scalple.cli.revising import changed, matched
 from scalple.cli.storedlogs import Generation, Paths, StoredLog, StoredLogs, generation_of
-from scalple.cli.storedrows import Stored
+from scalple.cli.storedrows import Stored, StoredRows
 from scalple.cli.warmup import BYTES_MAX, WarmUp
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.evidence import Evidence, link_slack
-from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rightschanges import RightsChanges
 from scalple.correlate.rightstimeline import DatedRights
@@ -36,7 +35,6 @@ from scalple.store.manifest import Position
 UNREVISED = "log-gone"
 """Reason of a gap: statements that late evidence may speak of, and whose log isn't there any more."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_KEY = ("source_offset", "log_time", "session_id", "session_line_num")
 Part = tuple[StoredLog, int, int]
 """A log, and which bytes of it."""
 
@@ -239,68 +237,15 @@ class LateRevision:
 
     def _block(self, stored: Stored, log: pa.Table) -> pa.Table | None:
         """Attribute a block anew; the revisions of its rows from `since` on."""
-        rows = self._rows(stored.views, log)
-        seqs = rows.column("seq")
-        offsets: dict[int, int] = {
-            offset: row for row, offset in enumerate(rows.column("source_offset").to_pylist())
-        }
-
-        def seq_of(offset: int) -> int | None:
-            return int(seqs[offsets[offset]].as_py()) if offset in offsets else None
-
-        def touched(asked: pa.Array) -> pa.Table | None:
-            return self._touched(stored, rows, [offsets.get(one) for one in asked.to_pylist()])
-
+        known = StoredRows(self.known.origin, self.known.rules, stored.views, stored.names).of(log)
         found: list[pa.Table] = []
-        for asked, columns in self._feeder.feed(log, seq_of, touched):
-            places = [offsets.get(one) for one in asked.to_pylist()]
-            here = [n for n, place in enumerate(places) if place is not None]
-            old = rows.take(pa.array([places[n] for n in here], pa.int64()))
+        for asked, columns in self._feeder.feed(log, known.seq_of, known.touched):
+            old, now = matched(known, asked, columns)
             wanted = pc.greater_equal(old.column("log_time"), pa.scalar(self.since, TIME))
             old = old.filter(wanted)
             self._matched += old.num_rows
-            now = columns.take(pa.array(here, pa.int64())).filter(wanted)
-            found.append(changed(old, now, self.taken_back))
+            found.append(changed(old, now.filter(wanted), self.taken_back))
         return pa.concat_tables(found) if found else None
-
-    def _rows(self, views: duckdb.DuckDBPyConnection, log: pa.Table) -> pa.Table:
-        """The rows that the store has of these records, whatever their file was called; those of
-        another file that looks alike are none of them."""
-        columns = ", ".join(f'"{one}"' for one in dict.fromkeys(("seq", *_KEY, *ATTRIBUTED)))
-        times = log.column("log_time")
-        views.register("records", pa.table({one: _plain(log.column(one)) for one in _KEY}))
-        same = " AND ".join(f"a.{one} IS NOT DISTINCT FROM r.{one}" for one in _KEY)
-        found = views.sql(
-            f"SELECT {columns} FROM audit a SEMI JOIN records r ON {same} "
-            "WHERE a.origin = $origin AND a.log_time BETWEEN $first AND $last "
-            "QUALIFY count(*) OVER (PARTITION BY a.source_offset) = 1",
-            params={
-                "origin": self.known.origin,
-                "first": pc.min(times).as_py(),
-                "last": pc.max(times).as_py(),
-            },
-        ).to_arrow_table()
-        views.unregister("records")
-        return found
-
-    def _touched(self, stored: Stored, rows: pa.Table, places: list[int | None]) -> pa.Table | None:
-        """What these rows touched, as the store has it, for policies."""
-        if not self.known.rules.policies or not rows.num_rows:
-            return None
-        columns = [*OF_ACCESS, *(["names"] if stored.names.lineages else [])]
-        seqs = rows.column("seq").combine_chunks()
-        found = stored.views.sql(
-            f"SELECT seq, {', '.join(columns)} FROM {stored.names.source} "
-            "WHERE origin = $origin AND seq BETWEEN $first AND $last",
-            params={
-                "origin": self.known.origin,
-                "first": pc.min(seqs).as_py(),
-                "last": pc.max(seqs).as_py(),
-            },
-        ).to_arrow_table()
-        wanted = seqs.take(pa.array(places, pa.int64()))
-        at = pc.index_in(wanted, found.column("seq").combine_chunks())
-        return stored.names.called(found.select(columns)).take(at)
 
     def _count(self, views: duckdb.DuckDBPyConnection) -> None:
         """How many statements there are of which no log was found."""
@@ -312,7 +257,3 @@ class LateRevision:
         self.until = found.column("until")[0].as_py()
         self.missing = max(0, found.column("n")[0].as_py() - self._matched)
         self.is_whole = self.is_whole and not self.missing
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column

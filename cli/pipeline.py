@@ -9,7 +9,7 @@ hashes and commits the one before. Memory doesn't grow with the logs.
 """
 
 import datetime as dt
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -164,7 +164,7 @@ class Pipeline:
             revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
                 if revise and log.file.end and self._views is not None:
-                    self._revise(log, warmup, committer)
+                    self._revise(log, Reviser(rows, warmup), committer)
                 if log in begun or has_news(log):
                     if log not in begun and not revise:
                         warmup.catch_up(log)
@@ -216,23 +216,13 @@ class Pipeline:
             late = pc.less_equal(events.column("ts"), pa.scalar(self._newest, TIME))
             self.outcome.late_events += pc.sum(late).as_py() or 0
 
-    def _revise(self, log: Opened, warmup: WarmUp, committer: Committer) -> None:
+    def _revise(self, log: Opened, reviser: Reviser, committer: Committer) -> None:
         """Attribute what the store has of a log once more, with the evidence that came late."""
-        assert self._views is not None
-        reviser = Reviser(self._views, self._plan.origin, warmup)
-        names = Counter(Path(path).name for path in self._known_logs())
-        for table in reviser.revise(log, names):
+        for table in reviser.revise(log):
             revisions = self._numbers.give("revisions", table, REVISIONS)
             committer.submit({"revisions": revisions}, [], self._rights_changes())
         self.outcome.logs_revised += 1
-        for name in reviser.unknown:
-            self.outcome.warnings.append(
-                f"{name}: the store has read several files of that name, so their rows can't be told "
-                "apart and aren't revised"
-            )
-
-    def _known_logs(self) -> set[str]:
-        return {one.path for one in self._writer.positions if one.source == "postgres"}
+        self.outcome.warnings += (f"{log.file.path}: {one}" for one in reviser.doubts())
 
     # -- statements ---------------------------------------------------------------------------
 

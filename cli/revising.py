@@ -10,82 +10,81 @@ found later, an operator's new map of who is who.
 
 import datetime as dt
 import json
-from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import duckdb
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from scalple.cli.recordrows import ATTRIBUTED, RecordRows
 from scalple.cli.sources import Opened
+from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp
 from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.record import REVISIONS
-from scalple.store.views import REVISABLE
 
 REASON = "later-evidence"
 FINDINGS = "findings"
-ATTRIBUTED = tuple(one for one in REVISABLE if one not in ("success", "sqlstate", "subjects"))
-"""Columns that evidence decides."""
 
 
 class Reviser:
     """Compares what the store says with what is known now.
 
     Args:
-        con: the views over the store as it was before this run.
-        origin: the log's name.
+        rows: the store as it was before this run.
         warmup: reads what the store has read.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, origin: str, warmup: WarmUp) -> None:
-        self._con = con
-        self._origin = origin
+    def __init__(self, rows: StoredRows, warmup: WarmUp) -> None:
+        self._rows = rows
         self._warmup = warmup
-        self.revised = 0
-        self.unknown: list[str] = []
-        """Files whose rows can't be told from another file's of the same name."""
+        self.alike = 0
+        """Statements of which the store has several rows that can't be told apart."""
+        self.absent = 0
+        """Statements of which the store has no row."""
 
-    def revise(self, log: Opened, names: Counter[str]) -> Iterator[pa.Table]:
+    def revise(self, log: Opened) -> Iterator[pa.Table]:
         """Revisions of the rows that came from what the store has read of `log`.
 
         Args:
-            log: the log, whose beginning is in the store.
-            names: how many logs of each file name the store knows.
+            log: the log, whose beginning is in the store, under whatever name.
         """
-        name = log.file.path.name
-        comparable = names[name] == 1
-        if not comparable:
-            self.unknown.append(name)
-        stored = self._stored(name) if comparable else pa.table({"source_offset": [], "seq": []})
-        known = {
-            offset: row for row, offset in enumerate(stored.column("source_offset").to_pylist())
-        }
-        seqs = stored.column("seq")
-
-        def seq_of(offset: int) -> int | None:
-            return int(seqs[known[offset]].as_py()) if offset in known else None
-
-        for piece, columns in self._warmup.again(log, seq_of):
-            if not comparable:
-                continue
-            offsets = piece.to_pylist()
-            rows = np.array([known.get(offset, -1) for offset in offsets], np.int64)
-            at = np.flatnonzero(rows >= 0)
-            if len(at):
-                table = changed(stored.take(pa.array(rows[at])), columns.take(pa.array(at)))
-                self.revised += table.num_rows
+        for records in self._warmup.again(log):
+            known = self._rows.of(records)
+            for asked, columns in self._warmup.feed(records, known.seq_of, known.touched):
+                before, now = matched(known, asked, columns)
+                alike = sum(one in known.alike for one in asked.to_pylist())
+                self.alike += alike
+                self.absent += len(asked) - alike - before.num_rows
+                table = changed(before, now)
                 if table.num_rows:
                     yield table
 
-    def _stored(self, name: str) -> pa.Table:
-        columns = ", ".join(f'"{one}"' for one in ATTRIBUTED)
-        return self._con.sql(
-            f"SELECT seq, source_offset, {columns} FROM audit "
-            "WHERE origin = $origin AND source_file = $name ORDER BY seq",
-            params={"origin": self._origin, "name": name},
-        ).to_arrow_table()
+    def doubts(self) -> Iterator[str]:
+        """What wasn't revised, and why."""
+        if self.alike:
+            yield (
+                f"{self.alike:,} statements aren't revised: the store has the same records, at the same "
+                "places, from several files, so their rows can't be told apart"
+            )
+        if self.absent:
+            yield (
+                f"{self.absent:,} statements aren't revised: the store has no rows of them. They have "
+                "expired, or were read with another time zone or log_line_prefix: give the one of then"
+            )
+
+
+def matched(known: RecordRows, offsets: pa.Array, now: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows of the store and what is known of them now, for the records that have a row.
+
+    Args:
+        known: the rows of their block.
+        offsets: where the records begin.
+        now: a row for each.
+    """
+    places = known.places(offsets)
+    there = pc.is_valid(places)
+    return known.rows.take(places.filter(there)), now.filter(there)
 
 
 def changed(before: pa.Table, now: pa.Table, taken_back: Collection[int] = frozenset()) -> pa.Table:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli import subjectkeys
+from scalple.cli.recordrows import RecordRows, touched_by
 from scalple.correlate.policies import OF_ACCESS
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
@@ -71,6 +72,16 @@ class StoredRows:
     views: duckdb.DuckDBPyConnection | None
     """The store as it was before this run."""
     names: RowNames
+
+    def of(self, log: pa.Table) -> RecordRows:
+        """Those of the records of a block (LOG_SCHEMA), whatever their file was called then."""
+        views = self.views
+        assert views is not None
+        if not self.rules.policies:
+            return RecordRows.find(views, self.origin, log)
+        return RecordRows.find(
+            views, self.origin, log, lambda rows: touched_by(views, self.names, self.origin, rows)
+        )
 
     def seq_of(self, name: str, offset: int) -> int | None:
         """Number of the audit row that was read there; None if that can't be told."""

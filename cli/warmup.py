@@ -116,15 +116,10 @@ class WarmUp:
                 for _ in self.feed(block.table.combine_chunks(), seq_of, touched):
                     pass  # what comes out is in the store
 
-    def again(
-        self, opened: Opened, seq_of: Callable[[int], int | None]
-    ) -> Iterator[tuple[pa.Array, pa.Table]]:
-        """All that the store has read of a file, attributed once more: (offsets, columns) of its
-        pgAudit records, block by block. `seq_of` gives the number of the row at an offset."""
+    def again(self, opened: Opened) -> Iterator[pa.Table]:
+        """The records of all that the store has read of a file, block by block, to be fed once more."""
         self._pending.clear()
-        touched = functools.partial(self._touched, opened.file.path.name)
-        for block in _blocks(opened, 0):
-            yield from self.feed(block.table.combine_chunks(), seq_of, touched)
+        return (block.table.combine_chunks() for block in _blocks(opened, 0))
 
     def feed(
         self,

@@ -1,13 +1,18 @@
 """Evidence that comes late ends in the answer that it would have given in time; the earlier one stays."""
 
+import bz2
+import gzip
 import itertools
+import lzma
 import random
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -127,21 +132,84 @@ def test_a_map_of_people_found_later_is_applied_when_asked_for(
     assert rows(store, question)[0]["n"] > 200
 
 
-def test_files_of_one_name_are_told_apart_or_left_alone(tmp_path: Path, config: Path) -> None:
+def test_a_log_that_was_renamed_or_compressed_after_it_was_read_is_revised(
+    tmp_path: Path, config: Path, at_once: list[dict[str, Any]]
+) -> None:
     store = tmp_path / "store"
-    data = (SAMPLE / "postgresql.csv").read_bytes()
-    half = data.index(b"\n2026-", len(data) // 2) + 1
-    paths = [tmp_path / day / "postgresql.csv" for day in ("monday", "tuesday")]
-    for path, part in zip(paths, (data[:half], data[half:]), strict=True):
-        path.parent.mkdir()
-        path.write_bytes(part)
+    # Of one name, too: rows are told apart by what they are.
+    logs = [tmp_path / str(n) / "postgresql.csv" for n in range(len(PACKED))]
+    for log, part in zip(logs, parts_of(LOGS["postgres"][1], len(PACKED)), strict=True):
+        log.parent.mkdir()
+        log.write_bytes(part)
     arguments: list[str | Path] = ["reprocess", "--store", store, "--config", config]
-    arguments += ["--postgres-log", *paths]
-    assert scalple(*arguments, *LOGS["pgbouncer"]).code == 0
-    said = scalple(*arguments, *LOGS["identity"])
+    assert scalple(*arguments, *LOGS["pgbouncer"], "--postgres-log", *logs).code == 0
+    packed = [log.with_name(log.name + ending) for log, ending in zip(logs, PACKED, strict=True)]
+    for log, path, pack in zip(logs, packed, PACKED.values(), strict=True):
+        data = log.read_bytes()
+        log.unlink()
+        path.write_bytes(pack(data))
+    said = scalple(*arguments, *LOGS["identity"], "--revise", "--postgres-log", *packed)
     assert said.code == 0, said.err
-    assert "several files of that name" in said.err
+    assert "aren't revised" not in said.err
+    assert without_places(rows(store, ANSWER)) == without_places(at_once)
+
+
+def test_the_same_records_at_the_same_places_of_two_files_are_left_alone_and_counted(
+    tmp_path: Path, config: Path
+) -> None:
+    store = tmp_path / "store"
+    log, other = tmp_path / "postgresql.csv", tmp_path / "edited.csv"
+    part = parts_of(LOGS["postgres"][1], 40)[0]
+    log.write_bytes(part)
+    place = part.index(b"starting PostgreSQL")
+    other.write_bytes(part[:place] + b"S" + part[place + 1 :])
+    arguments: list[str | Path] = ["reprocess", "--store", store, "--config", config]
+    assert scalple(*arguments, "--postgres-log", log, other).code == 0
+    count = rows(store, "SELECT count(*) AS n FROM audit")[0]["n"] // 2
+    assert count > 50
+    arguments += [*LOGS["pgbouncer"], *LOGS["identity"], "--postgres-log", log]
+    said = scalple(*arguments)
+    assert said.code == 0, said.err
+    assert f"{count:,} statements aren't revised: the store has the same records" in said.err
     assert rows(store, "SELECT count(*) AS n FROM revisions") == [{"n": 0}]
+
+
+def test_statements_that_the_store_has_no_rows_of_are_counted(tmp_path: Path) -> None:
+    store, log = tmp_path / "store", tmp_path / "postgresql.log"
+    line = "2026-03-14 11:22:08.123 UTC [77] {} LOG:  {}\n"
+    audit = "AUDIT: SESSION,{},1,READ,SELECT,,,SELECT 1,<none>"
+    log.write_text("".join(line.format("65f2e0a0.4d", audit.format(n)) for n in range(1, 9)))
+    arguments: list[str | Path] = ["reprocess", "--store", store, "--postgres-log", log]
+    arguments.append("--log-line-prefix")
+    assert scalple(*arguments, "%m [%p] %a ").code == 0
+    said = scalple(*arguments, "%m [%p] %c ", "--revise")
+    assert said.code == 0, said.err
+    assert "8 statements aren't revised: the store has no rows of them" in said.err
+    assert "aren't revised" not in scalple(*arguments, "%m [%p] %a ", "--revise").err
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    ".1": bytes,
+    ".gz": gzip.compress,
+    ".zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+    ".xz": lzma.compress,
+    ".bz2": bz2.compress,
+}
+"""Ways in which logs are put away."""
+
+
+def parts_of(log: Path, number: int) -> list[bytes]:
+    """A csvlog cut between records."""
+    data = log.read_bytes()
+    begins = rb'\n(?=\d{4}-\d\d-\d\d [\d:.]+ UTC,(?:,|"))'
+    places = [0, *(one.end() for one in re.finditer(begins, data)), len(data)]
+    bounds = [*(places[len(places) * n // number] for n in range(number)), len(data)]
+    return [data[begin:end] for begin, end in itertools.pairwise(bounds)]
+
+
+def without_places(found: list[dict[str, Any]]) -> list[str]:
+    """Answers without their offsets, which are those of files."""
+    return sorted(repr({**one, "source_offset": None}) for one in found)
 
 
 # -- any order of files -----------------------------------------------------------------------------
