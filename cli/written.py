@@ -137,12 +137,12 @@ _PARTS = {
 
 
 def write_activity(done: dict[str, Any], most: int, out: TextIO, rows: int) -> None:
-    """What was done, at a glance; `rows` counts the records that repeat another one as well."""
+    """What was done, at a glance; `rows` counts every record, those of one statement too."""
     if not done["statements"]:
         return
-    repeats = rows - done["statements"]
+    records = f" ({rows:,} records)" if rows != done["statements"] else ""
     out.write(
-        f"{done['statements']:,} statements{f' ({repeats:,} repeats aside)' if repeats else ''} from {done['first'][:19]}Z to {done['last'][:19]}Z, "
+        f"{done['statements']:,} statements{records} from {done['first'][:19]}Z to {done['last'][:19]}Z, "
         f"{done['rows_returned'] or 0:,} rows returned as far as logged, {done['failed']:,} failed; "
         f"{done['subjects']:,} subjects named\n"
     )

@@ -1,8 +1,9 @@
 """What somebody did, at a glance: when, how much, in which tables, about whom.
 
 Enters: a connection with the store's views and a question (an actor, a role, an address, a table).
-Leaves: counts and short lists, as plain values. Records that repeat another one (`repeat_of`) are
-statements of their own only once. Lists no statements: that is `query.direct`.
+Leaves: counts and short lists, as plain values. Each statement counts once, however many relations it
+has a record for; records that repeat another one (`repeat_of`) don't count. Lists no statements: that
+is `query.direct`.
 """
 
 from typing import Any
@@ -23,15 +24,10 @@ def activity(con: duckdb.DuckDBPyConnection, question: Question) -> dict[str, An
     where, values = direct_rows(question)
     clause = " AND ".join([*where, "repeat_of IS NULL"])
     con.execute(sql_file("activity.sql").format(clause=clause), values)
-    totals: dict[str, Any] = _list(
-        con,
-        "SELECT count(*) AS statements, sum(rows_returned)::BIGINT AS rows_returned, "
-        "min(log_time) AS first, max(log_time) AS last, "
-        "count(*) FILTER (success = false) AS failed FROM asked_rows",
-    )[0]
+    totals: dict[str, Any] = _list(con, sql_file("activity_totals.sql"))[0]
     return totals | {
         "days": _list(con, sql_file("activity_days.sql")),
-        "hours": _counts(con, "extract(hour FROM log_time)::VARCHAR"),
+        "hours": _counts(con, "extract(hour FROM began)::VARCHAR"),
         "shapes": _counts(con, "access_shape"),
         "commands": _counts(con, "command"),
         "tables": _list(con, sql_file("activity_tables.sql").format(most=MOST)),
@@ -48,9 +44,5 @@ def _list(con: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
 
 
 def _counts(con: duckdb.DuckDBPyConnection, name: str) -> dict[str, int]:
-    rows = _list(
-        con,
-        f"SELECT {name} AS name, count(*) AS times FROM asked_rows "
-        "WHERE name IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1",
-    )
+    rows = _list(con, sql_file("activity_counts.sql").format(name=name))
     return {row["name"]: row["times"] for row in rows}

@@ -3,10 +3,10 @@ SELECT
     s.token AS token,
     list_sort(list(DISTINCT s."column")) AS columns,
     arg_min(s.sealed, log_time) AS sealed,
-    count(*) AS statements,
+    count(DISTINCT (origin, statement)) AS statements,
     min(log_time) AS first,
     max(log_time) AS last
-FROM (SELECT log_time, unnest(list_distinct(subjects)) AS s FROM asked_rows)
+FROM (SELECT log_time, origin, statement, unnest(list_distinct(subjects)) AS s FROM asked_rows)
 GROUP BY 1
 ORDER BY statements DESC, first, token
 LIMIT {most}

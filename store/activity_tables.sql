@@ -1,11 +1,17 @@
 -- The tables that most statements touched.
 SELECT
-    unnest(affected_tables) AS "table",
+    "table",
     count(*) AS statements,
     sum(rows_returned)::BIGINT AS rows_returned,
-    min(log_time) AS first,
-    max(log_time) AS last
-FROM asked_rows
+    min(first) AS first,
+    max(last) AS last
+FROM (
+    SELECT
+        unnest(affected_tables) AS "table", origin, statement,
+        any_value(rows_returned) AS rows_returned, min(log_time) AS first, max(log_time) AS last
+    FROM asked_rows
+    GROUP BY 1, 2, 3
+)
 GROUP BY 1
 ORDER BY statements DESC, 1
 LIMIT {most}

@@ -1,8 +1,8 @@
--- What the statements of a breach touched in all. A failed statement showed nothing.
+-- What the statements of a breach touched in all, each counted once. A failed statement showed nothing.
 SELECT
-    count(*) FILTER (success IS DISTINCT FROM false) AS statements,
-    count(*) FILTER (success = false) AS failed,
-    sum(rows_returned) FILTER (success IS DISTINCT FROM false)::BIGINT AS rows_returned,
+    count(*) FILTER (is_first AND success IS DISTINCT FROM false) AS statements,
+    count(*) FILTER (is_first AND success = false) AS failed,
+    sum(rows_returned) FILTER (is_first AND success IS DISTINCT FROM false)::BIGINT AS rows_returned,
     min(log_time) FILTER (success IS DISTINCT FROM false) AS first,
     max(log_time) FILTER (success IS DISTINCT FROM false) AS last,
     coalesce(list_sort(list_distinct(flatten(

@@ -41,6 +41,20 @@ def people(part: dict[str, Any]) -> set[tuple[str, str]]:
     return {(one["identifier"], one["value"]) for one in part["subjects"]}
 
 
+def statements_of(found: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of each statement: pgAudit numbers statements in their sessions."""
+    keyed: dict[tuple[object, ...], list[dict[str, Any]]] = {}
+    for row in found:
+        key = (row["session_id"], row["statement_id"], row["substatement_id"])
+        keyed.setdefault(key, []).append(row)
+    return list(keyed.values())
+
+
+def returned(found: list[list[dict[str, Any]]]) -> int:
+    """Rows that statements returned; each of a statement's rows says all of them."""
+    return sum(max(row["rows_returned"] or 0 for row in one) for one in found)
+
+
 @pytest.mark.parametrize("actor", [MULLER, MULLER_EMAIL])
 def test_the_list_to_notify_is_of_those_whose_data_was_reached(
     actor: str, recorded: Recorded, recorded_store: Path
@@ -71,10 +85,15 @@ def test_a_breach_counts_each_statement_once(recorded_store: Path) -> None:
         f"SELECT * FROM audit WHERE session_user_id = '{MULLER}' AND repeat_of IS NULL "
         "AND success IS DISTINCT FROM false",
     )
-    assert certain["statements"] == len(told)
-    assert certain["rows_returned"] == sum(row["rows_returned"] or 0 for row in told)
+    statements = statements_of(told)
+    assert certain["statements"] == len(statements) < len(told)
+    assert certain["rows_returned"] == returned(statements)
     assert certain["columns"] == sorted({c for row in told for c in row["columns_accessed"] or ()})
-    per_token = Counter(t for row in told for t in {s["token"] for s in row["subjects"] or ()})
+    per_token = Counter(
+        token
+        for one in statements
+        for token in {s["token"] for row in one for s in row["subjects"] or ()}
+    )
     assert {one["token"]: one["statements"] for one in certain["subjects"]} == per_token
 
 
@@ -83,12 +102,12 @@ def test_a_breach_through_a_role_or_an_address_reaches_everybody(recorded_store:
     role = max({row["db_role"] for row in everything if row["db_role"]})
     by_role = asked(recorded_store, "--breach", "--role", role, *CONTROLLER)["breach"]
     assert by_role["uncertain"] is None
-    count = rows(
+    told = rows(
         recorded_store,
-        f"SELECT count(*) AS n FROM audit WHERE db_role = '{role}' AND repeat_of IS NULL "
+        f"SELECT * FROM audit WHERE db_role = '{role}' AND repeat_of IS NULL "
         "AND success IS DISTINCT FROM false",
-    )[0]["n"]
-    assert by_role["certain"]["statements"] == count > 0
+    )
+    assert by_role["certain"]["statements"] == len(statements_of(told)) > 0
     nobody = asked(recorded_store, "--breach", "--address", "192.0.2.1", *CONTROLLER)["breach"]
     assert (nobody["certain"]["statements"], nobody["certain"]["subjects"]) == (0, [])
 
@@ -125,16 +144,70 @@ def test_what_an_actor_did_at_a_glance(recorded_store: Path) -> None:
     answer = asked(recorded_store, "--actor", MULLER, *CONTROLLER)
     done = answer["activity"]
     direct = [row for row in answer["direct"] if row["repeat_of"] is None]
-    assert done["statements"] == len(direct) == sum(day["statements"] for day in done["days"])
-    assert done["rows_returned"] == sum(row["rows_returned"] or 0 for row in direct)
+    statements = statements_of(direct)
+    assert done["statements"] == len(statements) < len(direct)
+    assert done["statements"] == sum(day["statements"] for day in done["days"])
+    assert done["rows_returned"] == returned(statements)
+    assert done["rows_returned"] == sum(day["rows_returned"] or 0 for day in done["days"])
     tokens = {s["token"] for row in direct for s in row["subjects"] or ()}
     assert done["subjects"] == len(tokens)
-    touched = Counter(t for row in direct for t in row["affected_tables"] or ())
+    touched = Counter(
+        table
+        for one in statements
+        for table in {t for row in one for t in row["affected_tables"] or ()}
+    )
     assert {one["table"]: one["statements"] for one in done["tables"]} == dict(
         touched.most_common(20)
     )
-    assert done["commands"] == Counter(row["command"] for row in direct)
+    assert done["commands"] == Counter(
+        command for one in statements for command in {row["command"] for row in one}
+    )
     assert (done["first"], done["last"]) == (direct[0]["log_time"], direct[-1]["log_time"])
+
+
+def test_a_statement_with_a_row_per_relation_is_counted_once(tmp_path: Path) -> None:
+    store, log = tmp_path / "store", tmp_path / "postgresql.log"
+    both = "SELECT * FROM users u JOIN orders o ON o.user_id = u.id WHERE u.id = 7"
+    records = [
+        (1, "READ,SELECT,TABLE,public.users,SELECT * FROM users WHERE id = 7,<none>,1"),
+        (2, f"READ,SELECT,TABLE,public.users,{both},<none>,3"),
+        (2, f"READ,SELECT,TABLE,public.orders,{both},<none>,3"),
+        (3, "READ,SELECT,TABLE,public.orders,SELECT id FROM orders LIMIT 2,<none>,2"),
+        (4, f"READ,SELECT,TABLE,public.users,{both},<none>,1"),
+        (4, f"READ,SELECT,TABLE,public.orders,{both},<none>,1"),
+    ]
+    head = (
+        "2026-03-14 23:59:59.{:03} UTC [77] app@shop 65f2e0a0.4d {} LOG:  AUDIT: SESSION,{},1,{}\n"
+    )
+    log.write_text(
+        "".join(
+            head.format(n, n, statement, said) for n, (statement, said) in enumerate(records, 1)
+        )
+    )
+    config = tmp_path / "config.toml"
+    config.write_text('[identifiers]\nuser = ["public.users.id"]\n')
+    prefix = ("--log-line-prefix", "%m [%p] %u@%d %c %l ")
+    read = ("reprocess", "--store", store, "--config", config, "--postgres-log", log, *prefix)
+    assert scalple(*read).code == 0
+    answer = asked(store, "--role", "app")
+    assert len(answer["direct"]) == 6
+    done = answer["activity"]
+    assert (done["statements"], done["rows_returned"]) == (4, 7)
+    assert (done["hours"], done["commands"]) == ({"23": 4}, {"SELECT": 4})
+    assert [(day["statements"], day["rows_returned"]) for day in done["days"]] == [(4, 7)]
+    assert {one["table"]: (one["statements"], one["rows_returned"]) for one in done["tables"]} == {
+        "public.users": (3, 5),
+        "public.orders": (3, 6),
+    }
+    assert [one["statements"] for one in done["most_subjects"]] == [3]
+    reach = asked(store, "--role", "app", "--breach")["breach"]["certain"]
+    assert (reach["statements"], reach["failed"], reach["rows_returned"]) == (4, 0, 7)
+    assert [one["statements"] for one in reach["subjects"]] == [3]
+    said = scalple("query", "--store", store, "--role", "app").out
+    assert "4 statements (6 records)" in said
+    assert "7 rows returned" in said
+    page = scalple("query", "--store", store, "--role", "app", "--format", "html").out
+    assert "<b>4</b> statements<" in page
 
 
 def test_parquet_holds_the_rows_that_json_holds(recorded_store: Path, tmp_path: Path) -> None:
