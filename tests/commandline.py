@@ -65,7 +65,8 @@ def _let_rest(arguments: Sequence[str | Path]) -> None:
     for path in filter(Path.is_file, given):
         said = path.stat()
         if time.time() - said.st_mtime < SETTLED_SECONDS:
-            os.utime(path, ns=(said.st_atime_ns, said.st_mtime_ns - int(2e9 * SETTLED_SECONDS)))
+            with contextlib.suppress(PermissionError):  # of who isn't the owner the program waits
+                os.utime(path, ns=(said.st_atime_ns, said.st_mtime_ns - int(2e9 * SETTLED_SECONDS)))
 
 
 def reprocess_sample(store: Path, *more: str | Path, samples: Path = SAMPLE) -> Said:
