@@ -79,9 +79,15 @@ class TroubledServer:
                 self._open.add(server)
                 back = threading.Thread(target=self._answer, args=(server, client), daemon=True)
                 back.start()
-                while data := client.recv(1 << 16):
-                    self.requests += 1
-                    server.sendall(data)
+                try:
+                    while data := client.recv(1 << 16):
+                        self.requests += 1
+                        server.sendall(data)
+                finally:
+                    # To close it alone tells the server nothing while `_answer` reads from it: it would
+                    # wait for the rest of a request that broke off.
+                    with contextlib.suppress(OSError):
+                        server.shutdown(socket.SHUT_RDWR)
 
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
