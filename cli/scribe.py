@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from scalple.ingest.errors import StoreError
+from scalple.ingest.errors import ScalpleError, StoreError
 
 if TYPE_CHECKING:  # it is begun before these are loaded
     from scalple.store.access import AccessLog, Asked
@@ -163,8 +163,6 @@ def _write(rows: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _recorded(log: "AccessLog", row: Sequence[object]) -> object:
-    from scalple.ingest.errors import ScalpleError
-
     try:
         return log.record(*row)  # type: ignore[arg-type]
     except ScalpleError as error:
