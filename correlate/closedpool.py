@@ -66,6 +66,16 @@ def joined(before: Spans, after: Spans, at_us: int) -> Spans:
     return spans_of(rows)
 
 
+def not_over(spans: Spans, at_us: int) -> Spans:
+    """Those that weren't over by a moment."""
+    kept = {}
+    for pool, (begins, ends) in spans.items():
+        first = int(np.searchsorted(ends, at_us))
+        if first < len(ends):
+            kept[pool] = (begins[first:], ends[first:])
+    return kept
+
+
 def rows_of(spans: Spans, pool: int) -> list[tuple[int, int, int]]:
     """(pool, begin, end) of each span of a pool."""
     begins, ends = spans.get(pool, NO_SPANS)
@@ -105,6 +115,20 @@ class ClosedPools:
         return ClosedPools(
             joined(before.unannounced, self.unannounced, at_us),
             joined(before.drifted, self.drifted, at_us),
+            tails,
+            self.seen,
+        )
+
+    def forgetting(self, before_us: int) -> "ClosedPools":
+        """Without what was over by then; no statement to come can have begun before."""
+        tails = {}
+        for pool, all_tails in self.tails.items():
+            # Of those before, a session can only be concerned by the last.
+            first = max(0, int(np.searchsorted(all_tails, before_us)) - 1)
+            tails[pool] = all_tails[first:]
+        return ClosedPools(
+            not_over(self.unannounced, before_us),
+            not_over(self.drifted, before_us),
             tails,
             self.seen,
         )

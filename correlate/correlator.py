@@ -52,6 +52,8 @@ from scalple.ingest.records import Lacks
 UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
 UNNUMBERED = -(1 << 60)
 NOTHING: Ints = np.zeros(0, np.int64)
+DOUBTS_KEPT_US = 3_600_000_000
+"""So long doubts about pools are known after they are over: a horizon may be set back for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class Correlator:
             evidence: made of the one before (`Evidence(events, rules, before)`), so that keys and pools
                 keep their numbers.
         """
-        self._evidence = evidence
+        before, self._evidence = self._evidence, evidence
         self._labels.renew(evidence)
         self._sessions.renew(evidence)
         self._served = Served(self._origin, evidence)
@@ -136,6 +138,24 @@ class Correlator:
         self._answers = Answers(
             self._origin, self._rules, evidence, self._served, self._sessions, self._claimants
         )
+        if evidence.horizon_us is not None and evidence.horizon_us != before.horizon_us:
+            self._forget(evidence.horizon_us)
+
+    def _forget(self, horizon_us: int) -> None:
+        """Let go of names and numbers that nothing refers to, and of doubts that are over.
+
+        Without it a daemon would read more names at each renewal, for as long as it runs.
+        """
+        open_runs = self._runs.open_sessions.values()
+        names = {code for one in open_runs for code in (one.name, one.label)}
+        labels, clients = self._claims.settings.held()
+        names |= labels | {Labels.code_of(one) for one in clients}
+        self._labels.forget(names, horizon_us)
+        begun = min((one.opened_us for one in open_runs if one.label >= 0), default=horizon_us)
+        before_us = min(begun, horizon_us - DOUBTS_KEPT_US)
+        held = self._gatherer.held() | self._labels.wholes.held()
+        self._evidence.forget(held, before_us)
+        self._gatherer.forget(before_us)
 
     def attribute(
         self,
@@ -193,7 +213,7 @@ class Correlator:
             name=np.where(nameless, -1, name_of),
             statement=statement,
             label=set_label,
-            connection=self._labels.connections()[np.maximum(set_label, 0)],
+            connection=self._labels.connections(np.maximum(set_label, 0)),
             announcing=self._labels.announcing(set_label),
             renames=renames,
             time_us=batch.time_us,
@@ -210,7 +230,7 @@ class Correlator:
         text_of = batch.spread(np.where(logged[text], text, -1), -1)
         unsure = adopt_runs(session_of, served_as, runs, before, text_of)
         unsure |= self._contradicted(served_as != session_of, name_of, runs)
-        borne = np.where(nameless, mentioned, self._labels.keys()[name_of])
+        borne = np.where(nameless, mentioned, self._labels.keys(name_of))
         # Refused statements are attributed among the others: what they share goes on in one order.
         refused = refused_statements(log, denied)
         every = batch.joined_by(refused)
@@ -224,7 +244,7 @@ class Correlator:
             transaction,
             runs.replay,
             known.pool,
-            self._labels.keys()[name_of[every.audit_rows]],
+            self._labels.keys(name_of[every.audit_rows]),
         )
         self._linked.forget(session_of, ended)
         self._note_links(known, client, links)
@@ -280,8 +300,7 @@ class Correlator:
 
     def _contradicted(self, borrowed: Bools, name_of: Ints, runs: Runs) -> Bools:
         """Which workers' own names are another client's than their leader's run."""
-        keys = self._labels.keys()
-        own, run = keys[name_of], keys[np.maximum(runs.label, 0)]
+        own, run = (self._labels.keys(one) for one in (name_of, np.maximum(runs.label, 0)))
         return np.asarray(borrowed & (runs.label >= 0) & (own >= 0) & (own != run))
 
     def _note_links(self, known: Known, client: Ints, links: Links) -> None:
@@ -309,8 +328,7 @@ class Correlator:
         """Who was served, as far as identity variables have to know."""
         rows = batch.audit_rows
         label = runs.label[rows]
-        named = self._labels.whose()
-        whose = np.where(label >= 0, named[np.maximum(label, 0)], -1)
+        whose = np.where(label >= 0, self._labels.whose(np.maximum(label, 0)), -1)
         doubt = known.doubtful | known.unsure_worker | known.leaked | known.overlong | known.unnamed
         sure = known.labelled & known.has_key & (known.matches == 1) & ~doubt
         return Clients(

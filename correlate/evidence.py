@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
 from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
+from scalple.correlate.logbatch import Bools, Ints
 from scalple.correlate.pairing import Pairing
+from scalple.correlate.pernumber import PerNumber
 from scalple.correlate.rules import Rules
 
 Endpoint = tuple[str, int]
@@ -41,6 +43,7 @@ class Numbers:
 
     keys: dict[Endpoint | str, int] = field(default_factory=dict)
     """Of endpoints and tags."""
+    next_key: int = 0
     pools: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of (database, role)."""
     tagged_pools: set[int] = field(default_factory=set)
@@ -48,7 +51,15 @@ class Numbers:
 
     def key(self, one: Endpoint | str) -> int:
         """The key of an endpoint or a tag."""
-        return self.keys.setdefault(one, len(self.keys))
+        key = self.keys.get(one)
+        if key is None:
+            key = self.keys[one] = self.next_key
+            self.next_key += 1
+        return key
+
+    def forget(self, held: set[int]) -> None:
+        """Keep these keys; what bore another one gets a new one when it comes again."""
+        self.keys = {one: key for one, key in self.keys.items() if key in held}
 
     def pool_table(self) -> pa.Table:
         """pool, database, db_role."""
@@ -199,20 +210,14 @@ class Evidence:
         """Key of each tag."""
         self.client_tag = np.array([self.tags.get(tag, -1) for tag in tags], np.int64)
         """Key of the tag that each client bore, or -1."""
-        keys = len(self._numbers.keys)
-        self.connection_of = np.full(keys, -1, np.int64)
-        """Per key the connection that a tag belongs to; -1 for endpoints."""
-        self.endpoint_of = np.arange(keys)
-        """Per key its endpoint."""
         tagged = self.client_tag >= 0
         pooled = _ints(self.clients, "pool", -1) >= 0
-        self.key_is_pooled = np.zeros(keys, bool)
-        """Per key whether a client of the pooler's bears it."""
-        self.key_is_pooled[self.client_endpoint[pooled]] = True
-        self.key_is_pooled[self.client_tag[tagged & pooled]] = True
         opened = _ints(self.clients, "open_seq", -1)
-        self.connection_of[self.client_tag[tagged]] = opened[tagged]
-        self.endpoint_of[self.client_tag[tagged]] = self.client_endpoint[tagged]
+        self.connection_of = PerNumber(self.client_tag[tagged], opened[tagged])
+        """Per key the connection that a tag belongs to; -1 for endpoints."""
+        self._endpoint_of = PerNumber(self.client_tag[tagged], self.client_endpoint[tagged])
+        borne = np.concatenate([self.client_endpoint[pooled], self.client_tag[tagged & pooled]])
+        self._pooled_keys = PerNumber(borne, np.ones_like(borne), 0)
         self.later_tags = self._later_tags()
         """Keys of tags that a connection didn't begin with: their first SET is the sidecar's own."""
         self.client_pool = _ints(self.clients, "pool", -1)
@@ -229,6 +234,21 @@ class Evidence:
         self.client_there_until_us = _ints(self.clients, "there_until", 2**62)
         self.client_opened_us = _ints(self.clients, "opened", -1)
         self.client_actor: list[str | None] = self.clients.column("actor").to_pylist()
+
+    def endpoint_of(self, keys: Ints) -> Ints:
+        """The key of each one's endpoint: an endpoint's own, a tag's client's."""
+        found = self._endpoint_of.of(keys)
+        return np.where(found >= 0, found, keys)
+
+    def is_pooled(self, keys: Ints) -> Bools:
+        """Whether a client of the pooler's bears each key."""
+        return np.asarray(self._pooled_keys.of(keys) > 0)
+
+    def forget(self, held: set[int], before_us: int) -> None:
+        """Let go of keys that neither this evidence nor anybody else holds, and of doubts about pools that
+        were over by then."""
+        self._numbers.forget({*held, *self.endpoints.values(), *self.tags.values()})
+        self.closed = self.closed.forgetting(before_us)
 
     def _later_tags(self) -> set[int]:
         first = self.clients.column("identity_seq").to_pylist()
@@ -291,6 +311,6 @@ def _version(text: str | None) -> tuple[int, ...]:
     return tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in parts)
 
 
-def _ints(table: pa.Table, name: str, null: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _ints(table: pa.Table, name: str, null: int) -> Ints:
     column = pc.fill_null(table.column(name).cast(pa.int64()), null)
     return np.asarray(column.combine_chunks().to_numpy(zero_copy_only=False), np.int64)

@@ -76,6 +76,14 @@ class Gatherer:
         self._doubts.renew(evidence, now_us)
         self._takeovers.renew(evidence, now_us)
 
+    def held(self) -> set[int]:
+        """Keys that it remembers."""
+        return self._takeovers.held()
+
+    def forget(self, before_us: int) -> None:
+        """Let go of what was over by then: nothing to come began before."""
+        self._doubts.forget(before_us)
+
     def known(
         self,
         batch: LogBatch,
@@ -97,19 +105,19 @@ class Gatherer:
             ],
             np.int64,
         )[position]
-        keys = self._labels.keys()
+        keys = self._labels.keys
         # A name that the pooler gives its clients: its note of this session must be missing.
-        named = keys[np.where(runs.label[rows] >= 0, runs.label[rows], name_of[rows])]
+        named = keys(np.where(runs.label[rows] >= 0, runs.label[rows], name_of[rows]))
         odd = (pool == UNPOOLED) & (named >= 0)
-        odd &= take(self._evidence.key_is_pooled, np.maximum(named, 0))
+        odd &= self._evidence.is_pooled(named)
         pool = np.where(odd, UNKNOWN, pool)
         unpooled = pool == UNPOOLED
         labelled = (runs.label[rows] >= 0) & ~unpooled
         name = np.where(labelled, runs.label[rows], name_of[rows])
-        key = np.where(unpooled, own, keys[name])
+        key = np.where(unpooled, own, keys(name))
         times, ends = batch.time_us[rows], batch.time_end_us[rows]
         client, matches = self._served.join(key, pool, times, ends)
-        by_tag = take(self._evidence.connection_of >= 0, np.maximum(key, 0)) & (key >= 0)
+        by_tag = self._evidence.connection_of.of(key) >= 0
         # A name that was replayed before its client connected is another's, who had that port before.
         older = labelled & (client >= 0)
         if older.any():
@@ -120,7 +128,7 @@ class Gatherer:
         untagged = (client >= 0) & ~by_tag & ~unpooled
         untagged &= take(self._evidence.client_tag >= 0, np.maximum(client, 0))
         client[untagged], matches[untagged] = -1, 0
-        self._by_own_tag(unpooled, key, keys[name], times, ends, client, matches)
+        self._by_own_tag(unpooled, key, keys(name), times, ends, client, matches)
         cut = self._join_cut_names(batch, np.where(unpooled, -1, name), pool, client, matches)
         client, matches = self._served.same_database(sessions, position, unpooled, client, matches)
         gone = np.flatnonzero(labelled & (matches == 0) & (key >= 0) & (pool >= 0))
@@ -134,12 +142,11 @@ class Gatherer:
         at = np.maximum(client, 0)
         served = client >= 0
         # A tag that no event tells of: the connection is the run's, but who is behind it since isn't said.
-        renewed = labelled & by_tag & self._labels.unknown_tags()[name_of[rows]]
+        renewed = labelled & by_tag & self._labels.unknown_tags(name_of[rows])
         # Or didn't when it was set, so that the run went on as if the client had set it.
-        of_name = self._labels.connections()
-        whose = of_name[name_of[rows]]
-        same = (whose >= 0) & (whose == of_name[name])
-        renewed |= labelled & by_tag & same & (keys[name_of[rows]] != key)
+        whose = self._labels.connections(name_of[rows])
+        same = (whose >= 0) & (whose == self._labels.connections(name))
+        renewed |= labelled & by_tag & same & (keys(name_of[rows]) != key)
         pooler_method = self._pooler_method(batch, runs, unpooled, pool)
         # A statement without any name is a nameless client's, whenever it dropped its name.
         nameless = (name_of[rows] == EMPTY_NAME) & (pooler_method == rules_of.NONE)
@@ -227,7 +234,7 @@ class Gatherer:
     ) -> None:
         """Unpooled, and the endpoint's actor changed in that very millisecond: the tag tells."""
         rows = np.flatnonzero(unpooled & (matches > 1) & (borne >= 0))
-        rows = rows[self._evidence.endpoint_of[borne[rows]] == own[rows]]
+        rows = rows[self._evidence.endpoint_of(borne[rows]) == own[rows]]
         if len(rows):
             nobody = np.full(len(rows), UNPOOLED)
             client[rows], matches[rows] = self._served.join(
@@ -270,12 +277,12 @@ class Gatherer:
     ) -> Bools:
         """Fill in clients of statements under a cut name; which statements that found any."""
         found = np.zeros(len(name), bool)
-        forms_of = self._labels.cut_forms()
-        parts = [np.flatnonzero((name >= 0) & (forms[name] >= 0)) for forms in forms_of]
+        forms_of = self._labels.cut_forms(name)
+        parts = [np.flatnonzero((name >= 0) & (forms >= 0)) for forms in forms_of]
         rows = np.concatenate(parts)
         if not len(rows):
             return found
-        forms = np.concatenate([one[name[at]] for one, at in zip(forms_of, parts, strict=True)])
+        forms = np.concatenate([one[at] for one, at in zip(forms_of, parts, strict=True)])
         times, ordinals = batch.time_us[batch.audit_rows], self._labels.ordinals(batch)
         ends = batch.time_end_us[batch.audit_rows]
         self._labels.wholes.forget(int(times.min()))

@@ -133,6 +133,11 @@ class IdentitySettings:
         found = scan.run(self._acts, errors)
         return InForce(found.value[back], found.stale[back])
 
+    def held(self) -> tuple[set[int], set[int]]:
+        """(labels, numbers of clients) that it remembers."""
+        acts = self._acts.values()
+        return {one.label for one in acts}, {one.whose for one in acts}
+
     def forget(self, session_of: Ints, ended: Bools) -> None:
         """Sessions that are over."""
         for code in np.unique(session_of[ended]).tolist():

@@ -19,6 +19,7 @@ from scalple.correlate.logbatch import (
     where_in,
     where_true,
 )
+from scalple.correlate.pernumber import PerNumber
 from scalple.correlate.poolertext import (
     NAME_BYTES_MAX,
     Writing,
@@ -50,17 +51,27 @@ class Wholes:
 
     def __init__(self, evidence: Evidence) -> None:
         self._forms: dict[str, int] = {}
+        self._next_form = 0
         self._since: dict[tuple[int, int], int] = {}
         self.renew(evidence)
 
     def renew(self, evidence: Evidence) -> None:
         """Go on with what is known by now."""
-        self._until_us = np.zeros(len(evidence.endpoint_of), np.int64)
-        np.maximum.at(self._until_us, evidence.client_endpoint, evidence.client_until_us)
+        order = np.argsort(evidence.client_until_us, kind="stable")
+        self._until_us = PerNumber(
+            evidence.client_endpoint[order], evidence.client_until_us[order], 0
+        )
 
     def forms(self, name: str) -> tuple[int, ...]:
         """Codes of the forms in which the server may keep this name; none if it keeps it whole."""
-        return tuple(self._forms.setdefault(form, len(self._forms)) for form in cut_forms(name))
+        return tuple(self._form(form) for form in cut_forms(name))
+
+    def _form(self, form: str) -> int:
+        code = self._forms.get(form)
+        if code is None:
+            code = self._forms[form] = self._next_form
+            self._next_form += 1
+        return code
 
     def add(self, forms: tuple[int, ...], endpoint: int, ordinal: int) -> None:
         """A name that ends in `endpoint` and is kept in `forms` was replayed in full."""
@@ -69,9 +80,22 @@ class Wholes:
 
     def forget(self, time_us: int) -> None:
         """Drop whoever has long been gone."""
-        gone = [pair for pair in self._since if self._until_us[pair[1]] < time_us - _SLACK_US]
-        for pair in gone:
-            del self._since[pair]
+        endpoints = np.array([endpoint for _, endpoint in self._since], np.int64)
+        there = self._until_us.of(endpoints) >= time_us - _SLACK_US
+        self._since = {
+            pair: since
+            for (pair, since), stays in zip(self._since.items(), there.tolist(), strict=True)
+            if stays
+        }
+
+    def held(self) -> set[int]:
+        """Keys of endpoints that it remembers."""
+        return {endpoint for _, endpoint in self._since}
+
+    def forget_forms(self, held: set[int]) -> None:
+        """Keep these forms and those that somebody was replayed under."""
+        held = held | {form for form, _ in self._since}
+        self._forms = {form: code for form, code in self._forms.items() if code in held}
 
     def table(self) -> pa.Table:
         """form, endpoint, since."""
@@ -90,8 +114,11 @@ class Labels:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._names: dict[str, int] = {}
-        self._keys: list[int] = []
-        self._unknown_tags: list[bool] = []
+        self._next = 0
+        self._keys: dict[int, int] = {}
+        """Per code the key, -1 where there is none, or the server may have cut it off."""
+        self._per_code: PerNumber | None = None
+        self._unknown_tags: set[int] = set()
         self._announced: set[int] = set()
         """Names under a later tag whose first SET, the sidecar's own, has been seen."""
         self._forms: dict[int, tuple[int, ...]] = {}
@@ -106,7 +133,25 @@ class Labels:
         self._evidence = evidence
         self.wholes.renew(evidence)
         for text, code in self._names.items():
-            self._keys[code], self._unknown_tags[code] = self._read(text, code)
+            self._read(text, code)
+
+    def forget(self, held: set[int], time_us: int) -> None:
+        """Keep the names of these codes; others get a new one when they come again.
+
+        Args:
+            held: codes that are remembered elsewhere.
+            time_us: nothing to come began before.
+        """
+        kept = {EMPTY_NAME, UNKNOWN_NAME, *held}
+        kept |= {code for code in self._announced if self._keys[code] in self._evidence.later_tags}
+        self._names = {text: code for text, code in self._names.items() if code in kept}
+        self._keys = {code: key for code, key in self._keys.items() if code in kept}
+        self._forms = {code: forms for code, forms in self._forms.items() if code in kept}
+        self._unknown_tags &= kept
+        self._announced &= kept
+        self._per_code = None
+        self.wholes.forget(time_us)
+        self.wholes.forget_forms({form for forms in self._forms.values() for form in forms})
 
     def number(self, column: pa.ChunkedArray, unsaid: Bools) -> Ints:
         """A code for each record's name; UNKNOWN_NAME where its container doesn't say it."""
@@ -118,55 +163,65 @@ class Labels:
     def _name(self, text: str) -> int:
         code = self._names.get(text)
         if code is None:
-            code = self._names[text] = len(self._names)
-            key, unknown = self._read(text, code)
-            self._keys.append(key)
-            self._unknown_tags.append(unknown)
+            code = self._names[text] = self._next
+            self._next += 1
+            self._read(text, code)
         return code
 
-    def _read(self, text: str, code: int) -> tuple[int, bool]:
-        """The key of a name, and whether it begins with a tag of which no event tells."""
-        tag = self._evidence.tags.get(text.partition(" ")[0])
+    def _read(self, text: str, code: int) -> None:
+        """Note the key of a name, and whether it begins with a tag of which no event tells."""
+        self._per_code = None
         self._forms.pop(code, None)
+        self._unknown_tags.discard(code)
+        tag = self._evidence.tags.get(text.partition(" ")[0])
         if tag is not None:
-            return self._tagged(tag, text), False
+            self._keys[code] = self._tagged(tag, text)
+            return
         if forms := self.wholes.forms(text):
             self._forms[code] = forms
-        return (-1 if forms else self._suffix(text)), begins_with_tag(text)
+        self._keys[code] = -1 if forms else self._suffix(text)
+        if begins_with_tag(text):
+            self._unknown_tags.add(code)
 
     def _tagged(self, tag: int, text: str) -> int:
         """The tag's key, unless the name ends in the endpoint of another connection."""
         end = suffix_endpoint(text)
         if end is None or end[0].startswith("unix"):
             return tag
-        return tag if self._evidence.endpoints.get(end) == self._evidence.endpoint_of[tag] else -1
+        own = self._evidence.endpoint_of(np.array([tag]))[0]
+        return tag if self._evidence.endpoints.get(end) == own else -1
 
     def _suffix(self, text: str) -> int:
         endpoint = suffix_endpoint(text)
         return self._evidence.endpoints.get(endpoint, -1) if endpoint else -1
 
-    def keys(self) -> Ints:
-        """Key per name code; -1 where there is none, or the server may have cut it off."""
-        return np.array(self._keys, np.int64)
+    def keys(self, codes: Ints) -> Ints:
+        """The key of each name; -1 where there is none, or the server may have cut it off."""
+        if self._per_code is None:
+            count = len(self._keys)
+            self._per_code = PerNumber(
+                np.fromiter(self._keys, np.int64, count),
+                np.fromiter(self._keys.values(), np.int64, count),
+            )
+        return self._per_code.of(codes)
 
-    def unknown_tags(self) -> Bools:
-        """Per name code whether it begins with a tag of which no event tells."""
-        return np.array(self._unknown_tags, bool)
+    def unknown_tags(self, codes: Ints) -> Bools:
+        """Which names begin with a tag of which no event tells."""
+        return np.isin(codes, list(self._unknown_tags))
 
-    def connections(self) -> Ints:
-        """Per name code the connection whose tag it begins with, or -1."""
-        keys = self.keys()
-        return (
-            np.where(keys >= 0, self._evidence.connection_of[np.maximum(keys, 0)], -1)
-            if len(self._evidence.connection_of)
-            else np.full(len(keys), -1, np.int64)
-        )
+    def connections(self, codes: Ints) -> Ints:
+        """Of each name the connection whose tag it begins with, or -1."""
+        return self._evidence.connection_of.of(self.keys(codes))
 
-    def whose(self) -> Ints:
-        """Per name code a number of the client that it stands for; names of one connection have one."""
-        connections = self.connections()
-        names = np.arange(len(connections))
-        return np.where(connections >= 0, 2 * connections + 1, 2 * names)
+    def whose(self, codes: Ints) -> Ints:
+        """Of each name a number of the client that it stands for; names of one connection have one."""
+        connections = self.connections(codes)
+        return np.where(connections >= 0, 2 * connections + 1, 2 * codes)
+
+    @staticmethod
+    def code_of(whose: int) -> int:
+        """The name that such a number (`whose`) was made of; -1 if it was made of a connection."""
+        return whose // 2 if whose >= 0 and whose % 2 == 0 else -1
 
     def announcing(self, label: Ints) -> Bools:
         """Which records are the sidecar's own SET of a later tag: the first that bears it.
@@ -181,12 +236,14 @@ class Labels:
                 first[rows[row]] = True
         return first
 
-    def cut_forms(self) -> tuple[Ints, Ints]:
-        """Per name code the one or two forms that a name is kept in that may be cut, or -1."""
-        both = np.full((2, len(self._names)), -1, np.int64)
-        for code, forms in self._forms.items():
-            both[: len(forms), code] = forms
-        return both[0], both[1]
+    def cut_forms(self, codes: Ints) -> tuple[Ints, Ints]:
+        """Of each name the one or two forms that it is kept in if it may be cut, or -1."""
+        cut = np.array(list(self._forms), np.int64)
+        first = np.array([forms[0] for forms in self._forms.values()], np.int64)
+        second = np.array(
+            [forms[1] if forms[1:] else -1 for forms in self._forms.values()], np.int64
+        )
+        return PerNumber(cut, first).of(codes), PerNumber(cut, second).of(codes)
 
     def read_settings(
         self, batch: LogBatch, rows: Ints, encoded: pa.DictionaryArray
@@ -254,11 +311,9 @@ class Labels:
         pgAudit writes a SET's line when it is done, so the line already bears the new name. A line
         before it, of another setting in the same message, doesn't yet; a forged one never does.
         """
-        whole = np.full(len(self._names), True)
-        whole[list(self._forms)] = False
-        keys = self.keys()
         named = np.maximum(label, 0)
-        other = (label >= 0) & (name != UNKNOWN_NAME) & whole[named] & (keys[named] != keys[name])
+        other = (label >= 0) & (name != UNKNOWN_NAME) & ~np.isin(named, list(self._forms))
+        other &= self.keys(named) != self.keys(name)
         return np.where(other, EMPTY_NAME, label)
 
     def ordinals(self, batch: LogBatch) -> Ints:

@@ -142,9 +142,8 @@ class Linked:
         evidence = self.evidence
         tagged = take(evidence.client_tag >= 0, np.maximum(client, 0))
         person: Bools = (client >= 0) & (matches == 1) & ~tagged
-        at = np.maximum(name_key, 0)
-        same = (client >= 0) & (name_key >= 0) & take(evidence.connection_of >= 0, at)
-        rows = np.flatnonzero(same & (evidence.endpoint_of[at] == key))
+        same = (client >= 0) & (evidence.connection_of.of(name_key) >= 0)
+        rows = np.flatnonzero(same & (evidence.endpoint_of(name_key) == key))
         found, count = self.served.join(name_key[rows], pool[rows], times[rows], ends[rows])
         sure = count == 1
         client[rows[sure]], person[rows[sure]] = found[sure], True

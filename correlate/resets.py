@@ -20,7 +20,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from scalple.correlate.closedpool import NO_SPANS, Spans, joined, rows_of, spans_of, touched
+from scalple.correlate.closedpool import (
+    NO_SPANS,
+    Spans,
+    joined,
+    not_over,
+    rows_of,
+    spans_of,
+    touched,
+)
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.logbatch import take
 from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stay, Stays, last_end
@@ -70,6 +78,11 @@ class PoolDoubts:
         unnamed = {pool: self._unnamed_spans_of(pool) for pool in pools}
         self._passed_overlong = joined(overlong, {}, horizon_us)
         self._passed_unnamed = joined(unnamed, {}, horizon_us)
+
+    def forget(self, before_us: int) -> None:
+        """Let go of what was over by then."""
+        self._passed_overlong = not_over(self._passed_overlong, before_us)
+        self._passed_unnamed = not_over(self._passed_unnamed, before_us)
 
     def apply(
         self,

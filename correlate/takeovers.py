@@ -47,6 +47,10 @@ class Takeovers:
             pair: one for pair, one in self._reach.items() if self._until_us[pair] >= gone
         }
 
+    def held(self) -> set[int]:
+        """Keys that it remembers."""
+        return {key for _, key in (*self._until_us, *self._reach)}
+
     def apply(self, pool: Ints, time_us: Ints, owner: Ints, borne: Ints, client: Ints) -> Bools:
         """Which statements stand in a run whose name another client has taken.
 
@@ -62,8 +66,8 @@ class Takeovers:
         if takes.any():
             # One connection may bear several tags, one after the other.
             holder = self.evidence.connection_of
-            same = holder[np.maximum(owner, 0)] == holder[np.maximum(borne, 0)]
-            takes &= ~(same & (holder[np.maximum(owner, 0)] >= 0))
+            held = holder.of(owner)
+            takes &= ~((held >= 0) & (held == holder.of(borne)))
         pairs = set(zip(pool[takes].tolist(), borne[takes].tolist(), strict=True))
         for one, endpoint in pairs | set(self._until_us):
             here = np.flatnonzero((pool == one) & ((owner == endpoint) | (borne == endpoint)))
