@@ -29,15 +29,15 @@ from scalple.cli.laterevision import Known as KnownNow
 from scalple.cli.outcome import Outcome
 from scalple.cli.pipeline import Plan, ahead, open_plan, position_of, reader_of
 from scalple.cli.reading import Records
-from scalple.cli.recentevidence import EVENTS_KEPT, recent
+from scalple.cli.recentevidence import recent
 from scalple.cli.revisions import Revisions
 from scalple.cli.smallmemory import give_back
 from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp, begins_at, window
 from scalple.correlate.correlator import Correlator
+from scalple.correlate.eventsathand import FAR, EventsAtHand
 from scalple.correlate.evidence import Evidence, link_slack
-from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE, GAPS
 from scalple.correlate.rightschanges import RightsChanges
 from scalple.correlate.undeclared import Sightings
@@ -57,8 +57,6 @@ LARGE_BYTES = 16 << 20
 LOG_BLOCK_BYTES = 3 << 20
 EVENTS_BLOCK_BYTES = 1 << 20
 """So much is parsed at once: a daemon's memory is to stay small beside a database."""
-PASSED = dt.timedelta(minutes=15)
-"""By so much a statement may be logged after the newest one that was read."""
 STILL_S = 0.02
 """Lines of one message are written one right after the other."""
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -138,13 +136,9 @@ class Following:
         logs = window(_logs_read(plan, known))
         begun = begins_at(logs) or newest
         horizon = None if begun is None else self._long_before(begun)
-        self._link_slack = link_slack(plan.rules)
-        self._events, sessions = recent(evidence, horizon, self._link_slack)
-        self._events_after = self._events.num_rows
-        """So many of them were left when some were forgotten."""
-        self._evidence = Evidence(
-            self._events, plan.rules, None, None if horizon is None else _us(horizon)
-        )
+        events, sessions = recent(evidence, horizon, link_slack(plan.rules))
+        self._at_hand = EventsAtHand(events, horizon, plan.rules)
+        self._evidence = Evidence(events, plan.rules, None, _us(horizon))
         self._correlator = Correlator(
             plan.origin, plan.rules, self._evidence, plan.rights, self._rights
         )
@@ -216,7 +210,7 @@ class Following:
 
     def _long_before(self, moment: dt.datetime) -> dt.datetime:
         """Nothing that is logged from that moment on depends on what was over by then."""
-        return moment - PASSED - dt.timedelta(milliseconds=self._plan.rules.clocks.skew_ms)
+        return moment - FAR - dt.timedelta(milliseconds=self._plan.rules.clocks.skew_ms)
 
     def _open(self, source: str, generation: Generation) -> Opened | None:
         """How a file is read; None as long as that can't be told."""
@@ -262,23 +256,18 @@ class Following:
             self._round.rows({"evidence": table, "unparsed": rejects})
             self._round.add(source, generation, piece)
             self.outcome.bytes_read += piece.block.consumed
-            self.revisions.note(table, self.newest, self._events)
+            self.revisions.note(table, self.newest, lambda: self._at_hand.all()[0])
             yield table
 
     def _learn(self, fresh: list[pa.Table]) -> None:
         """Go on with what is known by now."""
         give_back()  # it takes much for a moment
-        self._events = pa.concat_tables([self._events, *(one.cast(EVIDENCE) for one in fresh)])
-        self._renew(self._evidence.horizon_us)
-        if self._events.num_rows > max(EVENTS_KEPT, 2 * self._events_after) and self.newest:
-            horizon = self._long_before(self.newest)
-            self._events = present(self._events, horizon, self._link_slack)
-            self._events_after = self._events.num_rows
-            self._renew(_us(horizon))
+        self._at_hand.learn(pa.concat_tables(fresh), self.newest)
+        self._renew()
 
-    def _renew(self, horizon_us: int | None) -> None:
-        rules = self._plan.rules
-        self._evidence = Evidence(self._events, rules, self._evidence, horizon_us)
+    def _renew(self) -> None:
+        rules, horizon = self._plan.rules, self._at_hand.horizon
+        self._evidence = Evidence(self._at_hand.events, rules, self._evidence, _us(horizon))
         self._correlator.renew(self._evidence)
 
     # -- statements ---------------------------------------------------------------------------
@@ -296,6 +285,8 @@ class Following:
             pieces = ahead(pieces)
         for piece, records in pieces:
             self._make_room(generation, log=True)
+            if self._at_hand.reach(records.log, self.newest):
+                self._renew()
             tables, called = self._builder.build(records, generation.path.name)
             self._round.rows(tables)
             self._round.add("postgres", generation, piece)
@@ -327,21 +318,24 @@ class Following:
         self._round.rows(self.revisions.step(self._revisable, self._numbers, self._between))
         self._flush()
         if done := self.revisions.take_whole():
-            self._events, self._evidence, self._correlator = done
+            events, self._evidence, self._correlator = done
+            horizon_us = self._evidence.horizon_us
+            horizon = None if horizon_us is None else _EPOCH + dt.timedelta(microseconds=horizon_us)
+            self._at_hand = EventsAtHand(events, horizon, self._plan.rules)
             self._builder = BatchBuilder(self._numbers, self._correlator)
             self._rights, self._rights_recorded = self._correlator.rights_changes, -1
-            self._events_after = self._events.num_rows
 
     def _revisable(self) -> KnownNow:
         plan = self._plan
+        events, horizon = self._at_hand.all()
         return KnownNow(
             plan.origin,
             plan.rules,
             plan.rights,
             self._rights.to_bytes(),
             plan.options,
-            self._events,
-            self._evidence.horizon_us,
+            events,
+            _us(horizon),
             self._long_before,
         )
 
@@ -378,8 +372,8 @@ class Following:
             generation.commit(anchors)
 
 
-def _us(moment: dt.datetime) -> int:
-    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
+def _us(moment: dt.datetime | None) -> int | None:
+    return None if moment is None else (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _logs_read(plan: Plan, known: Sequence[Position]) -> list[Opened]:

@@ -6,6 +6,7 @@ commit, so that a crash forgets none. Attributes nothing.
 
 import datetime as dt
 import json
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,13 +59,15 @@ class Lateness:
         if state is not None:
             self.waiting = _since(state)
 
-    def note(self, events: pa.Table, newest: dt.datetime | None, known: pa.Table) -> None:
+    def note(
+        self, events: pa.Table, newest: dt.datetime | None, known: Callable[[], pa.Table]
+    ) -> None:
         """Look at new events.
 
         Args:
             events: columns of EVIDENCE.
             newest: when the newest statement was logged that was attributed without them.
-            known: the events at hand from before.
+            known: gives the events at hand from before.
         """
         if newest is None or not events.num_rows:
             return
@@ -76,7 +79,7 @@ class Lateness:
         if late.num_rows:
             self.events += late.num_rows
             self.is_urgent = True
-            self.wait(_from(late, known) - self._skew)
+            self.wait(_from(late, known()) - self._skew)
         pairing = events.column("ts").filter(pc.is_in(kinds, PAIRING))
         heard = self.unheard.heard(events)
         if heard is not None:

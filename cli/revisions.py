@@ -82,7 +82,9 @@ class Revisions:
         if self._going is not None:
             self._going.close()
 
-    def note(self, events: pa.Table, newest: dt.datetime | None, known: pa.Table) -> None:
+    def note(
+        self, events: pa.Table, newest: dt.datetime | None, known: Callable[[], pa.Table]
+    ) -> None:
         """New events, as `Lateness.note`."""
         self._late.note(events, newest, known)
         if self._going is not None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.correlator import Correlator
+from scalple.correlate.eventsathand import EventsAtHand
 from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
@@ -79,6 +80,7 @@ def attribute_live(
     forget_us: int | None = None,
     *,
     forget_pairs: bool = True,
+    near: timedelta | None = None,
 ) -> Attributed:
     """Attribute the server's log as it grew.
 
@@ -88,6 +90,7 @@ def attribute_live(
         moments: how far they had been written each time that somebody looked.
         forget_us: evidence that doesn't matter any more so long after it is left out.
         forget_pairs: transactions of open server connections likewise.
+        near: events are at hand as a daemon has them (`EventsAtHand`), whose horizon follows so closely.
     """
     log, told, said = server.read_bytes(), pooler.read_bytes(), events.read_bytes()
     container = recognised(log[:65536], READ)
@@ -99,6 +102,7 @@ def attribute_live(
     correlator = Correlator(ORIGIN, rules, evidence)
     batches = Batches(correlator, [])
     at, number, latest, horizon_us = [0, 0, 0], 0, None, None
+    hand = None if near is None else EventsAtHand(known, None, rules, near, kept=0)
     for end, told_end, said_end in moments:
         parts = []
         block = pgbouncer.parse_log(
@@ -110,26 +114,39 @@ def attribute_live(
         at[2] += block.consumed
         parts.append(block.table)
         fresh = numbered(parts)
-        if fresh.num_rows:
+        if hand is not None:
+            hand.learn(_appended(known.slice(0, 0), fresh, number), latest)
+            number += fresh.num_rows
+            evidence = Evidence(hand.events, rules, evidence, _us(hand.horizon))
+            correlator.renew(evidence)
+        elif fresh.num_rows:
             known = _appended(known, fresh, number)
             number += fresh.num_rows
             evidence = Evidence(known, rules, evidence, horizon_us)
             correlator.renew(evidence)
             if forget_us is not None and latest is not None:
                 horizon = latest - timedelta(microseconds=forget_us)
-                horizon_us = (horizon - EPOCH) // timedelta(microseconds=1)
+                horizon_us = _us(horizon)
                 slack = link_slack(rules) if forget_pairs else FOR_EVER
                 known = present(known, horizon, slack)
                 evidence = Evidence(known, rules, evidence, horizon_us)
                 correlator.renew(evidence)
         block = reader.parse(log[at[0] : end], at[0], final=False)
         at[0] += block.consumed
+        if hand is not None and hand.reach(block.table, latest):
+            evidence = Evidence(hand.events, rules, evidence, _us(hand.horizon))
+            correlator.renew(evidence)
         if block.table.num_rows:
-            latest = pc.max(block.table.column("log_time")).as_py()
+            logged = pc.max(block.table.column("log_time")).as_py()
+            latest = logged if latest is None else max(latest, logged)
         if block.table.num_rows or block.rejects:
             batches.add(block)
     batches.add(reader.parse(log[at[0] :], at[0], final=True))
     return batches.result()
+
+
+def _us(moment: datetime | None) -> int | None:
+    return None if moment is None else (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _appended(known: pa.Table, fresh: pa.Table, number: int) -> pa.Table:

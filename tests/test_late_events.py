@@ -232,7 +232,7 @@ def test_what_is_late_and_from_when_on() -> None:
         kind: str, late: timedelta, known: pa.Table = nothing, skew: timedelta = 0 * second
     ) -> Any:
         found = Lateness(None, skew)
-        found.note(event(kind, at - late), at, known)
+        found.note(event(kind, at - late), at, lambda: known)
         return found.waiting
 
     assert waits("open", -second) is None

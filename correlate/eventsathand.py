@@ -1,0 +1,152 @@
+"""The events at hand while logs are followed: few for what comes in order, more for what comes late.
+
+Enters: events (columns of EVIDENCE) as they become known. Leaves: those that statements from a horizon on can
+depend on. The horizon follows the newest statement closely, so that deriving evidence costs as much as the
+last seconds hold; for whatever turns up behind it, it is set back, up to `FAR`, and nobody can tell the
+difference. Derives nothing; what matters from a horizon on is said in `present`.
+"""
+
+import datetime as dt
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scalple.correlate.evidence import link_slack
+from scalple.correlate.present import present
+from scalple.correlate.record import EVIDENCE
+from scalple.correlate.rules import Rules
+
+FAR = dt.timedelta(minutes=15)
+"""By so much what is logged may lie behind the newest statement."""
+NEAR = dt.timedelta(seconds=5)
+"""By so much it mostly does."""
+SPACING = dt.timedelta(minutes=1)
+"""Horizons that are kept to be set back to lie so far apart."""
+KEPT = 4_000
+"""With more events than that, those that nothing to come can depend on are left out."""
+
+
+MOMENT = dt.timedelta(seconds=1)
+"""A record's time may be cut to whole seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What matters from a horizon on."""
+
+    horizon: dt.datetime | None
+    events: pa.Table
+    part: int
+    """Number of the first part that came after."""
+
+
+class EventsAtHand:
+    """Events, at the horizon in force and at some before it.
+
+    Args:
+        events: columns of EVIDENCE.
+        horizon: they are complete from then on; None: from the beginning.
+        rules: by how much clocks may differ.
+        near: how closely the horizon follows.
+        kept: so many events are always at hand.
+    """
+
+    def __init__(
+        self,
+        events: pa.Table,
+        horizon: dt.datetime | None,
+        rules: Rules,
+        near: dt.timedelta = NEAR,
+        kept: int = KEPT,
+    ) -> None:
+        self.events = events
+        """Those that matter from the horizon in force on."""
+        self.horizon = horizon
+        self._link_slack = link_slack(rules)
+        self._skew = dt.timedelta(milliseconds=rules.clocks.skew_ms)
+        self._nearest = self._near = near
+        self._near_again: dt.datetime | None = None
+        """Up to then the horizon follows less closely, after it was set back."""
+        self._kept = self._most = kept
+        self._parts: list[pa.Table] = []
+        self._first_part = 0
+        self._views = [_View(horizon, events, 0)]
+
+    def all(self) -> tuple[pa.Table, dt.datetime | None]:
+        """The events at the earliest horizon, and that horizon."""
+        first = self._views[0]
+        return self._since(first), first.horizon
+
+    def learn(self, fresh: pa.Table, newest: dt.datetime | None) -> None:
+        """Events that became known, and when the newest statement was logged that was attributed."""
+        if newest is not None and fresh.num_rows:
+            first = pc.min(fresh.column("ts")).as_py()
+            self._set_back(first, newest - self._skew)
+            self._follow(newest - self._skew, first)
+        self._parts.append(fresh.cast(EVIDENCE))
+        self.events = pa.concat_tables([self.events, self._parts[-1]])
+
+    def reach(self, log: pa.Table, newest: dt.datetime | None) -> bool:
+        """Whether the horizon was set back for these records (LOG_SCHEMA), which are the next to be
+        attributed: evidence is to be derived anew then."""
+        if newest is None or not log.num_rows:
+            return False
+        first = pc.min(log.column("log_time")).as_py()
+        return self._set_back(first - self._skew - MOMENT, newest - self._skew)
+
+    def _set_back(self, moment: dt.datetime, newest: dt.datetime) -> bool:
+        """Set the horizon back, unless it lies before that moment."""
+        if self.horizon is None or self.horizon <= moment:
+            return False
+        before = [one for one in self._views if not _is_after(one.horizon, moment)]
+        found = before[-1] if before else self._views[0]
+        if found.horizon == self.horizon:
+            return False
+        self.horizon, self.events, self._most = found.horizon, self._since(found), self._kept
+        # Whoever is late once may be late again.
+        self._near = max(self._near, min(FAR, 2 * (newest - moment)))
+        self._near_again = newest + max(SPACING, self._near)
+        return True
+
+    def _follow(self, newest: dt.datetime, first: dt.datetime) -> None:
+        """Leave out what nothing to come can depend on, if it is worth it.
+
+        It is done before the events that come next, the first of which happened at `first`: all that is
+        left out has been in evidence before, which goes on from it.
+        """
+        if self._near_again is not None and newest > self._near_again:
+            self._near, self._most, self._near_again = self._nearest, self._kept, None
+        horizon = min(newest - self._near, first)
+        if self.events.num_rows <= self._most or not _is_after(horizon, self.horizon):
+            return
+        self.events = present(self.events, horizon, self._link_slack)
+        self.horizon = horizon
+        self._most = max(self._kept, 2 * self.events.num_rows)
+        view = _View(horizon, self.events, self._first_part + len(self._parts))
+        self._views = [one for one in self._views if _is_after(horizon, one.horizon)]
+        self._thin(newest)
+        self._views.append(view)
+
+    def _thin(self, newest: dt.datetime) -> None:
+        """Let go of views that lie close to others, or of which a later one reaches as far back as is needed."""
+        views = self._views
+        if len(views) > 1 and not _is_after(views[-1].horizon, views[-2].horizon, SPACING):
+            views.pop()
+        far = [at for at, one in enumerate(views) if not _is_after(one.horizon, newest - FAR)]
+        del views[: far[-1] if far else 0]
+        if views:
+            del self._parts[: views[0].part - self._first_part]
+            self._first_part = views[0].part
+
+    def _since(self, view: _View) -> pa.Table:
+        return pa.concat_tables([view.events, *self._parts[view.part - self._first_part :]])
+
+
+def _is_after(
+    one: dt.datetime | None, other: dt.datetime | None, by: dt.timedelta = dt.timedelta(0)
+) -> bool:
+    """Whether a horizon lies after another by more than that; None lies before all."""
+    if one is None or other is None:
+        return one is not None
+    return one > other + by
