@@ -5,7 +5,7 @@ by step. Does what a daemon does between files and store; knows nothing of the t
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -81,6 +81,7 @@ def attribute_live(
     *,
     forget_pairs: bool = True,
     near: timedelta | None = None,
+    watch: Callable[[Correlator], None] = lambda _: None,
 ) -> Attributed:
     """Attribute the server's log as it grew.
 
@@ -91,6 +92,7 @@ def attribute_live(
         forget_us: evidence that doesn't matter any more so long after it is left out.
         forget_pairs: transactions of open server connections likewise.
         near: events are at hand as a daemon has them (`EventsAtHand`), whose horizon follows so closely.
+        watch: called at each moment.
     """
     log, told, said = server.read_bytes(), pooler.read_bytes(), events.read_bytes()
     container = recognised(log[:65536], READ)
@@ -141,6 +143,7 @@ def attribute_live(
             latest = logged if latest is None else max(latest, logged)
         if block.table.num_rows or block.rejects:
             batches.add(block)
+        watch(correlator)
     batches.add(reader.parse(log[at[0] :], at[0], final=True))
     return batches.result()
 

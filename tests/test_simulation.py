@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -318,6 +319,11 @@ def test_forgetting_what_has_passed_makes_nothing_surer(
     everything = attribute_live(*files, declared(setting), moments)
     forgetful = attribute_live(*files, declared(setting), moments, forget_us=3_000_000)
     assert wrongs(forgetful, setting.cast) == []
+    assert_no_surer(forgetful, everything)
+
+
+def assert_no_surer(forgetful: Attributed, everything: Attributed) -> None:
+    """Nobody is named by less that isn't named by all, and no grade is better."""
     for with_all, with_less in zip(everything.dicts(), forgetful.dicts(), strict=True):
         assert with_less["session_user_id"] in (None, with_all["session_user_id"])
         grades = [GRADES.index(str(one["attribution_grade"])) for one in (with_all, with_less)]
@@ -336,6 +342,21 @@ def test_transactions_that_have_passed_are_forgotten_and_nobody_can_tell(
     kept = attribute_live(*files, rules, moments, forget_us=1_000_000, forget_pairs=False)
     gone = attribute_live(*files, rules, moments, forget_us=1_000_000)
     assert gone.dicts() == kept.dicts()
+
+
+@settings(max_examples=examples(2, 3), deadline=None, phases=WITHOUT_SHRINKING)
+@given(SETTINGS, SEEDS, st.sampled_from([1, 3]), st.sampled_from([0, 40]))
+def test_a_horizon_that_follows_closely_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, near_s: int, lag: int
+) -> None:
+    setting, world, files = watched(setting, seed, tmp_path_factory.mktemp("world"))
+    moments, rules = world.moments(files, 12, random.Random(seed), lag), declared(setting)
+    everything = attribute_live(*files, rules, moments)
+    closely = attribute_live(*files, rules, moments, near=timedelta(seconds=near_s))
+    # Whom a pooler left behind that died may seem to stay longer.
+    if "pooler-dies" not in setting.faults:
+        assert closely.dicts() == everything.dicts()
+    assert_no_surer(closely, everything)
 
 
 def test_what_is_followed_closely_is_named_as_well(tmp_path: Path) -> None:

@@ -1,0 +1,179 @@
+"""Following logs for long: what comes in order costs little, what comes late loses nothing, nothing grows."""
+
+import copy
+import functools
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scalple.correlate.correlator import Correlator
+from scalple.correlate.eventsathand import FAR, SPACING, EventsAtHand
+from scalple.correlate.record import EVIDENCE
+from scalple.correlate.rules import Rules
+from scalple.ingest.records import TIME
+from tests.live import Watched, attribute_live
+from tests.remembered import remembered
+from tests.simulation import Setting
+from tests.test_simulation import CASTS, declared
+
+BEGIN = datetime(2026, 3, 14, 12, tzinfo=UTC)
+NEAR = timedelta(seconds=20)
+STEP = timedelta(seconds=5)
+FEW = 60
+"""More events than those of twice the last seconds."""
+
+
+class Feed:
+    """Clients that come and go again within a second, one each step."""
+
+    def __init__(self, kept: int = 40) -> None:
+        self.hand = EventsAtHand(EVIDENCE.empty_table(), None, Rules(), NEAR, kept)
+        self.seq = self.steps = 0
+        self.all: list[dict[str, object]] = []
+
+    def client(self, came: datetime) -> pa.Table:
+        """Its two lines."""
+        place = {
+            "source": "pgbouncer",
+            "sidecar": "1",
+            "connection": "0x1",
+            "client_addr": "10.0.0.1",
+            "client_port": 1024 + self.seq % 60000,
+            "database": "db",
+            "db_role": "app",
+        }
+        rows = [
+            {**place, "event": event, "ts": came + timedelta(milliseconds=at), "seq": self.seq + at}
+            for at, event in ((0, "client-login"), (500, "client-close"))
+        ]
+        self.seq += 1000
+        self.all += rows
+        return pa.Table.from_pylist(rows, schema=EVIDENCE)
+
+    def until(self, moment: datetime) -> None:
+        """Clients, one each step; statements up to the step before are attributed."""
+        while (now := BEGIN + self.steps * STEP) < moment:
+            self.steps += 1
+            self.hand.learn(self.client(now), now - STEP)
+
+    def since(self, moment: datetime) -> set[int]:
+        """Numbers of events that happened from then on."""
+        return {int(str(one["seq"])) for one in self.all if str(one["ts"]) >= str(moment)}
+
+    @property
+    def at_hand(self) -> set[int]:
+        return set(self.hand.events.column("seq").to_pylist())
+
+
+@functools.cache
+def _followed(minutes: int) -> Feed:
+    feed = Feed()
+    feed.until(BEGIN + timedelta(minutes=minutes))
+    return feed
+
+
+def followed(minutes: int) -> tuple[Feed, datetime]:
+    """A feed that was followed for so long, and now."""
+    return copy.deepcopy(_followed(minutes)), BEGIN + timedelta(minutes=minutes)
+
+
+def log(*moments: datetime) -> pa.Table:
+    return pa.table({"log_time": pa.array(moments, TIME)})
+
+
+def test_what_comes_in_order_needs_the_last_seconds_alone() -> None:
+    feed, now = followed(20)
+    assert feed.since(now - NEAR) <= feed.at_hand
+    assert len(feed.at_hand) <= FEW
+    assert not feed.hand.reach(log(now - timedelta(seconds=2)), now)
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(1, 1500))
+def test_a_late_record_finds_the_events_of_its_time(late_s: int) -> None:
+    feed, now = followed(40)
+    late = timedelta(seconds=late_s)
+    horizon = feed.hand.horizon
+    assert horizon is not None
+    changed = feed.hand.reach(log(now, now - late), now)
+    assert changed == (now - late - timedelta(seconds=1) < horizon)
+    assert feed.since(now - min(late, FAR)) <= feed.at_hand
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.integers(1, 880))
+def test_a_late_event_finds_those_of_its_time(late_s: int) -> None:
+    feed, now = followed(20)
+    late = timedelta(seconds=late_s)
+    fresh = feed.client(now - late)
+    feed.hand.learn(fresh, now)
+    assert set(fresh.column("seq").to_pylist()) <= feed.at_hand
+    assert feed.since(now - late) <= feed.at_hand
+
+
+def test_whoever_was_late_is_expected_late_for_a_while_and_not_for_ever() -> None:
+    feed, now = followed(20)
+    assert feed.hand.reach(log(now - timedelta(seconds=90)), now)
+    feed.until(now + timedelta(seconds=60))
+    assert not feed.hand.reach(log(now - timedelta(seconds=30)), now + timedelta(seconds=60))
+    feed.until(now + timedelta(minutes=5))
+    assert len(feed.at_hand) <= FEW
+
+
+def test_an_event_from_another_age_costs_some_rounds_only() -> None:
+    feed, now = followed(20)
+    feed.hand.learn(feed.client(BEGIN - timedelta(days=400)), now)
+    assert feed.since(now - FAR) <= feed.at_hand
+    feed.until(now + FAR + timedelta(minutes=2))
+    assert len(feed.at_hand) <= FEW
+
+
+def test_events_are_kept_as_far_back_as_is_said_and_no_further() -> None:
+    feed, now = followed(40)
+    events, horizon = feed.hand.all()
+    assert horizon is not None
+    assert now - FAR - 2 * SPACING - NEAR < horizon <= now - FAR
+    assert feed.since(now - FAR) <= set(events.column("seq").to_pylist())
+    assert pc.sum(pc.less(events.column("ts"), pa.scalar(horizon, TIME))).as_py() <= 6
+
+
+def test_without_statements_nothing_is_left_out() -> None:
+    feed = Feed()
+    for at in range(100):
+        feed.hand.learn(feed.client(BEGIN + timedelta(seconds=at)), None)
+    assert feed.at_hand == feed.since(BEGIN)
+    assert not feed.hand.reach(log(BEGIN), None)
+
+
+def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(tmp_path: Path) -> None:
+    setting = Setting(cast=CASTS["relay"], statements=3000)
+    world = Watched(setting, 5)
+    files = world.play().write(tmp_path)
+    seen: list[Counter[str]] = []
+
+    def watch(correlator: Correlator) -> None:
+        seen.append(remembered(correlator))
+
+    moments = world.moments(files, 30, random.Random(5))
+    attribute_live(*files, declared(setting), moments, near=timedelta(seconds=3), watch=watch)
+    half = len(seen) // 2
+    before, after = most(seen[:half]), most(seen[half:])
+    assert before["Labels._names"]
+    assert before["Numbers.keys"]
+    came = files[1].read_text().count("login attempt")
+    assert before["Labels._names"] < came / 3
+    grown = {name: (before[name], n) for name, n in after.items() if n > 1.5 * before[name] + 100}
+    assert not grown
+
+
+def most(counts: list[Counter[str]]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for one in counts:
+        found |= one
+    return found
