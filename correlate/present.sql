@@ -9,11 +9,13 @@ SELECT seq, event, ts, sidecar, connection, sidecar_seq,
        count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq) AS life
 FROM events, horizon WHERE source = 'identity';
 
--- Whose life is over: what was said in it holds no longer. Silence alone doesn't say so: events may be late.
+-- Whose life is over: what was said in it holds no longer. Silence alone doesn't say so, unless it lasts for a
+-- day: events may be late.
 CREATE OR REPLACE TEMP TABLE lives AS
 SELECT sidecar, life,
        coalesce(lead(min(ts)) OVER (PARTITION BY sidecar ORDER BY life) < (SELECT "at" FROM horizon), false)
-         OR bool_or(event = 'stop' AND passed) AS over
+         OR bool_or(event = 'stop' AND passed)
+         OR max(ts) < (SELECT "at" - INTERVAL 1 DAY FROM horizon) AS over
 FROM told GROUP BY sidecar, life;
 
 -- Connections that are open, and the last word of each.
@@ -61,8 +63,8 @@ SELECT process, connection, seq FROM (
   WINDOW thing AS (PARTITION BY process, connection ORDER BY seq)
 ) WHERE event = 'server-connect' AND ended IS NULL AND taken IS NULL;
 
-CREATE OR REPLACE TEMP TABLE present_identity AS
-SELECT seq FROM told WHERE NOT passed OR event IN ('start', 'stop')
+CREATE OR REPLACE TEMP TABLE present_words AS
+SELECT seq FROM told WHERE NOT passed
 UNION
 SELECT t.seq FROM told t JOIN open_connections o USING (sidecar, life, connection)
 WHERE t.event = 'open' OR t.sidecar_seq >= o.last_word
@@ -74,6 +76,22 @@ SELECT t.seq FROM told t JOIN (
   USING (sidecar, life, connection)
 WHERE t.event IN ('open', 'identify', 'drift', 'close');
 
+-- Lives of a sidecar from the first on that matters.
+CREATE OR REPLACE TEMP TABLE present_lives AS
+SELECT sidecar, min(life) AS first_life
+FROM (SELECT sidecar, life FROM lives WHERE NOT over
+      UNION ALL SELECT t.sidecar, t.life FROM told t JOIN present_words USING (seq))
+GROUP BY sidecar;
+
+CREATE OR REPLACE TEMP TABLE present_identity AS
+SELECT seq FROM present_words
+UNION
+SELECT t.seq FROM told t JOIN present_lives p ON p.sidecar = t.sidecar AND t.life >= p.first_life
+WHERE t.event IN ('start', 'stop')
+UNION
+-- That there is a sidecar at all.
+SELECT max_by(seq, (ts, seq)) FROM told WHERE event = 'start';
+
 CREATE OR REPLACE TEMP TABLE beats AS
 SELECT seq, event, ts, process, lag(seq) OVER (PARTITION BY process ORDER BY ts, seq) AS before,
        row_number() OVER (PARTITION BY process, event ORDER BY ts DESC, seq DESC) AS newest
@@ -81,7 +99,7 @@ FROM lines WHERE event IN ('alive', 'process-up', 'elapsed');
 
 CREATE OR REPLACE TEMP TABLE present_lines AS
 SELECT seq FROM lines
-WHERE NOT passed OR event IN ('process-up', 'process-down', 'too-long-value', 'pairing-begins')
+WHERE NOT passed OR event IN ('process-up', 'process-down', 'pairing-begins')
 UNION
 -- How often it writes its statistics, and where it fell silent.
 SELECT seq FROM beats WHERE event = 'alive' AND newest <= 20
@@ -118,6 +136,27 @@ JOIN (SELECT DISTINCT process, connection, stay FROM mentioned JOIN present_line
   USING (process, connection, stay)
 WHERE m.event IN ('client-login', 'client-close');
 
+-- A name that couldn't be replayed casts doubt as long as anybody is there who was there then. Where nobody who
+-- is there has come since the one before it, it says nothing new.
+INSERT INTO present
+WITH warned AS (
+  SELECT w.seq, w.ts, lag(w.ts) OVER (ORDER BY w.ts, w.seq) AS before,
+         -- The log tells of everybody who was there.
+         EXISTS (FROM lines u WHERE u.event = 'process-up' AND u.process = w.process AND u.ts <= w.ts)
+           AND NOT EXISTS (FROM beats b JOIN silent USING (seq) JOIN lines s ON s.seq = b.before WHERE s.ts <= w.ts) AS told
+  FROM lines w WHERE w.event = 'too-long-value' AND w.passed
+), there AS (
+  -- Clocks may differ by less than that.
+  SELECT l.ts - (h."at" - p."at") AS since, l.client_addr IS NOT NULL AS is_client
+  FROM lines l JOIN present USING (seq) CROSS JOIN horizon h CROSS JOIN pairs_until p
+  UNION ALL
+  SELECT t.ts - (h."at" - p."at"), false FROM told t JOIN present USING (seq) CROSS JOIN horizon h CROSS JOIN pairs_until p
+)
+SELECT w.seq FROM warned w
+WHERE (w.before IS NULL OR EXISTS (FROM there t WHERE t.since <= w.ts AND t.since > w.before - (SELECT h."at" - p."at" FROM horizon h, pairs_until p)))
+  AND (NOT w.told OR EXISTS (FROM clients_there WHERE stay = 0)
+       OR EXISTS (FROM there t WHERE t.is_client AND t.since <= w.ts));
+
 CREATE OR REPLACE TEMP TABLE elapsed AS
 WITH numbered AS (
   SELECT t.*, p.seq IS NOT NULL AS kept, lag(last_of) OVER w AS before, lag(p.seq IS NOT NULL) OVER w AS kept_before
@@ -130,7 +169,7 @@ WITH numbered AS (
 )
 SELECT max_by(seq, last_of) AS seq, 'identity' AS source, max_by(ts, last_of) AS ts, sidecar,
        min(sidecar_seq) AS sidecar_seq, max(last_of)::VARCHAR AS detail
-FROM stretches WHERE NOT kept GROUP BY sidecar, life, stretch
+FROM stretches JOIN present_lives USING (sidecar) WHERE NOT kept AND life >= first_life GROUP BY sidecar, life, stretch
 UNION ALL BY NAME
 -- The last beat before one that stays.
 SELECT b.seq, 'pgbouncer' AS source, b.ts, b.process AS sidecar

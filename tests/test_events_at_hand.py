@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.eventsathand import FAR, SPACING, EventsAtHand
+from scalple.correlate.evidence import Evidence, link_slack
+from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
 from scalple.correlate.rules import Rules
 from scalple.ingest.records import TIME
@@ -151,8 +154,11 @@ def test_without_statements_nothing_is_left_out() -> None:
     assert not feed.hand.reach(log(BEGIN), None)
 
 
-def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(tmp_path: Path) -> None:
-    setting = Setting(cast=CASTS["relay"], statements=3000)
+@pytest.mark.parametrize("cast", ["relay", "open"])
+def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(
+    tmp_path: Path, cast: str
+) -> None:
+    setting = Setting(cast=CASTS[cast], statements=3000, version="1.18")
     world = Watched(setting, 5)
     files = world.play().write(tmp_path)
     seen: list[Counter[str]] = []
@@ -164,12 +170,34 @@ def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(tmp_pat
     attribute_live(*files, declared(setting), moments, near=timedelta(seconds=3), watch=watch)
     half = len(seen) // 2
     before, after = most(seen[:half]), most(seen[half:])
-    assert before["Labels._names"]
-    assert before["Numbers.keys"]
     came = files[1].read_text().count("login attempt")
-    assert before["Labels._names"] < came / 3
+    assert 0 < after["Labels._names"] < came / 3
     grown = {name: (before[name], n) for name, n in after.items() if n > 1.5 * before[name] + 100}
     assert not grown
+
+
+def test_processes_that_have_gone_leave_no_events_at_hand() -> None:
+    rows: list[dict[str, object]] = []
+    for life in range(200):
+        # Some come again under their name and some don't; one was killed.
+        name = f"worker-{life % 3}" if life % 2 else f"job-{life}"
+        begun = BEGIN + timedelta(minutes=life)
+        words = ["start", "open", "close", "heartbeat", *(["stop"] if life != 4 else [])]
+        for number, event in enumerate(words):
+            row: dict[str, object] = {"source": "identity", "event": event, "sidecar": name}
+            row |= {"seq": len(rows), "sidecar_seq": number + 1}
+            row |= {"ts": begun + timedelta(seconds=number)}
+            if event in ("open", "close"):
+                row |= {"connection": "1", "client_addr": "10.0.0.1", "client_port": 4000}
+                row |= {"database": "db", "db_role": "app", "actor": "somebody"}
+            rows.append(row)
+    events = pa.Table.from_pylist(rows, schema=EVIDENCE)
+    soon = BEGIN + timedelta(minutes=200)
+    left = present(events, soon, link_slack(Rules()))
+    assert set(left.column("sidecar").to_pylist()) <= {"job-4", "worker-0", "worker-1", "worker-2"}
+    days = present(left, soon + timedelta(days=2), link_slack(Rules()))
+    assert days.num_rows <= 3
+    assert Evidence(days, Rules()).has_identities
 
 
 def most(counts: list[Counter[str]]) -> Counter[str]:
