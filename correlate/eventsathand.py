@@ -117,7 +117,8 @@ class EventsAtHand:
         """
         if self._near_again is not None and newest > self._near_again:
             self._near, self._most, self._near_again = self._nearest, self._kept, None
-        horizon = min(newest - self._near, first)
+        now = min(newest, first)  # a clock that runs ahead takes nothing along
+        horizon = now - self._near
         if self.events.num_rows <= self._most or not _is_after(horizon, self.horizon):
             return
         self.events = present(self.events, horizon, self._link_slack)
@@ -125,15 +126,15 @@ class EventsAtHand:
         self._most = max(self._kept, 2 * self.events.num_rows)
         view = _View(horizon, self.events, self._first_part + len(self._parts))
         self._views = [one for one in self._views if _is_after(horizon, one.horizon)]
-        self._thin(newest)
+        self._thin(now)
         self._views.append(view)
 
-    def _thin(self, newest: dt.datetime) -> None:
+    def _thin(self, now: dt.datetime) -> None:
         """Let go of views that lie close to others, or of which a later one reaches as far back as is needed."""
         views = self._views
         if len(views) > 1 and not _is_after(views[-1].horizon, views[-2].horizon, SPACING):
             views.pop()
-        far = [at for at, one in enumerate(views) if not _is_after(one.horizon, newest - FAR)]
+        far = [at for at, one in enumerate(views) if not _is_after(one.horizon, now - FAR)]
         del views[: far[-1] if far else 0]
         if views:
             del self._parts[: views[0].part - self._first_part]

@@ -137,6 +137,14 @@ def test_an_event_from_another_age_costs_some_rounds_only() -> None:
     assert len(feed.at_hand) <= FEW
 
 
+def test_a_record_of_years_ahead_takes_nothing_along() -> None:
+    feed, now = followed(20)
+    feed.hand.learn(feed.client(now), now + timedelta(days=4000))
+    assert not feed.hand.reach(log(now - timedelta(seconds=1)), now + timedelta(days=4000))
+    feed.hand.reach(log(now - timedelta(minutes=10)), now + timedelta(days=4000))
+    assert feed.since(now - timedelta(minutes=10)) <= feed.at_hand
+
+
 def test_events_are_kept_as_far_back_as_is_said_and_no_further() -> None:
     feed, now = followed(40)
     events, horizon = feed.hand.all()
