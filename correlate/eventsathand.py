@@ -7,7 +7,7 @@ difference. Derives nothing; what matters from a horizon on is said in `present`
 """
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +27,8 @@ KEPT = 4_000
 """With more events than that, those that nothing to come can depend on are left out."""
 
 
+MERGED = 10_000
+"""Tables of more events are left as they are."""
 MOMENT = dt.timedelta(seconds=1)
 """A record's time may be cut to whole seconds."""
 
@@ -37,8 +39,42 @@ class _View:
 
     horizon: dt.datetime | None
     events: pa.Table
-    part: int
-    """Number of the first part that came after."""
+    after: int
+    """So many events had become known by then."""
+
+
+@dataclass(slots=True)
+class _Raw:
+    """Events as they became known, in few tables: a small one takes 30 kB, whatever it holds."""
+
+    begin: int = 0
+    """So many came before those that are left."""
+    end: int = 0
+    """So many ever came."""
+    _parts: list[pa.Table] = field(default_factory=list)
+
+    def add(self, events: pa.Table) -> None:
+        """Some more."""
+        self.end += events.num_rows
+        self._parts.append(events.combine_chunks())
+        while len(self._parts) > 1 and self._parts[-2].num_rows <= min(
+            2 * self._parts[-1].num_rows, MERGED
+        ):
+            self._parts[-2:] = [pa.concat_tables(self._parts[-2:]).combine_chunks()]
+
+    def since(self, count: int) -> list[pa.Table]:
+        """All but the first `count` that ever came."""
+        found, at = [], self.begin
+        for part in self._parts:
+            if at + part.num_rows > count:
+                found.append(part.slice(max(0, count - at)))
+            at += part.num_rows
+        return found
+
+    def drop(self, count: int) -> None:
+        """Let go of tables that hold none but the first `count` that ever came."""
+        while self._parts and self.begin + self._parts[0].num_rows <= count:
+            self.begin += self._parts.pop(0).num_rows
 
 
 class EventsAtHand:
@@ -69,9 +105,9 @@ class EventsAtHand:
         self._near_again: dt.datetime | None = None
         """Up to then the horizon follows less closely, after it was set back."""
         self._kept = self._most = kept
-        self._parts: list[pa.Table] = []
-        self._first_part = 0
+        self._raw = _Raw()
         self._views = [_View(horizon, events, 0)]
+        self._view = self._views[0]
 
     def all(self) -> tuple[pa.Table, dt.datetime | None]:
         """The events at the earliest horizon, and that horizon."""
@@ -84,8 +120,8 @@ class EventsAtHand:
             first = pc.min(fresh.column("ts")).as_py()
             self._set_back(first, newest - self._skew)
             self._follow(newest - self._skew, first)
-        self._parts.append(fresh.cast(EVIDENCE))
-        self.events = pa.concat_tables([self.events, self._parts[-1]])
+        self._raw.add(fresh.cast(EVIDENCE))
+        self._use(self._view)
 
     def reach(self, log: pa.Table, newest: dt.datetime | None) -> bool:
         """Whether the horizon was set back for these records (LOG_SCHEMA), which are the next to be
@@ -103,7 +139,8 @@ class EventsAtHand:
         found = before[-1] if before else self._views[0]
         if found.horizon == self.horizon:
             return False
-        self.horizon, self.events, self._most = found.horizon, self._since(found), self._kept
+        self._use(found)
+        self._most = self._kept
         # Whoever is late once may be late again.
         self._near = max(self._near, min(FAR, 2 * (newest - moment)))
         self._near_again = newest + max(SPACING, self._near)
@@ -121,13 +158,12 @@ class EventsAtHand:
         horizon = now - self._near
         if self.events.num_rows <= self._most or not _is_after(horizon, self.horizon):
             return
-        self.events = present(self.events, horizon, self._link_slack)
-        self.horizon = horizon
-        self._most = max(self._kept, 2 * self.events.num_rows)
-        view = _View(horizon, self.events, self._first_part + len(self._parts))
+        view = _View(horizon, present(self.events, horizon, self._link_slack), self._raw.end)
         self._views = [one for one in self._views if _is_after(horizon, one.horizon)]
         self._thin(now)
         self._views.append(view)
+        self._use(view)
+        self._most = max(self._kept, 2 * self.events.num_rows)
 
     def _thin(self, now: dt.datetime) -> None:
         """Let go of views that lie close to others, or of which a later one reaches as far back as is needed."""
@@ -137,11 +173,13 @@ class EventsAtHand:
         far = [at for at, one in enumerate(views) if not _is_after(one.horizon, now - FAR)]
         del views[: far[-1] if far else 0]
         if views:
-            del self._parts[: views[0].part - self._first_part]
-            self._first_part = views[0].part
+            self._raw.drop(views[0].after)
+
+    def _use(self, view: _View) -> None:
+        self._view, self.horizon, self.events = view, view.horizon, self._since(view)
 
     def _since(self, view: _View) -> pa.Table:
-        return pa.concat_tables([view.events, *self._parts[view.part - self._first_part :]])
+        return pa.concat_tables([view.events, *self._raw.since(view.after)])
 
 
 def _is_after(

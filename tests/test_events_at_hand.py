@@ -145,6 +145,13 @@ def test_a_record_of_years_ahead_takes_nothing_along() -> None:
     assert feed.since(now - timedelta(minutes=10)) <= feed.at_hand
 
 
+def test_many_small_rounds_leave_few_tables() -> None:
+    feed, _ = followed(40)
+    events, _ = feed.hand.all()
+    assert events.column("seq").num_chunks < 20
+    assert feed.hand.events.column("seq").num_chunks < 12
+
+
 def test_events_are_kept_as_far_back_as_is_said_and_no_further() -> None:
     feed, now = followed(40)
     events, horizon = feed.hand.all()
