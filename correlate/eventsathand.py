@@ -27,10 +27,15 @@ KEPT = 4_000
 """With more events than that, those that nothing to come can depend on are left out."""
 
 
+ROUNDS = 10
+"""After so many, events that lie far behind the statements are taken for late, not the statements for early."""
 MERGED = 10_000
 """Tables of more events are left as they are."""
 MOMENT = dt.timedelta(seconds=1)
 """A record's time may be cut to whole seconds."""
+
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,10 @@ class EventsAtHand:
         self._nearest = self._near = near
         self._near_again: dt.datetime | None = None
         """Up to then the horizon follows less closely, after it was set back."""
+        self._reached: dt.datetime | None = None
+        """When the last of the records was logged that came last."""
+        self._behind = 0
+        """So many rounds in turn all events lay far behind the statements."""
         self._kept = self._most = kept
         self._raw = _Raw()
         self._views = [_View(horizon, events, 0)]
@@ -117,19 +126,36 @@ class EventsAtHand:
     def learn(self, fresh: pa.Table, newest: dt.datetime | None) -> None:
         """Events that became known, and when the newest statement was logged that was attributed."""
         if newest is not None and fresh.num_rows:
-            first = pc.min(fresh.column("ts")).as_py()
-            self._set_back(first, newest - self._skew)
-            self._follow(newest - self._skew, first)
+            times = pc.min_max(fresh.column("ts")).as_py()
+            newest = self._recent(newest)
+            self._set_back(times["min"], newest - self._skew)
+            self._follow(newest - self._skew, times["min"], times["max"])
         self._raw.add(fresh.cast(EVIDENCE))
         self._use(self._view)
 
-    def reach(self, log: pa.Table, newest: dt.datetime | None) -> bool:
-        """Whether the horizon was set back for these records (LOG_SCHEMA), which are the next to be
-        attributed: evidence is to be derived anew then."""
-        if newest is None or not log.num_rows:
+    def reach(self, log: pa.Table, newest: dt.datetime | None, since_us: int | None = None) -> bool:
+        """Whether the horizon was set back for these records, which are the next to be attributed: evidence is
+        to be derived anew then.
+
+        Args:
+            log: LOG_SCHEMA.
+            newest: when the newest statement was logged that was attributed.
+            since_us: they need events from then on (`Correlator.leads_back`); None: from their own time on.
+        """
+        if not log.num_rows:
+            return False
+        recent = None if newest is None else self._recent(newest)
+        self._reached = log.column("log_time")[-1].as_py()
+        if recent is None:
             return False
         first = pc.min(log.column("log_time")).as_py()
-        return self._set_back(first - self._skew - MOMENT, newest - self._skew)
+        if since_us is not None:
+            first = min(first, _EPOCH + dt.timedelta(microseconds=since_us))
+        return self._set_back(first - self._skew - MOMENT, recent - self._skew)
+
+    def _recent(self, newest: dt.datetime) -> dt.datetime:
+        """Where the log is: a clock that was ahead for a while says nothing about what is to come."""
+        return newest if self._reached is None else min(newest, self._reached)
 
     def _set_back(self, moment: dt.datetime, newest: dt.datetime) -> bool:
         """Set the horizon back, unless it lies before that moment."""
@@ -146,31 +172,39 @@ class EventsAtHand:
         self._near_again = newest + max(SPACING, self._near)
         return True
 
-    def _follow(self, newest: dt.datetime, first: dt.datetime) -> None:
+    def _follow(self, newest: dt.datetime, first: dt.datetime, last: dt.datetime) -> None:
         """Leave out what nothing to come can depend on, if it is worth it.
 
-        It is done before the events that come next, the first of which happened at `first`: all that is
-        left out has been in evidence before, which goes on from it.
+        It is done before the events that come next, the first of which happened at `first`, the last at
+        `last`: all that is left out has been in evidence before, which goes on from it.
         """
-        if self._near_again is not None and newest > self._near_again:
+        again = self._near_again
+        # If it is further away than it ever is set, the clock was ahead by then.
+        if again is not None and not newest <= again <= newest + FAR:
             self._near, self._most, self._near_again = self._nearest, self._kept, None
-        now = min(newest, first)  # a clock that runs ahead takes nothing along
-        horizon = now - self._near
+        now = self._now(newest, last)
+        horizon = min(now, max(first, now - FAR)) - self._near
         if self.events.num_rows <= self._most or not _is_after(horizon, self.horizon):
             return
         view = _View(horizon, present(self.events, horizon, self._link_slack), self._raw.end)
         self._views = [one for one in self._views if _is_after(horizon, one.horizon)]
-        self._thin(now)
+        self._thin(horizon)
         self._views.append(view)
         self._use(view)
         self._most = max(self._kept, 2 * self.events.num_rows)
 
-    def _thin(self, now: dt.datetime) -> None:
+    def _now(self, newest: dt.datetime, last: dt.datetime) -> dt.datetime:
+        """Where the logs are: a record of another age takes no evidence along, and whoever's clock is wrong
+        for long stops nothing."""
+        self._behind = self._behind + 1 if last < newest - FAR else 0
+        return newest if self._behind > ROUNDS else min(newest, last)
+
+    def _thin(self, horizon: dt.datetime) -> None:
         """Let go of views that lie close to others, or of which a later one reaches as far back as is needed."""
         views = self._views
         if len(views) > 1 and not _is_after(views[-1].horizon, views[-2].horizon, SPACING):
             views.pop()
-        far = [at for at, one in enumerate(views) if not _is_after(one.horizon, now - FAR)]
+        far = [at for at, one in enumerate(views) if not _is_after(one.horizon, horizon - FAR)]
         del views[: far[-1] if far else 0]
         if views:
             self._raw.drop(views[0].after)

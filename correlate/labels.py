@@ -27,11 +27,11 @@ from scalple.correlate.poolertext import (
     read_setting,
     suffix_endpoint,
 )
+from scalple.correlate.reach import FORGOTTEN_US
 from scalple.ingest.records import TEXT
 from scalple.ingest.tags import begins_with_tag
 
 _SETTING_COMMANDS = pa.array(["SET", "RESET", "DISCARD", "DISCARD ALL"])
-_SLACK_US = 60_000_000
 _NEVER = 2**62
 
 EMPTY_NAME = 0
@@ -53,13 +53,19 @@ class Wholes:
         self._forms: dict[str, int] = {}
         self._next_form = 0
         self._since: dict[tuple[int, int], int] = {}
+        self._until_us = PerNumber(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
+        """Until when each endpoint was somebody's, as far as is known."""
         self.renew(evidence)
 
     def renew(self, evidence: Evidence) -> None:
         """Go on with what is known by now."""
         order = np.argsort(evidence.client_until_us, kind="stable")
+        # Of whom the evidence tells no more, it may tell again once a horizon is set back.
+        held = np.array(sorted(self.held()), np.int64)
         self._until_us = PerNumber(
-            evidence.client_endpoint[order], evidence.client_until_us[order], 0
+            np.concatenate([held, evidence.client_endpoint[order]]),
+            np.concatenate([self._until_us.of(held), evidence.client_until_us[order]]),
+            0,
         )
 
     def forms(self, name: str) -> tuple[int, ...]:
@@ -81,7 +87,7 @@ class Wholes:
     def forget(self, time_us: int) -> None:
         """Drop whoever has long been gone."""
         endpoints = np.array([endpoint for _, endpoint in self._since], np.int64)
-        there = self._until_us.of(endpoints) >= time_us - _SLACK_US
+        there = self._until_us.of(endpoints) >= time_us - FORGOTTEN_US
         self._since = {
             pair: since
             for (pair, since), stays in zip(self._since.items(), there.tolist(), strict=True)

@@ -5,17 +5,18 @@
 
 CREATE OR REPLACE TEMP TABLE told AS
 SELECT seq, event, ts, sidecar, connection, sidecar_seq,
-       last_of(event, sidecar_seq, detail) AS last_of, ts < horizon."at" AS passed,
+       last_of(event, sidecar_seq, detail) AS last_of, heartbeat_s(event, detail) AS heartbeat_s,
+       ts < horizon."at" AS passed,
        count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq) AS life
 FROM events, horizon WHERE source = 'identity';
 
 -- Whose life is over: what was said in it holds no longer. Silence alone doesn't say so, unless it lasts for a
--- day: events may be late.
+-- day longer than what was said holds: events may be late.
 CREATE OR REPLACE TEMP TABLE lives AS
 SELECT sidecar, life,
        coalesce(lead(min(ts)) OVER (PARTITION BY sidecar ORDER BY life) < (SELECT "at" FROM horizon), false)
          OR bool_or(event = 'stop' AND passed)
-         OR max(ts) < (SELECT "at" - INTERVAL 1 DAY FROM horizon) AS over
+         OR max(ts) + to_seconds(3 * coalesce(max(heartbeat_s), 10)) < (SELECT "at" - INTERVAL 1 DAY FROM horizon) AS over
 FROM told GROUP BY sidecar, life;
 
 -- Connections that are open, and the last word of each.

@@ -17,8 +17,9 @@ Ints = npt.NDArray[np.int64]
 
 NEVER = -(2**62)
 UNBOUNDED = 2**62
-FORGOTTEN_US = 600_000_000
-"""Whoever was gone for so long casts no doubt, even if clocks and logs are late."""
+FORGOTTEN_US = 960_000_000
+"""Whoever was gone for so long casts no doubt, even if clocks and logs are late: a little longer than a horizon is
+set back for (`eventsathand.FAR`)."""
 
 
 class Stay(NamedTuple):

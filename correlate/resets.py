@@ -51,8 +51,8 @@ class PoolDoubts:
     """Of clients that the evidence doesn't tell of any more."""
     _unnamed_of: dict[int, set[int]] = field(default_factory=dict)
     _unnamed_spans: Spans = field(default_factory=dict)
-    _shown: dict[int, set[Stay]] = field(default_factory=dict)
-    """Per pool the clients that are known to be replayed."""
+    _shown: dict[int, dict[Stay, int]] = field(default_factory=dict)
+    """Per pool the clients that are known to be replayed, and when the evidence told of each last."""
 
     def __post_init__(self) -> None:
         self._stays = Stays(self.evidence)
@@ -69,7 +69,12 @@ class PoolDoubts:
             self._until_us[pool] = reach.end_us(evidence, self._stays, pool)
             reach.forget(now_us - FORGOTTEN_US)
         for pool, shown in self._shown.items():
-            self._shown[pool] = {stay for stay in shown if self._stays.clients(stay)}
+            told = {
+                stay: now_us if self._stays.clients(stay) else last for stay, last in shown.items()
+            }
+            self._shown[pool] = {
+                stay: last for stay, last in told.items() if last >= now_us - FORGOTTEN_US
+            }
 
     def _pass_on(self, horizon_us: int) -> None:
         """Keep the doubts of those whom the new evidence may leave out."""
@@ -172,8 +177,8 @@ class PoolDoubts:
         }
         if now_known:
             self._unnamed_of[pool] = unnamed - now_known.keys()
-            known = self._shown.setdefault(pool, set())
-            known.update(self._stays.of(client) for client in now_known)
+            known = self._shown.setdefault(pool, {})
+            known |= {self._stays.of(one): int(time_end_us[at]) for one, at in now_known.items()}
             self._unnamed_spans.pop(pool, None)
         doubt = touched(self._unnamed_spans_of(pool), time_us, time_end_us)
         latest = np.maximum.accumulate(time_end_us)

@@ -21,8 +21,6 @@ from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stays, last_end
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_SLACK_US = 60_000_000
-
 
 @dataclass(slots=True)
 class Takeovers:
@@ -43,8 +41,11 @@ class Takeovers:
             self._until_us[pair] = reach.end_us(evidence, self._stays, pair[0])
             reach.forget(now_us - FORGOTTEN_US)
         gone = now_us - FORGOTTEN_US
+        # Of somebody unknown the evidence may tell no more, and tell again once a horizon is set back.
         self._reach = {
-            pair: one for pair, one in self._reach.items() if self._until_us[pair] >= gone
+            pair: one
+            for pair, one in self._reach.items()
+            if max(self._until_us[pair], one.unknown_us or NEVER) >= gone
         }
 
     def held(self) -> set[int]:
@@ -94,5 +95,5 @@ class Takeovers:
     def _forget(self, time_us: Ints) -> None:
         """Drop what has long ended."""
         if len(time_us):
-            now = int(time_us.max()) - _SLACK_US
+            now = int(time_us.max()) - FORGOTTEN_US
             self._until_us = {pair: end for pair, end in self._until_us.items() if end >= now}

@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -16,9 +17,13 @@ from hypothesis import strategies as st
 from scalple.correlate.correlator import Correlator
 from scalple.correlate.eventsathand import FAR, SPACING, EventsAtHand
 from scalple.correlate.evidence import Evidence, link_slack
+from scalple.correlate.labels import Wholes
 from scalple.correlate.present import present
+from scalple.correlate.reach import FORGOTTEN_US
 from scalple.correlate.record import EVIDENCE
+from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
+from scalple.correlate.takeovers import Takeovers
 from scalple.ingest.records import TIME
 from tests.live import Watched, attribute_live
 from tests.remembered import remembered
@@ -63,6 +68,7 @@ class Feed:
         """Clients, one each step; statements up to the step before are attributed."""
         while (now := BEGIN + self.steps * STEP) < moment:
             self.steps += 1
+            self.hand.reach(log(now - STEP), now - STEP)
             self.hand.learn(self.client(now), now - STEP)
 
     def since(self, moment: datetime) -> set[int]:
@@ -152,6 +158,33 @@ def test_many_small_rounds_leave_few_tables() -> None:
     assert feed.hand.events.column("seq").num_chunks < 12
 
 
+def test_a_sender_whose_clock_is_a_day_behind_makes_nothing_grow() -> None:
+    feed, now = followed(20)
+    for _ in range(40):
+        feed.hand.reach(log(now), now)
+        now += STEP
+        late = feed.client(now - timedelta(days=1))
+        feed.hand.learn(pa.concat_tables([feed.client(now), late]), now - STEP)
+        assert feed.since(now) <= feed.at_hand
+    horizon = feed.hand.horizon
+    assert horizon is not None
+    assert now - FAR - 2 * STEP <= horizon
+
+
+def test_a_clock_that_was_ahead_for_a_while_loses_nothing_and_costs_nothing_afterwards() -> None:
+    feed, now = followed(20)
+    ahead = now + timedelta(hours=1)
+    feed.hand.reach(log(ahead), now)
+    set_back = 0
+    for at in range(16):
+        now += STEP
+        feed.hand.learn(feed.client(now), ahead)
+        late = timedelta(seconds=60 if at == 8 else 2)
+        set_back += feed.hand.reach(log(now - late), ahead)
+        assert feed.since(now - late) <= feed.at_hand
+    assert set_back <= 2
+
+
 def test_events_are_kept_as_far_back_as_is_said_and_no_further() -> None:
     feed, now = followed(40)
     events, horizon = feed.hand.all()
@@ -171,8 +204,11 @@ def test_without_statements_nothing_is_left_out() -> None:
 
 @pytest.mark.parametrize("cast", ["relay", "open"])
 def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(
-    tmp_path: Path, cast: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cast: str
 ) -> None:
+    # Who has gone is remembered for as long as a horizon may be set back.
+    for module in ("labels", "resets", "takeovers"):
+        monkeypatch.setattr(f"scalple.correlate.{module}.FORGOTTEN_US", 10_000_000)
     setting = Setting(cast=CASTS[cast], statements=3000, version="1.18")
     world = Watched(setting, 5)
     files = world.play().write(tmp_path)
@@ -220,3 +256,81 @@ def most(counts: list[Counter[str]]) -> Counter[str]:
     for one in counts:
         found |= one
     return found
+
+
+def test_a_sidecar_that_says_once_a_day_that_it_lives_is_alive_a_day_later() -> None:
+    rows: list[dict[str, object]] = [
+        {"event": "start", "detail": '{"heartbeat_s": 86400}'},
+        {"event": "open", "connection": "1", "client_addr": "10.0.0.1", "client_port": 4000},
+    ]
+    for at, row in enumerate(rows):
+        row |= {"source": "identity", "sidecar": "side", "seq": at, "sidecar_seq": at, "ts": BEGIN}
+    events = pa.Table.from_pylist(rows, schema=EVIDENCE)
+    soon = present(events, BEGIN + timedelta(hours=25), link_slack(Rules()))
+    assert soon.column("event").to_pylist() == ["start", "open"]
+    long_after = present(events, BEGIN + timedelta(days=5), link_slack(Rules()))
+    assert "open" not in long_after.column("event").to_pylist()
+
+
+class Gone:
+    """A client that came and left: evidence that tells of it, and later evidence that doesn't any more."""
+
+    def __init__(self) -> None:
+        feed = Feed()
+        first, second = (feed.client(BEGIN + timedelta(seconds=at)) for at in (0, 5))
+        self.rest = pa.concat_tables([second, self.link()])
+        self.told = Evidence(pa.concat_tables([first, self.rest]), Rules())
+        self.key = self.told.endpoints["10.0.0.1", 1024]
+        self.pool = int(self.told.client_pool[0])
+        self.us = (BEGIN - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+    def link(self) -> pa.Table:
+        """A server connection, which goes on."""
+        row = {"source": "pgbouncer", "event": "server-connect", "ts": BEGIN, "seq": 10**9}
+        row |= {"sidecar": "1", "connection": "0x2", "client_addr": "10.0.0.9", "client_port": 9}
+        return pa.Table.from_pylist([{**row, "database": "db", "db_role": "app"}], schema=EVIDENCE)
+
+    def silent(self) -> Evidence:
+        return Evidence(self.rest, Rules(), self.told)
+
+    def again(self) -> Evidence:
+        return Evidence(self.told.events, Rules(), self.told)
+
+
+def test_a_cut_name_stands_for_whoever_left_a_moment_ago_once_the_horizon_is_set_back() -> None:
+    gone = Gone()
+    wholes = Wholes(gone.told)
+    wholes.add((7,), gone.key, 3)
+    wholes.renew(gone.silent())
+    wholes.forget(gone.us + 10_000_000)
+    assert wholes.held() == {gone.key}
+    wholes.forget(gone.us + 2 * FORGOTTEN_US)
+    assert wholes.held() == set()
+
+
+def test_a_name_taken_by_nobody_knows_whom_is_still_taken_once_the_horizon_is_set_back() -> None:
+    gone = Gone()
+    takeovers = Takeovers(gone.told)
+    pool, time = np.array([gone.pool]), np.array([gone.us + 1])
+    owner, borne, nobody = np.array([gone.key + 50]), np.array([gone.key]), np.array([-1])
+    takeovers.apply(pool, time, owner, borne, nobody)
+    for evidence in (gone.silent(), gone.again()):
+        takeovers.renew(evidence, gone.us + 10_000_000)
+    assert takeovers.apply(pool, time + 1, borne, borne, nobody).all()
+
+
+def test_a_client_that_was_replayed_is_known_to_be_once_the_horizon_is_set_back() -> None:
+    gone = Gone()
+    doubts = PoolDoubts(gone.told)
+    row, pool, time = np.array([0]), np.array([gone.pool]), np.array([gone.us + 1])
+    no = np.array([False])
+
+    def unnamed(replayed: int) -> bool:
+        client = np.array([replayed])
+        return bool(doubts.apply(row, pool, time, time, time, client, no, no, client)[2].all())
+
+    assert unnamed(-1)
+    assert not unnamed(0)
+    for evidence in (gone.silent(), gone.again()):
+        doubts.renew(evidence, gone.us + 10_000_000)
+    assert not unnamed(-1)
