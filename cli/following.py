@@ -285,7 +285,8 @@ class Following:
             pieces = ahead(pieces)
         for piece, records in pieces:
             self._make_room(generation, log=True)
-            if self._at_hand.reach(records.log, self.newest):
+            since_us = self._correlator.leads_back(records.log)
+            if self._at_hand.reach(records.log, self.newest, since_us):
                 self._renew()
             tables, called = self._builder.build(records, generation.path.name)
             self._round.rows(tables)

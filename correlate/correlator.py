@@ -21,6 +21,7 @@ from scalple.correlate.entitledstatements import outer_missing, with_finding, wi
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.gaps import gaps
 from scalple.correlate.gathering import Gatherer
+from scalple.correlate.goingon import going_on, is_gone
 from scalple.correlate.identitysettings import Clients
 from scalple.correlate.labels import Labels, texts_of_settings
 from scalple.correlate.linked import Linked, Links
@@ -146,16 +147,28 @@ class Correlator:
 
         Without it a daemon would read more names at each renewal, for as long as it runs.
         """
+        self._forget_names(horizon_us)
         open_runs = self._runs.open_sessions.values()
-        names = {code for one in open_runs for code in (one.name, one.label)}
-        labels, clients = self._claims.settings.held()
-        names |= labels | {Labels.code_of(one) for one in clients}
-        self._labels.forget(names, horizon_us)
         begun = min((one.opened_us for one in open_runs if one.label >= 0), default=horizon_us)
         before_us = min(begun, horizon_us - DOUBTS_KEPT_US)
         held = self._gatherer.held() | self._labels.wholes.held()
         self._evidence.forget(held, before_us)
         self._gatherer.forget(before_us)
+
+    def _forget_names(self, horizon_us: int | None = None) -> None:
+        open_runs = self._runs.open_sessions.values()
+        names = {code for one in open_runs for code in (one.name, one.label)}
+        labels, clients = self._claims.settings.held()
+        names |= labels | {Labels.code_of(one) for one in clients}
+        self._labels.forget(names, horizon_us)
+
+    def leads_back(self, log: pa.Table) -> int | None:
+        """Since when events are needed for these records (LOG_SCHEMA), which are the next to be attributed, if
+        their own time doesn't say so; in µs."""
+        sessions = {code: one.session_id for code, one in self._sessions.open.items()}
+        going = going_on(log, self._runs.open_sessions, sessions)
+        gone = [one for one in going if is_gone(one, self._labels, self._evidence, self._latest_us)]
+        return min((one.opened_us for one in gone), default=None)
 
     def attribute(
         self,
@@ -180,6 +193,8 @@ class Correlator:
             touched: the columns OF_ACCESS, one row per pgAudit record, for policies; without them what
                 was touched isn't known.
         """
+        if self._labels.has_many:
+            self._forget_names()
         batch = LogBatch(log, audit_rows, payload)
         self._latest_us = max(self._latest_us, int(batch.time_us.max(initial=0)))
         # A forged line's id says nothing about what is missing.

@@ -34,6 +34,8 @@ from scalple.ingest.tags import begins_with_tag
 _SETTING_COMMANDS = pa.array(["SET", "RESET", "DISCARD", "DISCARD ALL"])
 _NEVER = 2**62
 
+NAMES_KEPT = 10_000
+"""With more than that, those that nothing refers to are forgotten, whether or not the horizon moves."""
 EMPTY_NAME = 0
 """Code of the empty name."""
 UNKNOWN_NAME = 1
@@ -120,10 +122,13 @@ class Labels:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._names: dict[str, int] = {}
+        self._most = NAMES_KEPT
         self._next = 0
         self._keys: dict[int, int] = {}
         """Per code the key, -1 where there is none, or the server may have cut it off."""
         self._per_code: PerNumber | None = None
+        self.lost: set[int] = set()
+        """Names whose client the evidence told of, and doesn't any more."""
         self._unknown_tags: set[int] = set()
         self._announced: set[int] = set()
         """Names under a later tag whose first SET, the sidecar's own, has been seen."""
@@ -139,14 +144,24 @@ class Labels:
         self._evidence = evidence
         self.wholes.renew(evidence)
         for text, code in self._names.items():
+            before = self._keys[code]
             self._read(text, code)
+            if before >= 0 and self._keys[code] != before:
+                self.lost.add(code)
+            elif before < 0 <= self._keys[code]:
+                self.lost.discard(code)
 
-    def forget(self, held: set[int], time_us: int) -> None:
+    @property
+    def has_many(self) -> bool:
+        """It is worth while to forget some."""
+        return len(self._names) > self._most
+
+    def forget(self, held: set[int], time_us: int | None) -> None:
         """Keep the names of these codes; others get a new one when they come again.
 
         Args:
             held: codes that are remembered elsewhere.
-            time_us: nothing to come began before.
+            time_us: nothing to come began before, if that is known.
         """
         kept = {EMPTY_NAME, UNKNOWN_NAME, *held}
         kept |= {code for code in self._announced if self._keys[code] in self._evidence.later_tags}
@@ -154,9 +169,12 @@ class Labels:
         self._keys = {code: key for code, key in self._keys.items() if code in kept}
         self._forms = {code: forms for code, forms in self._forms.items() if code in kept}
         self._unknown_tags &= kept
+        self.lost &= kept
         self._announced &= kept
         self._per_code = None
-        self.wholes.forget(time_us)
+        self._most = max(NAMES_KEPT, 2 * len(self._names))
+        if time_us is not None:
+            self.wholes.forget(time_us)
         self.wholes.forget_forms({form for forms in self._forms.values() for form in forms})
 
     def number(self, column: pa.ChunkedArray, unsaid: Bools) -> Ints:

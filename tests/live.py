@@ -135,7 +135,8 @@ def attribute_live(
                 correlator.renew(evidence)
         block = reader.parse(log[at[0] : end], at[0], final=False)
         at[0] += block.consumed
-        if hand is not None and hand.reach(block.table, latest):
+        since_us = correlator.leads_back(block.table)
+        if hand is not None and hand.reach(block.table, latest, since_us):
             evidence = Evidence(hand.events, rules, evidence, _us(hand.horizon))
             correlator.renew(evidence)
         if block.table.num_rows:

@@ -160,7 +160,7 @@ def test_many_small_rounds_leave_few_tables() -> None:
 
 def test_a_sender_whose_clock_is_a_day_behind_makes_nothing_grow() -> None:
     feed, now = followed(20)
-    for _ in range(40):
+    for _ in range(16):
         feed.hand.reach(log(now), now)
         now += STEP
         late = feed.client(now - timedelta(days=1))

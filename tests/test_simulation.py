@@ -21,12 +21,23 @@ from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.attribution import GRADES
+from scalple.correlate.correlator import Correlator
 from scalple.correlate.rules import Clocks, Pooler, Rules
 from tests.attribute_logs import Attributed, attribute_files
 from tests.commandline import scalple
 from tests.examples import SEEDS, examples
 from tests.live import Watched, attribute_live
-from tests.simulation import DAMAGES, HAPPENINGS, Setting, World
+from tests.remembered import remembered
+from tests.simulation import (
+    DAMAGES,
+    DATABASE,
+    HAPPENINGS,
+    ROLE,
+    SERVER_PORT,
+    Backend,
+    Setting,
+    World,
+)
 
 CASTS = {
     "tagged": ("sidecar", "web", "asyncpg"),
@@ -357,6 +368,71 @@ def test_a_horizon_that_follows_closely_changes_nothing(
     if "pooler-dies" not in setting.faults:
         assert closely.dicts() == everything.dicts()
     assert_no_surer(closely, everything)
+
+
+class Abandoned(Watched):
+    """A client leaves while the server works for it; its statements go on for a while."""
+
+    def abandon(self, pause_us: int) -> None:
+        self.up()
+        self.tick()
+        self.say("start", heartbeat_s=10)
+        one = self.join(self.setting.cast[0])
+        self.begin(one, ["read", "read"])
+        self.run(one, "read")
+        held = one.backend
+        assert held is not None
+        self.leave(one)
+        other = self.join(self.setting.cast[0])
+        for _ in range(4):
+            self.now += pause_us
+            self.begin(other, ["read"])
+            self.run(other, other.plan.pop(0))
+            self.end(other)
+            self.join(self.setting.cast[0])
+        self.audit(held, "SELECT", f"SELECT 7 /* truth:{one.truth} */")
+        self.tick()
+
+    def disconnect(self, one: Backend, why: str) -> None:
+        self.log_pooler(
+            "LOG",
+            f"S-{one.pointer}: {DATABASE}/{ROLE}@127.0.0.1:{SERVER_PORT} closing because: {why}",
+        )
+        self.backends.remove(one)
+
+
+@pytest.mark.parametrize("cast", ["tagged", "relay"])
+def test_what_goes_on_after_its_client_has_left_is_named_however_close_the_horizon(
+    tmp_path: Path, cast: str
+) -> None:
+    setting = Setting(cast=CASTS[cast], version="1.25", verbose=True)
+    world = Abandoned(setting, 3)
+    world.abandon(4_000_000)
+    files = world.write(tmp_path)
+    moments = world.moments(files, 8, random.Random(3))
+    everything = attribute_live(*files, declared(setting), moments)
+    closely = attribute_live(*files, declared(setting), moments, near=timedelta(seconds=1))
+    assert closely.dicts() == everything.dicts()
+    last = closely.dicts()[-1]
+    assert last["truth"] in (last["session_user_id"], *(last["attribution_candidates"] or ()))  # type: ignore[misc]
+
+
+def test_names_that_nothing_refers_to_are_forgotten_and_nobody_can_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(cast=("relay", "burglar"), statements=150)
+    world = Watched(setting, 9)
+    files = world.play().write(tmp_path)
+    moments, rules = world.moments(files, 7, random.Random(9)), declared(setting)
+    names: list[int] = []
+
+    def watch(correlator: Correlator) -> None:
+        names.append(remembered(correlator)["Labels._names"])
+
+    kept = attribute_live(*files, rules, moments, watch=watch)
+    monkeypatch.setattr("scalple.correlate.labels.NAMES_KEPT", 5)
+    assert attribute_live(*files, rules, moments, watch=watch).dicts() == kept.dicts()
+    assert names[-1] < names[len(names) // 2 - 1]
 
 
 def test_what_is_followed_closely_is_named_as_well(tmp_path: Path) -> None:
