@@ -183,7 +183,7 @@ class EventsAtHand:
         if again is not None and not newest <= again <= newest + FAR:
             self._near, self._most, self._near_again = self._nearest, self._kept, None
         now = self._now(newest, last)
-        horizon = min(now, max(first, now - FAR)) - self._near
+        horizon = min(now - self._near, max(first, now - FAR))
         if self.events.num_rows <= self._most or not _is_after(horizon, self.horizon):
             return
         view = _View(horizon, present(self.events, horizon, self._link_slack), self._raw.end)
