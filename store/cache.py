@@ -23,6 +23,9 @@ from scalple.store.layout import SEGMENT_BYTES_MAX
 ADDED_UNSEEN = 100
 _USED = "used.json"
 _COUNTED = ("segments", "objects")
+_TEMPORARY = ".tmp"
+_ABANDONED_S = 3600.0
+"""A file that was begun so long ago and isn't whole is nobody's any more."""
 
 
 class Cache:
@@ -92,10 +95,12 @@ class Cache:
         if total <= self._bytes_max:
             return
         held = self._held_by_anybody()
-        for name, size, _ in sorted(files, key=lambda file: file[2]):
+        for name, size, last in sorted(files, key=lambda file: file[2]):
             if total <= self._bytes_max:
                 break
-            if name not in held:
+            # Somebody may be writing it.
+            is_fresh = name.endswith(_TEMPORARY) and last > time.time() - _ABANDONED_S
+            if name not in held and not is_fresh:
                 (self.store / name).unlink(missing_ok=True)
                 total -= size
         self._total = total
@@ -160,7 +165,7 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary.write_bytes(data)

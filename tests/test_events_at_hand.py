@@ -103,7 +103,7 @@ def test_what_comes_in_order_needs_the_last_seconds_alone() -> None:
     assert not feed.hand.reach(log(now - timedelta(seconds=2)), now)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(1, 1500))
 def test_a_late_record_finds_the_events_of_its_time(late_s: int) -> None:
     feed, now = followed(40)
@@ -115,7 +115,7 @@ def test_a_late_record_finds_the_events_of_its_time(late_s: int) -> None:
     assert feed.since(now - min(late, FAR)) <= feed.at_hand
 
 
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(1, 880))
 def test_a_late_event_finds_those_of_its_time(late_s: int) -> None:
     feed, now = followed(20)

@@ -355,7 +355,7 @@ def test_transactions_that_have_passed_are_forgotten_and_nobody_can_tell(
     assert gone.dicts() == kept.dicts()
 
 
-@settings(max_examples=examples(2, 3), deadline=None, phases=WITHOUT_SHRINKING)
+@settings(max_examples=examples(1, 2), deadline=None, phases=WITHOUT_SHRINKING)
 @given(SETTINGS, SEEDS, st.sampled_from([1, 3]), st.sampled_from([0, 40]))
 def test_a_horizon_that_follows_closely_changes_nothing(
     tmp_path_factory: pytest.TempPathFactory, setting: Setting, seed: int, near_s: int, lag: int

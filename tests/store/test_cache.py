@@ -1,0 +1,28 @@
+"""The cache of a store in a bucket: what several readers do to it at once."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from scalple.ingest.errors import StoreError
+from scalple.store.cache import Cache
+
+
+def test_a_full_cache_takes_no_file_from_under_its_writer(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 1000)
+    folder = cache.store / "db1" / "segments"
+    folder.mkdir(parents=True)
+    begun, abandoned = folder / ".one.77-aa.tmp", folder / ".two.78-bb.tmp"
+    for path in (begun, abandoned):
+        path.write_bytes(b"x" * 400)
+    long_ago = time.time() - 7200
+    os.utime(abandoned, (long_ago, long_ago))
+    cache.add(folder / "three", b"y" * 500)
+    assert begun.exists()
+    assert not abandoned.exists()
+    with pytest.raises(StoreError, match="the cache is full"):
+        cache.add(folder / "four", b"z" * 700)
+    assert begun.exists()
+    cache.close()
