@@ -32,6 +32,8 @@ TOO_LATE = "too-late"
 """Reason of a gap: statements older than a revision goes, which late evidence may speak of."""
 STEP_S = 1.0
 """So long a round goes on with a revision, and one block longer."""
+FIRST_S = 10.0
+"""So long after its start a process may begin with one."""
 Whole = tuple[pa.Table, Evidence, Correlator]
 
 
@@ -64,7 +66,8 @@ class Revisions:
         self._names = LogNames(patterns)
         self._positions = positions
         self._interval_s, self._most = interval_s, dt.timedelta(days=days)
-        self._ended = time.monotonic() - interval_s
+        # A process that doesn't last is spared what it wouldn't end.
+        self._ended = time.monotonic() - interval_s + min(interval_s, FIRST_S)
         self._going: LateRevision | None = None
         self._missing = 0
         self._whole: Whole | None = None
