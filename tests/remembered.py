@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 
 
-def remembered(thing: object, *, without: frozenset[str] = frozenset()) -> Counter[str]:
-    """Entries by attribute (`Class.attribute`), of the thing and of whatever of ours it holds.
-
-    Args:
-        thing: where to begin.
-        without: names of classes whose instances aren't looked into.
-    """
+def remembered(thing: object) -> Counter[str]:
+    """Entries by attribute (`Class.attribute`), of the thing and of whatever of ours it holds."""
     found: Counter[str] = Counter()
     seen: set[int] = set()
     waiting: list[tuple[str, Any]] = [("", thing)]
@@ -33,7 +28,7 @@ def remembered(thing: object, *, without: frozenset[str] = frozenset()) -> Count
             waiting += [(name, value) for value in one]
         elif isinstance(one, np.ndarray):
             found[name] += one.size
-        elif type(one).__module__.startswith("scalple.") and type(one).__name__ not in without:
+        elif type(one).__module__.startswith("scalple."):
             held = dict(getattr(one, "__dict__", {}))
             for kind in type(one).__mro__:
                 slots = getattr(kind, "__slots__", ())
