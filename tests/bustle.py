@@ -6,17 +6,18 @@ announces them; some clients nobody announces. Does not: read or judge the logs.
 """
 
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 
-from tests.crowd import Crowd
-from tests.errands import honest, hostile, signing
+from tests.crowd import Crowd, Visit
+from tests.errands import Liars, honest, signing
 from tests.relay import Actor, Relay
 from tests.sidecars import SidecarProcess, before_pooler
 from tests.stack import Stack, StackOptions
@@ -51,8 +52,8 @@ def everybody(
     return people
 
 
-def disturbance(stack: Stack, sidecar: SidecarProcess, statements: int) -> Callable[[Crowd], None]:
-    """What happens to the processes meanwhile, one thing after the other."""
+def disturbance(stack: Stack, sidecar: SidecarProcess, statements: int) -> Callable[[Crowd], bool]:
+    """What happens to the processes meanwhile, one thing after the other; whether all of it has."""
 
     def said(command: str) -> None:
         dsn = stack.dsn_pooler(dbname="pgbouncer", user="postgres")
@@ -87,13 +88,12 @@ def disturbance(stack: Stack, sidecar: SidecarProcess, statements: int) -> Calla
     ]
     steps = list(enumerate(acts, start=1))
 
-    def meanwhile(crowd: Crowd) -> None:
+    def disturb(crowd: Crowd) -> bool:
         if steps and crowd.done > statements * steps[0][0] / (len(acts) + 1):
             steps.pop(0)[1]()
-        # Nobody stops before everything has happened.
-        crowd.statements = max(statements, crowd.done + 1) if steps else statements
+        return not steps
 
-    return meanwhile
+    return disturb
 
 
 def play(
@@ -118,10 +118,13 @@ def play(
         eu_users=50,
     )
 
-    def visits(name: str) -> Any:
-        kinds = {"mallory": hostile, "signing": signing}
-        does = kinds.get(name.partition("_")[0], honest)
-        return partial(does, blocks=mode != "statement")
+    blocks = mode != "statement"
+    hostile = Liars(blocks=blocks)
+
+    def visits(name: str) -> Visit:
+        if name.startswith("mallory"):
+            return hostile.lie
+        return partial(signing if name == "signing" else honest, blocks=blocks)
 
     with (
         Stack(options) as stack,
@@ -140,8 +143,10 @@ def play(
             watch = following.enter_context(follow(stack, events)) if follow else None
 
             def meanwhile(crowd: Crowd) -> None:
-                if disturb is not None:
-                    disturb(crowd)
+                happened = disturb is None or disturb(crowd)
+                told = not (liars and hostile.untold)
+                # Nobody stops before everything has happened.
+                crowd.statements = statements if happened and told else sys.maxsize
                 if watch is not None:
                     watch()
 

@@ -6,6 +6,7 @@ told by `mallory_…`, who takes the names of others that are connected; forged 
 """
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable, Iterator
 
@@ -139,19 +140,33 @@ def signing(connection: Connection, author: str, dice: random.Random, *, blocks:
     return errand(connection, f"/* truth:{author} *//*user='{author}'*/", dice.randint(1, 50))
 
 
-def hostile(connection: Connection, author: str, dice: random.Random, *, blocks: bool) -> int:
-    """One lie, and what it is told for."""
-    mark = f"/* truth:{author} */"
-    rows = connection.execute(
-        b"SELECT application_name FROM pg_stat_activity WHERE usename = current_user "
-        b"AND pid <> pg_backend_pid() AND application_name <> ''"
-    ).fetchall()
-    victim = str(dice.choice(rows)[0]).replace("'", "''") if rows else "nobody"
-    lies = list(_lies(victim, mark, dice, blocks=blocks))
-    told = dice.choice(lies)
-    with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
-        run(connection, *told)
-    return 1 + read(connection, mark, 3)
+class Liars:
+    """Hostile clients: every lie is told before any is told again, whoever's turn it is."""
+
+    def __init__(self, *, blocks: bool) -> None:
+        self.blocks = blocks
+        self._turn = itertools.count()
+        self.untold = set(range(len(self._lies("", "", random.Random(0)))))
+        """Lies that nobody came to the end of yet, as places in the list."""
+
+    def _lies(self, victim: str, mark: str, dice: random.Random) -> list[list[str]]:
+        return list(_lies(victim, mark, dice, blocks=self.blocks))
+
+    def lie(self, connection: Connection, author: str, dice: random.Random) -> int:
+        """One lie, and what it is told for."""
+        mark = f"/* truth:{author} */"
+        rows = connection.execute(
+            b"SELECT application_name FROM pg_stat_activity WHERE usename = current_user "
+            b"AND pid <> pg_backend_pid() AND application_name <> ''"
+        ).fetchall()
+        victim = str(dice.choice(rows)[0]).replace("'", "''") if rows else "nobody"
+        lies = self._lies(victim, mark, dice)
+        which = next(self._turn) % len(lies)
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            run(connection, *lies[which])
+        ran = 1 + read(connection, mark, 3)
+        self.untold.discard(which)
+        return ran
 
 
 def _lies(victim: str, mark: str, dice: random.Random, *, blocks: bool) -> Iterator[list[str]]:
