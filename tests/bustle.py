@@ -104,11 +104,13 @@ def play(
     announced: int = 6,
     liars: int = 0,
     disturbed: bool = True,
-    follow: Callable[[Stack, list[Path]], AbstractContextManager[Callable[[], None]]] | None = None,
+    follow: Callable[[Stack, list[Path]], AbstractContextManager[Callable[[], bool]]] | None = None,
+    rate: float | None = None,
 ) -> Logs:
     """Run a crowd, with so many of each announced kind and so many liars.
 
-    With `follow` somebody reads along, who is given the files of events, and is called meanwhile.
+    With `follow` somebody reads along, who is given the files of events, and is asked again and again whether
+    enough has happened; until then the crowd goes on. It runs `rate` statements a second at most.
     """
     options = StackOptions(
         pool_mode=mode,
@@ -136,7 +138,7 @@ def play(
             name = f"mallory_{n}"
             ways = (sidecar.dsn(stack, name), stack.dsn_pooler(application_name="crm"))
             people[name] = ways[n % 2]
-        crowd = Crowd(statements, seconds=1800.0, visits=visits)
+        crowd = Crowd(statements, seconds=7200.0, visits=visits, rate=rate)
         disturb = disturbance(stack, sidecar, statements) if disturbed else None
         events = [sidecar.events, directory / "relay.jsonl"]
         with ExitStack() as following:
@@ -145,10 +147,9 @@ def play(
             def meanwhile(crowd: Crowd) -> None:
                 happened = disturb is None or disturb(crowd)
                 told = not (liars and hostile.untold)
+                seen = watch is None or watch()
                 # Nobody stops before everything has happened.
-                crowd.statements = statements if happened and told else sys.maxsize
-                if watch is not None:
-                    watch()
+                crowd.statements = statements if happened and told and seen else sys.maxsize
 
             crowd.run(people, meanwhile)
     assert crowd.done >= statements

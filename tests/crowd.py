@@ -25,20 +25,24 @@ class Crowd:
     seconds: float = 240.0
     visits: Callable[[str], Visit] = lambda name: visit
     """What each person does."""
+    rate: float | None = None
+    """Statements a second that they run together at most."""
     done: int = 0
     lost: int = 0
     """Connections that ended before they were to."""
+    _begin: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, dsns: dict[str, str], meanwhile: Callable[["Crowd"], None] | None = None) -> None:
         """Everybody at once, by name; `meanwhile` is called in between, again and again."""
+        self._begin = time.monotonic()
         threads = [
             threading.Thread(target=self._person, args=(name, dsn)) for name, dsn in dsns.items()
         ]
         for thread in threads:
             thread.start()
-        until = time.monotonic() + self.seconds
+        until = self._begin + self.seconds
         try:
             while self.done < self.statements and time.monotonic() < until:
                 time.sleep(0.05)
@@ -61,10 +65,15 @@ class Crowd:
                         ran = does(connection, name, dice)
                         with self._lock:
                             self.done += ran
+                        self._keep_pace()
             except psycopg.OperationalError:
                 with self._lock:
                     self.lost += 1
                 time.sleep(0.05)
+
+    def _keep_pace(self) -> None:
+        if self.rate is not None:
+            self._stop.wait(max(0.0, self._begin + self.done / self.rate - time.monotonic()))
 
 
 def visit(connection: Connection, author: str, dice: random.Random) -> int:

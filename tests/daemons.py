@@ -54,14 +54,15 @@ class DaemonProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until a round was made."""
         command = [str(Path(sys.executable).with_name("scalple-ingest")), "daemon"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--config", str(self.config)], stderr=log, stdin=subprocess.DEVNULL
             )
-        self.wait_until(lambda: self.metric("rounds_total") > 0)
+        if wait:
+            self.wait_until(lambda: self.metric("rounds_total") > 0)
 
     def stop(self, how: int = signal.SIGTERM) -> int:
         """Stop it; the exit code."""

@@ -23,6 +23,8 @@ from tests.stack import Stack
 pytestmark = pytest.mark.stack
 
 KILLS = int(os.environ.get("DAEMON_KILLS", "2"))
+RATE = 150.0
+"""Statements a second: the crowd has to go on for as long as the daemon is killed."""
 
 
 def test_killed_under_load_it_has_every_record_once(tmp_path: Path) -> None:
@@ -30,31 +32,30 @@ def test_killed_under_load_it_has_every_record_once(tmp_path: Path) -> None:
     kills = [0]
 
     @contextmanager
-    def follow(stack: Stack, events: list[Path]) -> Iterator[Callable[[], None]]:
+    def follow(stack: Stack, events: list[Path]) -> Iterator[Callable[[], bool]]:
         for path in events:
             path.touch()
         with DaemonProcess(tmp_path, configuration(stack, events, store)) as daemon:
             due = [time.monotonic() + 1.0]
 
-            def act() -> None:
-                if time.monotonic() < due[0] or kills[0] >= KILLS:
-                    return
-                kills[0] += 1
-                if kills[0] % 2:
-                    rotate(stack, kills[0])
-                daemon.kill()
-                daemon.start()
-                due[0] = time.monotonic() + dice.uniform(0.2, 1.5)
+            def act() -> bool:
+                if kills[0] < KILLS and time.monotonic() > due[0]:
+                    kills[0] += 1
+                    if kills[0] % 2:
+                        rotate(stack, kills[0])
+                    daemon.kill()
+                    # Every third one may be killed while it starts or reads what it missed.
+                    daemon.start(wait=kills[0] % 3 != 0)
+                    due[0] = time.monotonic() + dice.uniform(0.2, 1.5)
+                return kills[0] == KILLS
 
             yield act
-            while kills[0] < KILLS:
-                time.sleep(0.1)
-                act()
             daemon.drain()
             assert daemon.stop() == 0
 
-    statements = max(1500, 40 * KILLS)
-    logs = play(tmp_path, "transaction", statements, announced=3, disturbed=False, follow=follow)
+    logs = play(
+        tmp_path, "transaction", 1500, announced=3, disturbed=False, follow=follow, rate=RATE
+    )
     csvs = sorted(logs.stack.log_directory.glob("*.csv*"), key=lambda path: path.stat().st_mtime_ns)
     records = assert_each_once(csvs, logs.events, store)
     named = assert_nobody_wrong(store)
