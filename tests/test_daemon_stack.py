@@ -23,7 +23,7 @@ from tests.stack import Stack
 pytestmark = pytest.mark.stack
 
 KILLS = int(os.environ.get("DAEMON_KILLS", "2"))
-RATE = 150.0
+RATE = 60.0
 """Statements a second: the crowd has to go on for as long as the daemon is killed."""
 
 
@@ -54,7 +54,7 @@ def test_killed_under_load_it_has_every_record_once(tmp_path: Path) -> None:
             assert daemon.stop() == 0
 
     logs = play(
-        tmp_path, "transaction", 1500, announced=3, disturbed=False, follow=follow, rate=RATE
+        tmp_path, "transaction", 600, announced=3, disturbed=False, follow=follow, rate=RATE
     )
     csvs = sorted(logs.stack.log_directory.glob("*.csv*"), key=lambda path: path.stat().st_mtime_ns)
     records = assert_each_once(csvs, logs.events, store)
