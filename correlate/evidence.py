@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
 from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
 from scalple.correlate.logbatch import Bools, Ints
+from scalple.correlate.numbered import Numbered
 from scalple.correlate.pairing import Pairing
 from scalple.correlate.pernumber import PerNumber
 from scalple.correlate.rules import Rules
@@ -41,25 +42,12 @@ def link_slack(rules: Rules) -> dt.timedelta:
 class Numbers:
     """Numbers that stay, whatever becomes known later."""
 
-    keys: dict[Endpoint | str, int] = field(default_factory=dict)
+    keys: Numbered[Endpoint | str] = field(default_factory=Numbered)
     """Of endpoints and tags."""
-    next_key: int = 0
     pools: dict[tuple[str, str], int] = field(default_factory=dict)
     """Of (database, role)."""
     tagged_pools: set[int] = field(default_factory=set)
     """Those that ever had a client with a tag."""
-
-    def key(self, one: Endpoint | str) -> int:
-        """The key of an endpoint or a tag."""
-        key = self.keys.get(one)
-        if key is None:
-            key = self.keys[one] = self.next_key
-            self.next_key += 1
-        return key
-
-    def forget(self, held: set[int]) -> None:
-        """Keep these keys; what bore another one gets a new one when it comes again."""
-        self.keys = {one: key for one, key in self.keys.items() if key in held}
 
     def pool_table(self) -> pa.Table:
         """pool, database, db_role."""
@@ -202,11 +190,13 @@ class Evidence:
         addresses = self.clients.column("client_addr").to_pylist()
         ports = self.clients.column("client_port").to_pylist()
         ends = list(zip(addresses, ports, strict=True))
-        self.endpoints: dict[Endpoint, int] = {end: self._numbers.key(end) for end in ends}
+        self.endpoints: dict[Endpoint, int] = {end: self._numbers.keys.of(end) for end in ends}
         """Key of each endpoint."""
         self.client_endpoint = np.array([self.endpoints[end] for end in ends], np.int64)
         tags = self.clients.column("tag").to_pylist()
-        self.tags: dict[str, int] = {tag: self._numbers.key(tag) for tag in tags if tag is not None}
+        self.tags: dict[str, int] = {
+            tag: self._numbers.keys.of(tag) for tag in tags if tag is not None
+        }
         """Key of each tag."""
         self.client_tag = np.array([self.tags.get(tag, -1) for tag in tags], np.int64)
         """Key of the tag that each client bore, or -1."""
@@ -247,7 +237,7 @@ class Evidence:
     def forget(self, held: set[int], before_us: int) -> None:
         """Let go of keys that neither this evidence nor anybody else holds, and of doubts about pools that
         were over by then."""
-        self._numbers.forget({*held, *self.endpoints.values(), *self.tags.values()})
+        self._numbers.keys.keep({*held, *self.endpoints.values(), *self.tags.values()})
         self.closed = self.closed.forgetting(before_us)
 
     def _later_tags(self) -> set[int]:

@@ -19,6 +19,7 @@ from scalple.correlate.logbatch import (
     where_in,
     where_true,
 )
+from scalple.correlate.numbered import Numbered
 from scalple.correlate.pernumber import PerNumber
 from scalple.correlate.poolertext import (
     NAME_BYTES_MAX,
@@ -52,8 +53,7 @@ class Wholes:
     """
 
     def __init__(self, evidence: Evidence) -> None:
-        self._forms: dict[str, int] = {}
-        self._next_form = 0
+        self._forms: Numbered[str] = Numbered()
         self._since: dict[tuple[int, int], int] = {}
         self._until_us = PerNumber(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
         """Until when each endpoint was somebody's, as far as is known."""
@@ -72,14 +72,7 @@ class Wholes:
 
     def forms(self, name: str) -> tuple[int, ...]:
         """Codes of the forms in which the server may keep this name; none if it keeps it whole."""
-        return tuple(self._form(form) for form in cut_forms(name))
-
-    def _form(self, form: str) -> int:
-        code = self._forms.get(form)
-        if code is None:
-            code = self._forms[form] = self._next_form
-            self._next_form += 1
-        return code
+        return tuple(self._forms.of(form) for form in cut_forms(name))
 
     def add(self, forms: tuple[int, ...], endpoint: int, ordinal: int) -> None:
         """A name that ends in `endpoint` and is kept in `forms` was replayed in full."""
@@ -102,8 +95,7 @@ class Wholes:
 
     def forget_forms(self, held: set[int]) -> None:
         """Keep these forms and those that somebody was replayed under."""
-        held = held | {form for form, _ in self._since}
-        self._forms = {form: code for form, code in self._forms.items() if code in held}
+        self._forms.keep(held | {form for form, _ in self._since})
 
     def table(self) -> pa.Table:
         """form, endpoint, since."""
@@ -121,9 +113,8 @@ class Labels:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._names: dict[str, int] = {}
+        self._names: Numbered[str] = Numbered()
         self._most = NAMES_KEPT
-        self._next = 0
         self._keys: dict[int, int] = {}
         """Per code the key, -1 where there is none, or the server may have cut it off."""
         self._per_code: PerNumber | None = None
@@ -165,7 +156,7 @@ class Labels:
         """
         kept = {EMPTY_NAME, UNKNOWN_NAME, *held}
         kept |= {code for code in self._announced if self._keys[code] in self._evidence.later_tags}
-        self._names = {text: code for text, code in self._names.items() if code in kept}
+        self._names.keep(kept)
         self._keys = {code: key for code, key in self._keys.items() if code in kept}
         self._forms = {code: forms for code, forms in self._forms.items() if code in kept}
         self._unknown_tags &= kept
@@ -185,10 +176,9 @@ class Labels:
         return np.where(unsaid, UNKNOWN_NAME, codes)
 
     def _name(self, text: str) -> int:
-        code = self._names.get(text)
-        if code is None:
-            code = self._names[text] = self._next
-            self._next += 1
+        is_new = text not in self._names
+        code = self._names.of(text)
+        if is_new:
             self._read(text, code)
         return code
 
@@ -324,7 +314,7 @@ class Labels:
             # Exactly as long as the server allows: whole, or cut just there; nobody can tell.
             if name is None or len(name.encode("utf-8", "surrogateescape")) == NAME_BYTES_MAX:
                 continue
-            forms = self._forms.get(self._names[name])
+            forms = self._forms.get(self._names.of(name))
             endpoint = self._suffix(name)
             if forms and endpoint >= 0:
                 self.wholes.add(forms, endpoint, self._records + row)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from scalple.correlate.numbered import Numbered
+
 
 def remembered(thing: object) -> Counter[str]:
     """Entries by attribute (`Class.attribute`), of the thing and of whatever of ours it holds."""
@@ -26,6 +28,8 @@ def remembered(thing: object) -> Counter[str]:
         elif isinstance(one, list | set | frozenset | tuple):
             found[name] += len(one)
             waiting += [(name, value) for value in one]
+        elif isinstance(one, Numbered):
+            found[name] += len(one)
         elif isinstance(one, np.ndarray):
             found[name] += one.size
         elif type(one).__module__.startswith("scalple."):
