@@ -36,9 +36,10 @@ from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.cli.storedrows import StoredRows
 from scalple.cli.warmup import WarmUp, begins_at, window
 from scalple.correlate.correlator import Correlator
-from scalple.correlate.eventsathand import FAR, EventsAtHand
+from scalple.correlate.eventsathand import EventsAtHand
 from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.record import EVIDENCE, GAPS
+from scalple.correlate.remembering import FAR
 from scalple.correlate.rightschanges import RightsChanges
 from scalple.correlate.undeclared import Sightings
 from scalple.ingest.errors import InputError
@@ -59,7 +60,6 @@ EVENTS_BLOCK_BYTES = 1 << 20
 """So much is parsed at once: a daemon's memory is to stay small beside a database."""
 STILL_S = 0.02
 """Lines of one message are written one right after the other."""
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Following:
         horizon = None if begun is None else self._long_before(begun)
         events, sessions = recent(evidence, horizon, link_slack(plan.rules))
         self._at_hand = EventsAtHand(events, horizon, plan.rules)
-        self._evidence = Evidence(events, plan.rules, None, _us(horizon))
+        self._evidence = Evidence(events, plan.rules, None, horizon)
         self._correlator = Correlator(
             plan.origin, plan.rules, self._evidence, plan.rights, self._rights
         )
@@ -267,7 +267,7 @@ class Following:
 
     def _renew(self) -> None:
         rules, horizon = self._plan.rules, self._at_hand.horizon
-        self._evidence = Evidence(self._at_hand.events, rules, self._evidence, _us(horizon))
+        self._evidence = Evidence(self._at_hand.events, rules, self._evidence, horizon)
         self._correlator.renew(self._evidence)
 
     # -- statements ---------------------------------------------------------------------------
@@ -320,9 +320,7 @@ class Following:
         self._flush()
         if done := self.revisions.take_whole():
             events, self._evidence, self._correlator = done
-            horizon_us = self._evidence.horizon_us
-            horizon = None if horizon_us is None else _EPOCH + dt.timedelta(microseconds=horizon_us)
-            self._at_hand = EventsAtHand(events, horizon, self._plan.rules)
+            self._at_hand = EventsAtHand(events, self._evidence.horizon, self._plan.rules)
             self._builder = BatchBuilder(self._numbers, self._correlator)
             self._rights, self._rights_recorded = self._correlator.rights_changes, -1
 
@@ -336,7 +334,7 @@ class Following:
             self._rights.to_bytes(),
             plan.options,
             events,
-            _us(horizon),
+            horizon,
             self._long_before,
         )
 
@@ -371,10 +369,6 @@ class Following:
         self.revisions.committed(late)
         for generation, anchors in done.reached:
             generation.commit(anchors)
-
-
-def _us(moment: dt.datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def _logs_read(plan: Plan, known: Sequence[Position]) -> list[Opened]:

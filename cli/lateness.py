@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.unheard import Unheard
+from scalple.ingest.epoch import microseconds, moment_of
 from scalple.ingest.errors import VerificationError
 from scalple.ingest.records import TIME
 
@@ -27,8 +28,6 @@ PAIRING = pa.array(["link", "served"])
 """Events that may follow what they tell of, though they are written in time."""
 NAMING = pa.array(["open", "identify", "drift", "client-login", "server-connect", "link", "served"])
 """Events that say who somebody is, or that he isn't."""
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_US = dt.timedelta(microseconds=1)
 
 
 class Lateness:
@@ -84,7 +83,7 @@ class Lateness:
         heard = self.unheard.heard(events)
         if heard is not None:
             self.is_urgent = True
-            self.wait(_EPOCH + heard * _US - self._skew)
+            self.wait(moment_of(heard) - self._skew)
         first: dt.datetime | None = pc.min(pairing).as_py()
         if first is not None and first - REACH <= newest:
             self.wait(first - REACH)
@@ -112,7 +111,7 @@ class Lateness:
     def state(self) -> bytes:
         """What to keep with a commit."""
         moments = [one for one in (self.waiting, self.revising) if one is not None]
-        since = (min(moments) - _EPOCH) // _US if moments else None
+        since = microseconds(min(moments)) if moments else None
         unheard = self.unheard.plain()
         said = {"v": 1, "since_us": since} | ({"unheard": unheard} if unheard else {})
         return json.dumps(said).encode()
@@ -145,7 +144,7 @@ def _since(state: bytes) -> dt.datetime | None:
     try:
         said = json.loads(state)
         since = said["since_us"]
-        return None if since is None else _EPOCH + int(since) * _US
+        return None if since is None else moment_of(int(since))
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise VerificationError(f"the recorded lateness can't be read: {error}") from error
 

@@ -34,7 +34,6 @@ from scalple.store.manifest import Position
 
 UNREVISED = "log-gone"
 """Reason of a gap: statements that late evidence may speak of, and whose log isn't there any more."""
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 Part = tuple[StoredLog, int, int]
 """A log, and which bytes of it."""
 
@@ -50,7 +49,7 @@ class Known:
     options: ReadOptions
     events: pa.Table
     """Columns of EVIDENCE, at hand."""
-    events_since_us: int | None
+    events_since: dt.datetime | None
     """From when on they are complete; None: from the beginning."""
     long_before: Callable[[dt.datetime], dt.datetime]
     """Nothing that is logged from a moment on depends on what was over by then."""
@@ -194,13 +193,12 @@ class LateRevision:
         known = self.known
         begun = next((one for one in map(self._first_time, parts) if one is not None), self.since)
         horizon = known.long_before(min(begun, self.since))
-        horizon_us = (horizon - _EPOCH) // dt.timedelta(microseconds=1)
-        if known.events_since_us is None or known.events_since_us <= horizon_us:
+        if known.events_since is None or known.events_since <= horizon:
             self.events = known.events
         else:
             self.events, _ = recent(stored.evidence(), horizon, link_slack(known.rules))
         self._fresh.clear()  # committed with what was read
-        self.evidence = Evidence(self.events, known.rules, None, horizon_us)
+        self.evidence = Evidence(self.events, known.rules, None, horizon)
         told = RightsChanges.from_bytes(known.rights_changes)
         self.correlator = Correlator(known.origin, known.rules, self.evidence, known.rights, told)
         sessions = stored.views.sql(
@@ -216,7 +214,7 @@ class LateRevision:
             self.events = pa.concat_tables([self.events, *self._fresh])
             self._fresh.clear()
             before = self.evidence
-            self.evidence = Evidence(self.events, self.known.rules, before, before.horizon_us)
+            self.evidence = Evidence(self.events, self.known.rules, before, before.horizon)
             self.correlator.renew(self.evidence)
 
     def _first_time(self, part: Part) -> dt.datetime | None:

@@ -18,11 +18,11 @@ from scalple.correlate import blankschema, schematext, snapshot
 from scalple.correlate.rightstimeline import DatedRights, says_rights
 from scalple.correlate.schematimeline import BEGINNING, DatedSchema
 from scalple.ingest.container import ReadOptions
+from scalple.ingest.epoch import EPOCH, microseconds
 from scalple.ingest.errors import InputError, ScalpleError, VerificationError
 
 _WITH_TIME = re.compile(r"(\d{4}-\d\d-\d\d[^=/]*)=(.+)", re.DOTALL)
 _HEAD = 1 << 16
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _HINT = "give what `pg_dump --schema-only` or `scalple-ingest schema snapshot` writes"
 
 
@@ -61,7 +61,7 @@ def read_all(named: tuple[tuple[str, dt.datetime | None], ...]) -> tuple[SchemaT
         SchemaText("\n".join(one.text for one in same), same[0].since, same[0].reaches_back)
         for same in by_time.values()
     ]
-    return tuple(sorted(merged, key=lambda one: (one.since is not None, one.since or _EPOCH)))
+    return tuple(sorted(merged, key=lambda one: (one.since is not None, one.since or EPOCH)))
 
 
 def option(value: str) -> tuple[str, dt.datetime | None]:
@@ -135,11 +135,6 @@ def functions_sql(texts: tuple[SchemaText, ...]) -> str:
         else:
             found.append(one.text)
     return "\n".join(found)
-
-
-def microseconds(time: dt.datetime) -> int:
-    """Since 1970."""
-    return (time - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def to_bytes(texts: tuple[SchemaText, ...]) -> bytes:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from scalple.cli.sources import Opened, anchors_of, open_one
 from scalple.ingest.container import RECORD_BYTES_MAX, ReadOptions
+from scalple.ingest.epoch import EPOCH
 from scalple.ingest.errors import InputError
 from scalple.ingest.heldfile import HeldFile
 from scalple.ingest.rejects import Block
@@ -28,7 +29,6 @@ Paths = Callable[[], Iterable[Path]]
 SOUGHT_BYTES = 1 << 20
 """A moment is looked for in a file to so many bytes."""
 _SAMPLE_BYTES = 1 << 16
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def generation_of(position: Position) -> Generation:
@@ -44,7 +44,7 @@ class StoredLog:
     opened: Opened
     file: HeldFile
     """Open only while it is read."""
-    first: dt.datetime = _EPOCH
+    first: dt.datetime = EPOCH
     """When its first record was logged."""
 
     @property
@@ -196,7 +196,7 @@ def _opened(path: Path, positions: Sequence[Position], options: ReadOptions) -> 
             return None
         best = max(found, key=lambda one: one.end)
         log = StoredLog(best, open_one("postgres", file, options), file)
-        log.first = log.logged_at(0) or _EPOCH
+        log.first = log.logged_at(0) or EPOCH
         return log
     finally:
         file.close()

@@ -38,6 +38,7 @@ from scalple.correlate.logbatch import (
 from scalple.correlate.outcome import is_error, refused_statements
 from scalple.correlate.policies import OF_ACCESS, Policies, with_policies
 from scalple.correlate.processes import ENDED, Processes
+from scalple.correlate.remembering import DOUBTS_KEPT_US
 from scalple.correlate.repeats import Repeats, filled_in
 from scalple.correlate.rightschanges import RightsChanges
 from scalple.correlate.rightstimeline import DatedRights, RightsTimeline
@@ -53,8 +54,6 @@ from scalple.ingest.records import Lacks
 UNTOLD = frozenset({None, NOT_LOGGED, PREVIOUSLY_LOGGED})
 UNNUMBERED = -(1 << 60)
 NOTHING: Ints = np.zeros(0, np.int64)
-DOUBTS_KEPT_US = 3_600_000_000
-"""So long doubts about pools are known after they are over: a horizon may be set back for a while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,27 +15,22 @@ import pyarrow.compute as pc
 from scalple.correlate.evidence import link_slack
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
+from scalple.correlate.remembering import FAR
 from scalple.correlate.rules import Rules
+from scalple.ingest.epoch import moment_of
 
-FAR = dt.timedelta(minutes=15)
-"""By so much what is logged may lie behind the newest statement."""
 NEAR = dt.timedelta(seconds=5)
-"""By so much it mostly does."""
+"""By so much what is logged mostly lies behind the newest statement; `FAR` at most."""
 SPACING = dt.timedelta(minutes=1)
 """Horizons that are kept to be set back to lie so far apart."""
 KEPT = 4_000
 """With more events than that, those that nothing to come can depend on are left out."""
-
-
 ROUNDS = 10
 """After so many, events that lie far behind the statements are taken for late, not the statements for early."""
 MERGED = 10_000
 """Tables of more events are left as they are."""
 MOMENT = dt.timedelta(seconds=1)
 """A record's time may be cut to whole seconds."""
-
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +145,7 @@ class EventsAtHand:
             return False
         first = pc.min(log.column("log_time")).as_py()
         if since_us is not None:
-            first = min(first, _EPOCH + dt.timedelta(microseconds=since_us))
+            first = min(first, moment_of(since_us))
         return self._set_back(first - self._skew - MOMENT, recent - self._skew)
 
     def _recent(self, newest: dt.datetime) -> dt.datetime:

@@ -23,6 +23,7 @@ from scalple.correlate.numbered import Numbered
 from scalple.correlate.pairing import Pairing
 from scalple.correlate.pernumber import PerNumber
 from scalple.correlate.rules import Rules
+from scalple.ingest.epoch import microseconds
 
 Endpoint = tuple[str, int]
 
@@ -67,7 +68,7 @@ class Evidence:
         events: columns of EVIDENCE; `seq` identifies each event in the store.
         rules: who is behind role names, and what stands before PostgreSQL.
         before: what was known earlier, of the same log: its keys and pools keep their numbers.
-        horizon_us: what was over by then is missing among the events (`present`), and known from before.
+        horizon: what was over by then is missing among the events (`present`), and known from before.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class Evidence:
         events: pa.Table,
         rules: Rules,
         before: "Evidence | None" = None,
-        horizon_us: int | None = None,
+        horizon: dt.datetime | None = None,
     ) -> None:
-        self.horizon_us = horizon_us
+        self.horizon = horizon
+        self.horizon_us = None if horizon is None else microseconds(horizon)
         self.events = events
         self._numbers: Numbers = Numbers() if before is None else before._numbers
         con = duckdb.connect(":memory:", config={"threads": threads_for(events)})
@@ -145,8 +147,8 @@ class Evidence:
             self._tails(con),
             self._seen_since_us,
         )
-        if before is not None and horizon_us is not None:
-            self.closed = self.closed.since(before.closed, horizon_us)
+        if before is not None and self.horizon_us is not None:
+            self.closed = self.closed.since(before.closed, self.horizon_us)
         con.close()
 
     def _read_links(self, con: duckdb.DuckDBPyConnection) -> dict[Endpoint, list[tuple[int, int]]]:

@@ -28,7 +28,7 @@ from scalple.correlate.poolertext import (
     read_setting,
     suffix_endpoint,
 )
-from scalple.correlate.reach import FORGOTTEN_US
+from scalple.correlate.remembering import GONE_US
 from scalple.ingest.records import TEXT
 from scalple.ingest.tags import begins_with_tag
 
@@ -82,7 +82,7 @@ class Wholes:
     def forget(self, time_us: int) -> None:
         """Drop whoever has long been gone."""
         endpoints = np.array([endpoint for _, endpoint in self._since], np.int64)
-        there = self._until_us.of(endpoints) >= time_us - FORGOTTEN_US
+        there = self._until_us.of(endpoints) >= time_us - GONE_US
         self._since = {
             pair: since
             for (pair, since), stays in zip(self._since.items(), there.tolist(), strict=True)

@@ -17,9 +17,6 @@ Ints = npt.NDArray[np.int64]
 
 NEVER = -(2**62)
 UNBOUNDED = 2**62
-FORGOTTEN_US = 960_000_000
-"""Whoever was gone for so long casts no doubt, even if clocks and logs are late: a little longer than a horizon is
-set back for (`eventsathand.FAR`)."""
 
 
 class Stay(NamedTuple):

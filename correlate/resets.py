@@ -31,7 +31,8 @@ from scalple.correlate.closedpool import (
 )
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.logbatch import take
-from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stay, Stays, last_end
+from scalple.correlate.reach import NEVER, Reach, Stay, Stays, last_end
+from scalple.correlate.remembering import GONE_US
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -67,13 +68,13 @@ class PoolDoubts:
         self._unnamed_spans.clear()
         for pool, reach in self._reach.items():
             self._until_us[pool] = reach.end_us(evidence, self._stays, pool)
-            reach.forget(now_us - FORGOTTEN_US)
+            reach.forget(now_us - GONE_US)
         for pool, shown in self._shown.items():
             told = {
                 stay: now_us if self._stays.clients(stay) else last for stay, last in shown.items()
             }
             self._shown[pool] = {
-                stay: last for stay, last in told.items() if last >= now_us - FORGOTTEN_US
+                stay: last for stay, last in told.items() if last >= now_us - GONE_US
             }
 
     def _pass_on(self, horizon_us: int) -> None:

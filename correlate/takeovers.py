@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from scalple.correlate.evidence import Evidence
-from scalple.correlate.reach import FORGOTTEN_US, NEVER, Reach, Stays, last_end
+from scalple.correlate.reach import NEVER, Reach, Stays, last_end
+from scalple.correlate.remembering import GONE_US
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -39,8 +40,8 @@ class Takeovers:
         self.evidence, self._stays = evidence, Stays(evidence)
         for pair, reach in self._reach.items():
             self._until_us[pair] = reach.end_us(evidence, self._stays, pair[0])
-            reach.forget(now_us - FORGOTTEN_US)
-        gone = now_us - FORGOTTEN_US
+            reach.forget(now_us - GONE_US)
+        gone = now_us - GONE_US
         # Of somebody unknown the evidence may tell no more, and tell again once a horizon is set back.
         self._reach = {
             pair: one
@@ -95,5 +96,5 @@ class Takeovers:
     def _forget(self, time_us: Ints) -> None:
         """Drop what has long ended."""
         if len(time_us):
-            now = int(time_us.max()) - FORGOTTEN_US
+            now = int(time_us.max()) - GONE_US
             self._until_us = {pair: end for pair, end in self._until_us.items() if end >= now}

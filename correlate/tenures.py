@@ -5,14 +5,14 @@ whether the moment lies outside the actor's periods. Of an actor who isn't liste
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 
 from scalple.correlate.logbatch import Ints
 from scalple.correlate.policyrules import Person
+from scalple.ingest.epoch import microseconds
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EVER, _NEVER = -(2**62), 2**62
 
 
@@ -79,4 +79,4 @@ def _moment(text: str | None, missing: int) -> int:
         return missing
     moment = datetime.fromisoformat(text)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (aware - _EPOCH) // timedelta(microseconds=1)
+    return microseconds(aware)

@@ -5,16 +5,15 @@ values by column leave. Strict: bytes that no row has are refused. Hashes nothin
 """
 
 import struct
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
+from scalple.ingest.epoch import EPOCH, moment_of
 from scalple.ingest.errors import VerificationError
 from scalple.store.encoding import NULL_ITEM, ROW_VERSION
 
 _FIXED = {pa.uint64(): ">Q", pa.int64(): ">q", pa.int32(): ">i", pa.bool_(): ">?"}
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def decode_row(schema: pa.Schema, data: bytes) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def _fields(fields: list[pa.Field], reader: _Bytes) -> dict[str, Any]:
     for at, field in enumerate(fields):
         if _is_fixed(field.type):
             value = _number(field.type, reader)
-            if nulls >> at & 1 and value not in (0, _EPOCH):
+            if nulls >> at & 1 and value not in (0, EPOCH):
                 raise VerificationError("a NULL has a value")
             values[field.name] = value
     for at, field in enumerate(fields):
@@ -81,7 +80,7 @@ def _is_fixed(kind: pa.DataType) -> bool:
 
 def _number(kind: pa.DataType, reader: _Bytes) -> Any:
     if pa.types.is_timestamp(kind):
-        return _EPOCH + timedelta(microseconds=struct.unpack(">q", reader.take(8))[0])
+        return moment_of(struct.unpack(">q", reader.take(8))[0])
     code = _FIXED[kind]
     data = reader.take(struct.calcsize(code))
     if kind == pa.bool_() and data not in (b"\0", b"\1"):

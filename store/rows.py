@@ -5,14 +5,12 @@ what it is asked with: where rows are many and Python has nothing to do with eac
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 
 from scalple.ingest.columntypes import TIME
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from scalple.ingest.epoch import moment_of
 
 
 def rows_of(
@@ -37,7 +35,7 @@ def rows_of(
         told = dict(zip(names, row, strict=True))
         for n in times:
             if row[n] is not None:
-                told[names[n]] = _EPOCH + timedelta(microseconds=row[n])
+                told[names[n]] = moment_of(row[n])
         rows.append(told)
     return rows
 

@@ -6,7 +6,7 @@ by step. Does what a daemon does between files and store; knows nothing of the t
 
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,8 +25,6 @@ from scalple.ingest.logtime import LogTimes
 from scalple.ingest.pairinglines import PairingLines
 from tests.attribute_logs import ORIGIN, Attributed, Batches, numbered
 from tests.simulation import Setting, World
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 FOR_EVER = timedelta(days=1000)
 
@@ -103,7 +101,7 @@ def attribute_live(
     evidence = Evidence(known, rules)
     correlator = Correlator(ORIGIN, rules, evidence)
     batches = Batches(correlator, [])
-    at, number, latest, horizon_us = [0, 0, 0], 0, None, None
+    at, number, latest, horizon = [0, 0, 0], 0, None, None
     hand = None if near is None else EventsAtHand(known, None, rules, near, kept=0)
     for end, told_end, said_end in moments:
         parts = []
@@ -119,25 +117,24 @@ def attribute_live(
         if hand is not None:
             hand.learn(_appended(known.slice(0, 0), fresh, number), latest)
             number += fresh.num_rows
-            evidence = Evidence(hand.events, rules, evidence, _us(hand.horizon))
+            evidence = Evidence(hand.events, rules, evidence, hand.horizon)
             correlator.renew(evidence)
         elif fresh.num_rows:
             known = _appended(known, fresh, number)
             number += fresh.num_rows
-            evidence = Evidence(known, rules, evidence, horizon_us)
+            evidence = Evidence(known, rules, evidence, horizon)
             correlator.renew(evidence)
             if forget_us is not None and latest is not None:
                 horizon = latest - timedelta(microseconds=forget_us)
-                horizon_us = _us(horizon)
                 slack = link_slack(rules) if forget_pairs else FOR_EVER
                 known = present(known, horizon, slack)
-                evidence = Evidence(known, rules, evidence, horizon_us)
+                evidence = Evidence(known, rules, evidence, horizon)
                 correlator.renew(evidence)
         block = reader.parse(log[at[0] : end], at[0], final=False)
         at[0] += block.consumed
         since_us = correlator.leads_back(block.table)
         if hand is not None and hand.reach(block.table, latest, since_us):
-            evidence = Evidence(hand.events, rules, evidence, _us(hand.horizon))
+            evidence = Evidence(hand.events, rules, evidence, hand.horizon)
             correlator.renew(evidence)
         if block.table.num_rows:
             logged = pc.max(block.table.column("log_time")).as_py()
@@ -147,10 +144,6 @@ def attribute_live(
         watch(correlator)
     batches.add(reader.parse(log[at[0] :], at[0], final=True))
     return batches.result()
-
-
-def _us(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def _appended(known: pa.Table, fresh: pa.Table, number: int) -> pa.Table:

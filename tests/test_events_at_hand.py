@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.correlator import Correlator
-from scalple.correlate.eventsathand import FAR, SPACING, EventsAtHand
+from scalple.correlate.eventsathand import SPACING, EventsAtHand
 from scalple.correlate.evidence import Evidence, link_slack
 from scalple.correlate.labels import Wholes
 from scalple.correlate.present import present
-from scalple.correlate.reach import FORGOTTEN_US
 from scalple.correlate.record import EVIDENCE
+from scalple.correlate.remembering import FAR, GONE_US
 from scalple.correlate.resets import PoolDoubts
 from scalple.correlate.rules import Rules
 from scalple.correlate.takeovers import Takeovers
+from scalple.ingest.epoch import microseconds
 from scalple.ingest.records import TIME
 from tests.live import Watched, attribute_live
 from tests.remembered import remembered
@@ -208,7 +209,7 @@ def test_what_is_remembered_goes_with_who_is_there_not_with_who_ever_was(
 ) -> None:
     # Who has gone is remembered for as long as a horizon may be set back.
     for module in ("labels", "resets", "takeovers"):
-        monkeypatch.setattr(f"scalple.correlate.{module}.FORGOTTEN_US", 10_000_000)
+        monkeypatch.setattr(f"scalple.correlate.{module}.GONE_US", 10_000_000)
     setting = Setting(cast=CASTS[cast], statements=3000, version="1.18")
     world = Watched(setting, 5)
     files = world.play().write(tmp_path)
@@ -282,7 +283,7 @@ class Gone:
         self.told = Evidence(pa.concat_tables([first, self.rest]), Rules())
         self.key = self.told.endpoints["10.0.0.1", 1024]
         self.pool = int(self.told.client_pool[0])
-        self.us = (BEGIN - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        self.us = microseconds(BEGIN)
 
     def link(self) -> pa.Table:
         """A server connection, which goes on."""
@@ -304,7 +305,7 @@ def test_a_cut_name_stands_for_whoever_left_a_moment_ago_once_the_horizon_is_set
     wholes.renew(gone.silent())
     wholes.forget(gone.us + 10_000_000)
     assert wholes.held() == {gone.key}
-    wholes.forget(gone.us + 2 * FORGOTTEN_US)
+    wholes.forget(gone.us + 2 * GONE_US)
     assert wholes.held() == set()
 
 

@@ -1,7 +1,7 @@
 """The vectorised row encoding against a slow reference written from docs/FORMAT.md."""
 
 import struct
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scalple.correlate.record import KINDS, SUBJECT
+from scalple.ingest.epoch import microseconds
 from scalple.ingest.records import TEXT
 from scalple.store import encoding, rowtree
 from scalple.store.merkle import leaf_hash
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WIDE = pa.schema(
     [
         ("seq", pa.uint64()),
@@ -49,7 +49,7 @@ def reference(row: dict[str, Any], types: list[tuple[str, pa.DataType]]) -> byte
         elif kind == pa.bool_():
             fixed += struct.pack(">B", value or 0)
         elif pa.types.is_timestamp(kind):
-            micros = 0 if value is None else (value - EPOCH) // timedelta(microseconds=1)
+            micros = 0 if value is None else microseconds(value)
             fixed += struct.pack(">q", micros)
         elif value is not None:
             encoded = reference_value(value, kind)
