@@ -23,6 +23,8 @@ from scalple.ingest.errors import VerificationError
 from scalple.store.reader import StoreReader
 from scalple.store.rownames import RowNames
 
+NOTHING = "no undeclared column seems to hold personal data"
+
 
 @command("detect")
 @store_option
@@ -50,13 +52,12 @@ def detect(store_dir: str | None, form: str, config_path: Path | None) -> None:
         found |= {one.column: one for one in _proposals(reader, origin, rules, names)}
     proposals = [found[column] for column in sorted(found)]
     if form == "toml":
-        sys.stdout.write(as_toml(proposals, rules) if proposals else "")
+        sys.stdout.write(as_toml(proposals, rules) if proposals else f"# {NOTHING}\n")
     elif form == "json":
         render.write_json({"proposals": [_item(one) for one in proposals]}, sys.stdout)
     else:
         rows = [{**_item(one), "evidence": one.evidence} for one in proposals]
-        empty = "no undeclared column seems to hold personal data"
-        render.write_table(rows, ["column", "kind", "rule", "evidence"], sys.stdout, empty=empty)
+        render.write_table(rows, ["column", "kind", "rule", "evidence"], sys.stdout, empty=NOTHING)
 
 
 def _proposals(reader: StoreReader, origin: str, rules: Rules, names: RowNames) -> list[Proposal]:

@@ -2,7 +2,7 @@
 SELECT
     "table",
     count(*) AS statements,
-    sum(rows_returned)::BIGINT AS rows_returned,
+    rows_in_all(rows_returned) AS rows_returned,
     min(first) AS first,
     max(last) AS last
 FROM (

@@ -5,11 +5,11 @@ CREATE OR REPLACE TEMP TABLE breach_rows AS
 SELECT
     log_time, affected_tables, columns_accessed, subjects, attribution_grade,
     origin, min(seq) OVER one AS statement, seq = min(seq) OVER one AS is_first,
-    max(rows_returned) OVER one AS rows_returned,
+    max(came_back(rows_returned, findings)) OVER one AS rows_returned,
     bool_or(success) OVER one AS success
 FROM audit
 WHERE {clause}
 WINDOW one AS (
     PARTITION BY origin, coalesce(session_id, seq::VARCHAR),
-        coalesce(statement_id, -1 - seq::BIGINT), substatement_id
+        number_of(statement_id, seq, findings), substatement_id
 )

@@ -2,7 +2,7 @@
 SELECT
     count(*) FILTER (is_first AND success IS DISTINCT FROM false) AS statements,
     count(*) FILTER (is_first AND success = false) AS failed,
-    sum(rows_returned) FILTER (is_first AND success IS DISTINCT FROM false)::BIGINT AS rows_returned,
+    rows_in_all(CASE WHEN is_first AND success IS DISTINCT FROM false THEN rows_returned END) AS rows_returned,
     min(log_time) FILTER (success IS DISTINCT FROM false) AS first,
     max(log_time) FILTER (success IS DISTINCT FROM false) AS last,
     coalesce(list_sort(list_distinct(flatten(

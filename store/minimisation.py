@@ -16,7 +16,7 @@ from scalple.store.rownames import audit_as_asked
 
 _TEMPLATES = """
 SELECT query_fingerprint, actor, db_role, by_star AS columns, count(*) AS statements,
-       sum(rows_returned)::BIGINT AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
+       rows_in_all(rows_returned) AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
        min(log_time) AS first, max(log_time) AS last, min(query) AS query
 FROM minimised WHERE len(by_star) > 0
 GROUP BY query_fingerprint, actor, db_role, by_star
@@ -26,7 +26,7 @@ _ACTORS = """
 SELECT actor, db_role, name AS "column",
        count(*) FILTER (NOT list_contains(by_star, name)) AS by_name,
        count(*) FILTER (list_contains(by_star, name)) AS by_star,
-       sum(rows_returned)::BIGINT AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
+       rows_in_all(rows_returned) AS rows_returned, count(*) - count(rows_returned) AS rows_unknown,
        min(log_time) AS first, max(log_time) AS last
 FROM (SELECT *, unnest(columns) AS name FROM minimised)
 GROUP BY actor, db_role, name

@@ -6,13 +6,14 @@
 WITH statements AS (
   SELECT origin, min(query_fingerprint) AS query_fingerprint, min(query) AS query,
          min(session_user_id) AS actor, min(db_role) AS db_role, min(log_time) AS log_time,
-         max(rows_returned) AS rows_returned, bool_or(columns_basis = 'star-expanded') AS starred,
+         max(came_back(rows_returned, findings)) AS rows_returned,
+         bool_or(columns_basis = 'star-expanded') AS starred,
          list_distinct(flatten(list(list_intersect(columns_accessed, {personal})))) AS columns
   FROM {audit}
   WHERE class = 'READ' AND repeat_of IS NULL AND success IS DISTINCT FROM false
     AND attribution_grade <> 'pooler' AND list_has_any(columns_accessed, {personal}) AND {period}
   -- One statement may have a row per relation; where the log doesn't tell statements apart, each is one.
-  GROUP BY origin, coalesce(session_id, seq::VARCHAR), coalesce(statement_id, -1 - seq::BIGINT),
+  GROUP BY origin, coalesce(session_id, seq::VARCHAR), number_of(statement_id, seq, findings),
            substatement_id
 ), samples AS (
   SELECT query_fingerprint, min(query) AS query FROM statements GROUP BY ALL

@@ -36,7 +36,7 @@ _OF_STATEMENT = """
             WHEN list_contains(coalesce(findings, []), 'outer-missing') THEN NULL
             ELSE rows_returned IS NOT NULL AND coalesce(max(substatement_id) FILTER (
               NOT list_contains($copying, coalesce(command, ''))
-              AND NOT list_contains(coalesce(findings, []), 'forged-line'))
+              AND NOT is_forged(findings))
               OVER (PARTITION BY coalesce(session_id, backend_pid::VARCHAR), statement_id), 1) > 1
        END AS is_within,
        query IS NULL OR regexp_matches(query, $mixed) AS is_mixed

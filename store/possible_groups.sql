@@ -6,7 +6,7 @@ SELECT
     count(*) AS times,
     min(log_time) AS first,
     max(log_time) AS last,
-    sum(rows_returned)::BIGINT AS rows
+    rows_in_all(rows_returned) AS rows
 FROM {audit}
 WHERE {clause}
 GROUP BY ALL

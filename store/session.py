@@ -75,4 +75,5 @@ def _opened() -> duckdb.DuckDBPyConnection:
     con.execute("SET GLOBAL TimeZone = 'UTC'")  # of cursors as well
     con.execute(read_sql("macros.sql"))
     con.execute(sql_file("writing.sql"))
+    con.execute(sql_file("statements.sql"))
     return con

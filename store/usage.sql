@@ -9,7 +9,7 @@ WITH done AS (
          query IS NULL OR query ILIKE '%conflict%' AS may_update,
          count(*) AS statements, max(log_time) AS last
   FROM audit
-  WHERE NOT list_contains(coalesce(findings, []), 'forged-line')
+  WHERE NOT is_forged(findings)
     -- A parallel worker's row may lack the role, which its leader's row has.
     AND (repeat_of IS NULL OR db_role IS NOT NULL)
     AND (class IN ('READ', 'WRITE') OR len(affected_tables) > 0) AND {where}
