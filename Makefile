@@ -78,7 +78,7 @@ prove: $(STAMP) servers  ## the long proofs: millions of simulated statements, 6
 	else echo "no container engine: the images of docs/deploy aren't built"; fi
 	DOCTOR_GRADES=1 $(BIN)/python -m pytest -q -s tests/test_doctor_stack.py
 	DAEMON_KILLS=300 $(BIN)/python -m pytest -q -s tests/test_daemon_stack.py
-	SOAK_SECONDS=900 $(BIN)/python -m pytest -q -s tests/test_daemon_soak.py
+	SOAK_SECONDS=2100 $(BIN)/python -m pytest -q -s tests/test_daemon_soak.py
 	SIDECAR_STATEMENTS=110000 SIDECAR_COPY_MB=1000 $(BIN)/python -m pytest -q tests/test_sidecar_stack.py tests/test_sidecar_process.py
 
 test-s3: $(STAMP)  ## the same proofs of stores in S3 against a real server, radosgw from Debian, unpacked, not installed

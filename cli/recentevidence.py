@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli.smallmemory import give_back
 from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
 
@@ -39,5 +40,6 @@ def recent(
         events = pa.concat_tables([events, table.filter(pc.invert(ours))])
         if horizon is not None and events.num_rows > most:
             events = present(events, horizon, link_slack)
+            give_back()
             most = max(EVENTS_KEPT, 2 * events.num_rows)
     return events, sessions

@@ -1,6 +1,7 @@
 """The queries over events (columns of EVIDENCE): their text, where several parts ask them.
 
-In: the name of a relation. Out: SQL. Asks nothing itself.
+In: the name of a relation. Out: SQL. Asks nothing itself. What is counted in a window is counted as
+`count(CASE WHEN … THEN 1 END)`: of 80,000 rows `count(*) FILTER (…) OVER` takes fifteen times as long.
 """
 
 from importlib import resources

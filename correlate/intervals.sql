@@ -6,7 +6,7 @@
 -- The same event may arrive twice (at-least-once shipping): the first of them counts. A sidecar that
 -- starts again may count from the beginning again: its lives are told apart.
 CREATE OR REPLACE TEMP TABLE identity_events AS
-SELECT *, count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq)
+SELECT *, count(CASE WHEN event = 'start' THEN 1 END) OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq)
           AS life
 FROM events
 WHERE source = 'identity' AND seq IN (
@@ -166,7 +166,7 @@ WITH places AS (
   WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY ts, seq),
          thing AS (PARTITION BY process, pointer ORDER BY ts, seq)
 ), stays AS (
-  SELECT *, count(*) FILTER (event = 'client-login' OR before_here <> (process, pointer)) OVER place AS stay
+  SELECT *, count(CASE WHEN event = 'client-login' OR before_here <> (process, pointer) THEN 1 END) OVER place AS stay
   FROM before
   WINDOW place AS (PARTITION BY client_addr, client_port, socket ORDER BY ts, seq)
 )

@@ -11,8 +11,8 @@
 -- don't, they are several processes' (of several hosts), and none goes on in another.
 CREATE OR REPLACE TEMP TABLE pairing_events AS
 WITH pieces AS (
-  SELECT *, count(*) FILTER (event = 'pairing-begins') OVER (PARTITION BY source_file, sidecar ORDER BY seq)
-              AS piece
+  SELECT seq, event, ts, sidecar, connection, client_addr, client_port, detail, source_file,
+         count(CASE WHEN event = 'pairing-begins' THEN 1 END) OVER (PARTITION BY source_file, sidecar ORDER BY seq) AS piece
   FROM events
   WHERE source = 'pgbouncer' AND event IN ('link', 'served', 'replay', 'pooler-query', 'server-close',
                                            'server-connect', 'unpaired', 'pairing-begins')
@@ -27,7 +27,7 @@ WITH pieces AS (
 ), apart AS (
   SELECT *, bool_or(overlapping) OVER (PARTITION BY sidecar) AS several FROM placed
 )
-SELECT p.* EXCLUDE (piece), p.sidecar || CASE WHEN a.several THEN ' ' || a.place ELSE '' END AS process,
+SELECT p.* EXCLUDE (piece, source_file), p.sidecar || CASE WHEN a.several THEN ' ' || a.place ELSE '' END AS process,
        row_number() OVER (ORDER BY a.place, p.seq) AS step
 FROM pieces p JOIN apart a USING (sidecar, source_file, piece);
 
@@ -50,8 +50,8 @@ WITH told AS (
   FROM pairing_events WHERE event = 'server-connect'
 )
 SELECT e.*,
-       count(*) FILTER (event = 'server-connect') OVER life AS life,
-       count(*) FILTER (event = 'unpaired') OVER life + coalesce(l.losses, 0) AS stretch,
+       count(CASE WHEN event = 'server-connect' THEN 1 END) OVER life AS life,
+       count(CASE WHEN event = 'unpaired' THEN 1 END) OVER life + coalesce(l.losses, 0) AS stretch,
        -- What was lost may have been this connection's.
        greatest(lag(ts) OVER life, l.lost_at) AS before,
        max(ts) OVER (PARTITION BY e.process) AS last_ts

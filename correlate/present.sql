@@ -7,7 +7,7 @@ CREATE OR REPLACE TEMP TABLE told AS
 SELECT seq, event, ts, sidecar, connection, sidecar_seq,
        last_of(event, sidecar_seq, detail) AS last_of, heartbeat_s(event, detail) AS heartbeat_s,
        ts < horizon."at" AS passed,
-       count(*) FILTER (event = 'start') OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq) AS life
+       count(CASE WHEN event = 'start' THEN 1 END) OVER (PARTITION BY sidecar ORDER BY ts, sidecar_seq) AS life
 FROM events, horizon WHERE source = 'identity';
 
 -- Whose life is over: what was said in it holds no longer. Silence alone doesn't say so, unless it lasts for a
@@ -37,7 +37,7 @@ FROM events, horizon WHERE source = 'pgbouncer';
 CREATE OR REPLACE TEMP TABLE mentioned AS
 SELECT *,
        lag(seq) OVER place AS before_here, lag(seq) OVER thing AS before_there,
-       count(*) FILTER (event = 'client-login') OVER thing AS stay,
+       count(CASE WHEN event = 'client-login' THEN 1 END) OVER thing AS stay,
        row_number() OVER (PARTITION BY process, connection, client_addr, client_port ORDER BY ts, seq) = 1 AS first_here,
        max(CASE WHEN passed THEN seq END) OVER (PARTITION BY process, connection, client_addr, client_port) = seq AS last_here,
        max(CASE WHEN passed AND event IN ('client-login', 'client-close') THEN struct_pack(ts, seq) END)
@@ -164,7 +164,7 @@ WITH numbered AS (
   FROM told t LEFT JOIN present p USING (seq)
   WINDOW w AS (PARTITION BY sidecar, life ORDER BY sidecar_seq, ts)
 ), stretches AS (
-  SELECT *, count(*) FILTER (kept OR kept_before OR sidecar_seq - before > 1)
+  SELECT *, count(CASE WHEN kept OR kept_before OR sidecar_seq - before > 1 THEN 1 END)
               OVER (PARTITION BY sidecar, life ORDER BY sidecar_seq, ts) AS stretch
   FROM numbered
 )

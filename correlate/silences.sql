@@ -13,7 +13,7 @@ WITH alive AS (
 ), told AS (
   SELECT origin, seq, sidecar, ts, sidecar_seq,
          heartbeat_s(event, detail) AS heartbeat_s, event,
-         count(*) FILTER (event = 'start') OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
+         count(CASE WHEN event = 'start' THEN 1 END) OVER (PARTITION BY origin, sidecar ORDER BY ts, sidecar_seq)
            AS life
   FROM {events} WHERE source = 'identity'
 ), numbered AS (

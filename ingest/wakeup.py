@@ -5,6 +5,7 @@ changed, never what: events are lost when the kernel's queue overflows, over NFS
 watches may be used up. The periodic scan finds everything; without events it is found a little later.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +28,10 @@ _CHANGES: list[type[FileSystemEvent]] = [
     FileDeletedEvent,
 ]
 """Not that a file was opened or closed: the follower does that itself."""
+
+
+# It complains where something happens just as nothing is watched any more, which is as it should be.
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 
 
 class Watcher(Protocol):
