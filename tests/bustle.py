@@ -106,11 +106,13 @@ def play(
     disturbed: bool = True,
     follow: Callable[[Stack, list[Path]], AbstractContextManager[Callable[[], bool]]] | None = None,
     rate: float | None = None,
+    seconds: float = 1800.0,
 ) -> Logs:
     """Run a crowd, with so many of each announced kind and so many liars.
 
     With `follow` somebody reads along, who is given the files of events, and is asked again and again whether
-    enough has happened; until then the crowd goes on. It runs `rate` statements a second at most.
+    enough has happened; until then the crowd goes on. It runs `rate` statements a second at most,
+    and for `seconds` at most.
     """
     options = StackOptions(
         pool_mode=mode,
@@ -138,7 +140,7 @@ def play(
             name = f"mallory_{n}"
             ways = (sidecar.dsn(stack, name), stack.dsn_pooler(application_name="crm"))
             people[name] = ways[n % 2]
-        crowd = Crowd(statements, seconds=7200.0, visits=visits, rate=rate)
+        crowd = Crowd(statements, seconds=seconds, visits=visits, rate=rate)
         disturb = disturbance(stack, sidecar, statements) if disturbed else None
         events = [sidecar.events, directory / "relay.jsonl"]
         with ExitStack() as following:
@@ -152,5 +154,5 @@ def play(
                 crowd.statements = statements if happened and told and seen else sys.maxsize
 
             crowd.run(people, meanwhile)
-    assert crowd.done >= statements
+    assert crowd.done >= crowd.statements, "not everything happened in time"
     return Logs(stack, events, crowd.done)

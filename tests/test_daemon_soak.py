@@ -95,7 +95,9 @@ def live_through(tmp_path: Path, server: TroubledServer) -> None:
             assert daemon.stop() == 0
 
     statements = int(0.9 * RATE * SECONDS)
-    logs = play(tmp_path, "transaction", statements, announced=3, follow=follow, rate=RATE)
+    logs = play(
+        tmp_path, "transaction", statements, announced=3, follow=follow, rate=RATE, seconds=7200
+    )
     csvs = sorted(logs.stack.log_directory.glob("*.csv*"), key=lambda path: path.stat().st_mtime_ns)
     assert len(csvs) > 2
     records = assert_each_once(csvs, logs.events, store)

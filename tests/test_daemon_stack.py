@@ -54,7 +54,14 @@ def test_killed_under_load_it_has_every_record_once(tmp_path: Path) -> None:
             assert daemon.stop() == 0
 
     logs = play(
-        tmp_path, "transaction", 600, announced=3, disturbed=False, follow=follow, rate=RATE
+        tmp_path,
+        "transaction",
+        600,
+        announced=3,
+        disturbed=False,
+        follow=follow,
+        rate=RATE,
+        seconds=7200,
     )
     csvs = sorted(logs.stack.log_directory.glob("*.csv*"), key=lambda path: path.stat().st_mtime_ns)
     records = assert_each_once(csvs, logs.events, store)
