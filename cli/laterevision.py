@@ -36,6 +36,8 @@ UNREVISED = "log-gone"
 """Reason of a gap: statements that late evidence may speak of, and whose log isn't there any more."""
 Part = tuple[StoredLog, int, int]
 """A log, and which bytes of it."""
+CLOSE_BYTES = 16 * 1024 * 1024
+"""So much is read in one step: some seconds' work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class LateRevision:
     _fresh: list[pa.Table] = field(default_factory=list)
     _reached: dict[Generation, int] = field(default_factory=dict)
     _matched: int = 0
+    _is_close: bool = False
     _feeder: WarmUp = field(init=False)
     _work: Generator[pa.Table | None, None, None] | None = None
 
@@ -116,7 +119,7 @@ class LateRevision:
         for table in self._work:
             if table is not None and table.num_rows:
                 found.append(table)
-            if time.monotonic() >= until or not goes_on():
+            if (time.monotonic() >= until and not self._is_close) or not goes_on():
                 return found
         self.is_done = True
         return found
@@ -132,6 +135,8 @@ class LateRevision:
         finally:
             with_store.views.close()
         while parts := self._next_parts():
+            # Between steps the log goes on: what is left has to be read in one, or it is never all of it.
+            self._is_close = sum(end - begin for _, begin, end in parts) <= CLOSE_BYTES
             self._renew()
             with_store = self.stored()
             self.taken_back.clear()

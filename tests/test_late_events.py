@@ -171,6 +171,29 @@ def test_a_revision_is_done_in_parts_while_following_goes_on_and_survives_rotati
     assert old.json() == [{"n": 0}]
 
 
+def test_a_revision_catches_up_with_a_log_that_grows_in_each_round(
+    world: LateWorld, at_once: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revisions, "STEP_S", 0.0)
+    first, *later = world.moments(12)
+    with world.following() as following:
+        for name in (POOLER, SERVER):
+            world.write(name, first)
+        following.round()
+        world.write(EVENTS, first)
+        following.round()
+        rounds = 0
+        while following.revisions.is_waiting:
+            before, moment = statements(world), later.pop(0)
+            world.write(POOLER, moment)
+            world.write(SERVER, moment)
+            following.round()
+            assert statements(world) > before
+            rounds += 1
+        assert 0 < rounds < 6 < len(later) + rounds
+        assert statements(world, NAMED) > 0
+
+
 def test_statements_whose_log_is_gone_keep_their_attribution_and_are_counted(
     world: LateWorld, at_once: list[dict[str, Any]]
 ) -> None:
