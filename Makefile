@@ -17,7 +17,7 @@ demo: $(STAMP)  ## reprocess sample_logs into a local store and print the answer
 	@$(BIN)/scalple-ingest demo
 
 test: $(STAMP) servers lint types  ## everything that must hold before a commit lands
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile --hypothesis-profile=ci
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

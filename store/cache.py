@@ -80,7 +80,10 @@ class Cache:
         """
         with self.locked(alone=True):
             self._make_room(len(data))
-        write(path, data)
+            temporary = _begin(path, len(data))  # so that others count it from now on
+        _fill(temporary, data)
+        with self.locked(alone=True):  # who counts at this moment would find neither name
+            _finish(temporary, path)
 
     def _make_room(self, wanted: int) -> None:
         # Others add as well: the directory is looked at again now and then, and whenever it is full.
@@ -165,16 +168,40 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         StoreError: it can't be written.
     """
+    temporary = _begin(path, len(data))
+    _fill(temporary, data)
+    _finish(temporary, path)
+
+
+def _begin(path: Path, size: int) -> Path:
+    """A temporary file for it that has its size already."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_TEMPORARY}")
-    try:
+    with _gone_if_it_fails(temporary):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+        with temporary.open("xb") as file:
+            file.truncate(size)
+    return temporary
+
+
+def _fill(temporary: Path, data: bytes) -> None:
+    with _gone_if_it_fails(temporary), temporary.open("r+b") as file:
+        file.write(data)
+
+
+def _finish(temporary: Path, path: Path) -> None:
+    with _gone_if_it_fails(temporary):
         temporary.replace(path)
+
+
+@contextmanager
+def _gone_if_it_fails(temporary: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise StoreError(
             f"the cache can't be written: {error.strerror}",
-            place=str(path.parent),
+            place=str(temporary.parent),
             hint="[s3] cache_dir names another directory",
         ) from error
