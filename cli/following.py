@@ -143,8 +143,7 @@ class Following:
             plan.origin, plan.rules, self._evidence, plan.rights, self._rights
         )
         self._builder = BatchBuilder(self._numbers, self._correlator)
-        warmup = WarmUp(self._correlator, sessions, rows.seq_of, rows.touched)
-        warmup.run(logs)
+        WarmUp(self._correlator, sessions).run(logs, rows)
         states = {} if state is None else json.loads(state)
         self.followers = {
             source: Follower(

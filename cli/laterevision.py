@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.cli.recentevidence import recent
+from scalple.cli.recordrows import ATTRIBUTED
 from scalple.cli.revising import changed, matched
 from scalple.cli.storedlogs import Generation, Paths, StoredLog, StoredLogs, generation_of
 from scalple.cli.storedrows import Stored, StoredRows
@@ -94,7 +95,7 @@ class LateRevision:
     _matched: int = 0
     _is_close: bool = False
     _feeder: WarmUp = field(init=False)
-    _work: Generator[pa.Table | None, None, None] | None = None
+    _work: Generator[pa.Table, None, None] | None = None
 
     def learn(self, events: pa.Table) -> None:
         """Events that became known meanwhile."""
@@ -117,15 +118,15 @@ class LateRevision:
         self._work = self._work or self._run()
         found: list[pa.Table] = []
         for table in self._work:
-            if table is not None and table.num_rows:
+            if table.num_rows:
                 found.append(table)
             if (time.monotonic() >= until and not self._is_close) or not goes_on():
                 return found
         self.is_done = True
         return found
 
-    def _run(self) -> Generator[pa.Table | None, None, None]:
-        """Until nothing is left that the store has; None where there is nothing to revise."""
+    def _run(self) -> Generator[pa.Table, None, None]:
+        """Until nothing is left that the store has."""
         parts = self._first_parts()
         with_store = self.stored()
         try:
@@ -229,26 +230,23 @@ class LateRevision:
 
     # -- rows ---------------------------------------------------------------------------------
 
-    def _leg(self, stored: Stored, parts: list[Part]) -> Iterator[pa.Table | None]:
-        for log, begin, end in parts:
-            with log.at_hand(self.paths) as is_there:
-                if not is_there:
-                    self.is_whole = False
-                    continue
-                for block in log.records(begin, end):
-                    yield self._block(stored, block.table.combine_chunks())
-
-    def _block(self, stored: Stored, log: pa.Table) -> pa.Table | None:
-        """Attribute a block anew; the revisions of its rows from `since` on."""
-        known = StoredRows(self.known.origin, self.known.rules, stored.views, stored.names).of(log)
-        found: list[pa.Table] = []
-        for asked, columns in self._feeder.feed(log, known.seq_of, known.touched):
-            old, now = matched(known, asked, columns)
+    def _leg(self, stored: Stored, parts: list[Part]) -> Iterator[pa.Table]:
+        """Attribute them anew: the revisions of rows from `since` on, piece by piece."""
+        rows = StoredRows(self.known.origin, self.known.rules, stored.views, stored.names)
+        for fed in self._feeder.feed(self._blocks(parts), rows, ATTRIBUTED):
+            old, now = matched(fed)
             wanted = pc.greater_equal(old.column("log_time"), pa.scalar(self.since, TIME))
             old = old.filter(wanted)
             self._matched += old.num_rows
-            found.append(changed(old, now.filter(wanted), self.taken_back))
-        return pa.concat_tables(found) if found else None
+            yield changed(old, now.filter(wanted), self.taken_back)
+
+    def _blocks(self, parts: list[Part]) -> Iterator[pa.Table]:
+        for log, begin, end in parts:
+            with log.at_hand(self.paths) as is_there:
+                if is_there:
+                    yield from (one.table.combine_chunks() for one in log.records(begin, end))
+                else:
+                    self.is_whole = False
 
     def _count(self, views: duckdb.DuckDBPyConnection) -> None:
         """How many statements there are of which no log was found."""

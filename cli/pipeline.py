@@ -160,14 +160,14 @@ class Pipeline:
             self._rights = told
             builder = BatchBuilder(self._numbers, correlator)
             rows = StoredRows(plan.origin, plan.rules, self._views, self._names)
-            warmup = WarmUp(correlator, self._stored, rows.seq_of, rows.touched)
+            warmup = WarmUp(correlator, self._stored)
             revise = plan.revise or self.outcome.late_events > 0
             for log in sources.logs:
                 if revise and log.file.end and self._views is not None:
                     self._revise(log, Reviser(rows, warmup), committer)
                 if log in begun or has_news(log):
                     if log not in begun and not revise:
-                        warmup.catch_up(log)
+                        warmup.catch_up(log, rows)
                     pieces = begun.get(log) or ahead(self._pieces(log))
                     self._read_log(log.file, pieces, builder, committer)
                 else:

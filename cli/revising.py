@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.cli.recordrows import ATTRIBUTED, RecordRows
+from scalple.cli.recordrows import ATTRIBUTED
 from scalple.cli.sources import Opened
 from scalple.cli.storedrows import StoredRows
-from scalple.cli.warmup import WarmUp
+from scalple.cli.warmup import Fed, WarmUp
 from scalple.correlate.answers import ROLLED_BACK
 from scalple.correlate.record import REVISIONS
 
@@ -49,16 +49,14 @@ class Reviser:
         Args:
             log: the log, whose beginning is in the store, under whatever name.
         """
-        for records in self._warmup.again(log):
-            known = self._rows.of(records)
-            for asked, columns in self._warmup.feed(records, known.seq_of, known.touched):
-                before, now = matched(known, asked, columns)
-                alike = sum(one in known.alike for one in asked.to_pylist())
-                self.alike += alike
-                self.absent += len(asked) - alike - before.num_rows
-                table = changed(before, now)
-                if table.num_rows:
-                    yield table
+        for fed in self._warmup.again(log, self._rows):
+            before, now = matched(fed)
+            alike = sum(one in fed.known.alike for one in fed.offsets.to_pylist())
+            self.alike += alike
+            self.absent += len(fed.offsets) - alike - before.num_rows
+            table = changed(before, now)
+            if table.num_rows:
+                yield table
 
     def doubts(self) -> Iterator[str]:
         """What wasn't revised, and why."""
@@ -74,17 +72,11 @@ class Reviser:
             )
 
 
-def matched(known: RecordRows, offsets: pa.Array, now: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Rows of the store and what is known of them now, for the records that have a row.
-
-    Args:
-        known: the rows of their block.
-        offsets: where the records begin.
-        now: a row for each.
-    """
-    places = known.places(offsets)
+def matched(fed: Fed) -> tuple[pa.Table, pa.Table]:
+    """Rows of the store and what is known of them now, for the records that have a row."""
+    places = fed.known.places(fed.offsets)
     there = pc.is_valid(places)
-    return known.rows.take(places.filter(there)), now.filter(there)
+    return fed.known.rows.take(places.filter(there)), fed.columns.filter(there)
 
 
 def changed(before: pa.Table, now: pa.Table, taken_back: Collection[int] = frozenset()) -> pa.Table:

@@ -7,14 +7,16 @@ record lies further back than `BYTES_MAX` has lost its run, and its statements a
 """
 
 import datetime as dt
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.cli.recordrows import ATTRIBUTED, RecordRows
 from scalple.cli.sources import Opened
+from scalple.cli.storedrows import StoredRows
 from scalple.correlate.correlator import UNNUMBERED, Correlator
 from scalple.correlate.logbatch import where_in
 from scalple.ingest import pgaudit
@@ -24,6 +26,8 @@ from scalple.ingest.rejects import Block
 from scalple.ingest.sourcefile import SourceFile
 
 BYTES_MAX = 64 << 20
+GROUP_BYTES = 4 << 20
+"""The store is asked once about so much."""
 _SESSION = "connection authenticated: "
 
 
@@ -64,27 +68,27 @@ def _blocks(opened: Opened, begin: int) -> Iterator[Block]:
     return (piece.block for piece in window.pieces(opened.parse))
 
 
+class Fed(NamedTuple):
+    """What came out for some of a block's pgAudit records."""
+
+    known: RecordRows
+    """What the store has of the block."""
+    offsets: pa.Array
+    """Where the records begin."""
+    columns: pa.Table
+    """A row for each, as `Correlator.attribute` gives them."""
+
+
 class WarmUp:
     """Feeds a correlator what the store has read already.
 
     Args:
         correlator: whose open sessions are to be as they were.
         stored: evidence of earlier runs (columns of EVIDENCE): the numbers that sessions have.
-        seq_of: number of the audit row that was read from that file name and offset, if it is known.
-        touched: what the rows touched that were read from that file name and those offsets, as the
-            store has it, for policies; None where it isn't needed.
     """
 
-    def __init__(
-        self,
-        correlator: Correlator,
-        stored: pa.Table,
-        seq_of: Callable[[str, int], int | None] = lambda _name, _offset: None,
-        touched: Callable[[str, pa.Array], pa.Table | None] = lambda _name, _offsets: None,
-    ) -> None:
+    def __init__(self, correlator: Correlator, stored: pa.Table) -> None:
         self._correlator = correlator
-        self._seq_of = seq_of
-        self._touched = touched
         self._pending: list[Opened] = []
         of_sessions = stored.filter(pc.equal(stored.column("source"), "postgresql"))
         self._numbers: dict[tuple[str, int], int] = {
@@ -101,36 +105,42 @@ class WarmUp:
         """A file that holds nothing new, in the order of time."""
         self._pending.append(file)
 
-    def catch_up(self, file: Opened) -> None:
+    def catch_up(self, file: Opened, rows: StoredRows) -> None:
         """Run what comes before the new bytes of `file` through the correlator."""
         parts = window([*self._pending, file])
         self._pending.clear()
-        self.run(parts)
+        self.run(parts, rows)
 
-    def run(self, parts: Sequence[tuple[Opened, int]]) -> None:
-        """Run through a window."""
-        for one, begin in parts:
-            for block in _blocks(one, begin):
-                seq_of = functools.partial(self._seq_of, one.file.path.name)
-                touched = functools.partial(self._touched, one.file.path.name)
-                for _ in self.feed(block.table.combine_chunks(), seq_of, touched):
-                    pass  # what comes out is in the store
+    def run(self, parts: Sequence[tuple[Opened, int]], rows: StoredRows) -> None:
+        """Run through a window; `rows`: those of the store."""
+        blocks = (
+            block.table.combine_chunks() for one, begin in parts for block in _blocks(one, begin)
+        )
+        for _ in self.feed(blocks, rows, ()):
+            pass  # what comes out is in the store
 
-    def again(self, opened: Opened) -> Iterator[pa.Table]:
-        """The records of all that the store has read of a file, block by block, to be fed once more."""
+    def again(self, opened: Opened, rows: StoredRows) -> Iterator[Fed]:
+        """Feed all that the store has read of a file once more; its rows have the columns ATTRIBUTED."""
         self._pending.clear()
-        return (block.table.combine_chunks() for block in _blocks(opened, 0))
+        blocks = (block.table.combine_chunks() for block in _blocks(opened, 0))
+        return self.feed(blocks, rows, ATTRIBUTED)
 
     def feed(
-        self,
-        log: pa.Table,
-        seq_of: Callable[[int], int | None],
-        touched: Callable[[pa.Array], pa.Table | None],
-    ) -> Iterator[tuple[pa.Array, pa.Table]]:
-        """One block: (offsets, columns) of its pgAudit records; cut where the numbers of the sessions' evidence jump.
+        self, blocks: Iterable[pa.Table], rows: StoredRows, columns: Sequence[str]
+    ) -> Iterator[Fed]:
+        """Blocks of logs, in their order; they are cut where the numbers of the sessions' evidence jump.
 
-        `seq_of` gives the number of the row at an offset, `touched` what the rows at some offsets touched.
+        Args:
+            blocks: LOG_SCHEMA, each the records of one file.
+            rows: those that the store has.
+            columns: which of theirs are needed.
         """
+        for group in _grouped(blocks):
+            for log, known in zip(group, rows.of(group, columns), strict=True):
+                for offsets, done in self._block(log, known):
+                    yield Fed(known, offsets, done)
+
+    def _block(self, log: pa.Table, known: RecordRows) -> Iterator[tuple[pa.Array, pa.Table]]:
         cuts, numbers = self._cuts(log)
         for begin, end, number in zip(cuts, [*cuts[1:], log.num_rows], numbers, strict=True):
             piece = log.slice(begin, end - begin).combine_chunks()
@@ -138,25 +148,17 @@ class WarmUp:
             marked = np.flatnonzero(np.asarray(pgaudit.is_audit(messages)))
             lenient = where_in(piece.column("remark"), pa.array([NONSTANDARD]))[marked]
             payload, ok = pgaudit.split_payloads(messages.take(pa.array(marked)), lenient)
-            rows = marked[np.asarray(ok)]
-            offsets = piece.column("source_offset").take(pa.array(rows)).combine_chunks()
+            audit = marked[np.asarray(ok)]
+            offsets = piece.column("source_offset").take(pa.array(audit)).combine_chunks()
             done = self._correlator.attribute(
                 piece,
-                rows,
+                audit,
                 payload.combine_chunks(),
                 number,
-                self._first_seq(seq_of, offsets),
-                touched=touched(offsets),
+                _first_seq(known, offsets),
+                touched=known.touched(offsets),
             )
             yield offsets, done.columns
-
-    def _first_seq(self, seq_of: Callable[[int], int | None], offsets: pa.Array) -> int:
-        """Number of the first of these rows; UNNUMBERED unless the others follow it."""
-        if not len(offsets):
-            return UNNUMBERED
-        first, last = seq_of(offsets[0].as_py()), seq_of(offsets[-1].as_py())
-        follows = first is not None and last == first + len(offsets) - 1
-        return first if follows and first is not None else UNNUMBERED
 
     def _cuts(self, log: pa.Table) -> tuple[list[int], list[int]]:
         """Rows at which a piece begins, and the number of the first session in each piece."""
@@ -177,3 +179,26 @@ class WarmUp:
                 numbers.append(number)
             following = number + 1
         return cuts, numbers
+
+
+def _grouped(blocks: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """Many small blocks, or a large one: a store of many files is slow to ask."""
+    group: list[pa.Table] = []
+    size = 0
+    for one in blocks:
+        group.append(one)
+        size += one.nbytes
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _first_seq(known: RecordRows, offsets: pa.Array) -> int:
+    """Number of the first of these rows; UNNUMBERED unless the others follow it."""
+    if not len(offsets):
+        return UNNUMBERED
+    first, last = known.seq_of(offsets[0].as_py()), known.seq_of(offsets[-1].as_py())
+    follows = first is not None and last == first + len(offsets) - 1
+    return first if follows and first is not None else UNNUMBERED

@@ -303,8 +303,9 @@ class Answers:
             ROLLED_BACK: rolled_back,  # the last one: it may be added later
         }
         code = sum(mark.astype(np.int64) << bit for bit, mark in enumerate(marks.values()))
+        codes, which = np.unique(code, return_inverse=True)
         lists = [
             [name for bit, name in enumerate(marks) if value >> bit & 1] or None
-            for value in range(1 << len(marks))
+            for value in codes.tolist()
         ]
-        return shared(np.asarray(code, np.int64), pa.array(lists, TEXTS))
+        return shared(which, pa.array(lists, TEXTS))

@@ -146,8 +146,9 @@ def test_a_ticket_and_groups_that_an_event_gives_hold_for_the_statements_that_ci
     assert not any("billing-no-iban" in str(one["findings"]) for one in supporters)
 
 
+@pytest.mark.parametrize("rotated", [False, True])
 def test_a_log_read_in_pieces_has_the_same_findings(
-    ruled: Path, at_once: Path, tmp_path: Path
+    rotated: bool, ruled: Path, at_once: Path, tmp_path: Path
 ) -> None:
     """Transactions that are rolled back behind a cut keep what the rules found of them."""
     lines = (SAMPLE / "postgresql.csv").read_bytes().splitlines(keepends=True)
@@ -164,10 +165,17 @@ def test_a_log_read_in_pieces_has_the_same_findings(
     # Behind a statement of a transaction that was rolled back.
     cut = next(end for end in ends if end > back[-1]["o"])
     whole = b"".join(lines)
-    for end in (cut, len(whole)):
-        log.write_bytes(whole[:end])
+    log.write_bytes(whole[:cut])
+    read(store, ruled, log, *OTHERS)
+    if rotated:  # what was read has another name now, and its name another log
+        before = log.rename(log.with_suffix(".csv.1"))
+        log.write_bytes(whole[cut:])
+        read(store, ruled, log, "--postgres-log", before, *OTHERS)
+    else:
+        log.write_bytes(whole)
         read(store, ruled, log, *OTHERS)
-    assert rows(store, ANSWER) == rows(at_once, ANSWER)
+    findings = "SELECT findings FROM audit ORDER BY seq"
+    assert rows(store, findings) == rows(at_once, findings)
     revised = rows(store, "SELECT changes FROM revisions WHERE reason = 'rolled-back'")
     assert any("services-only" in one["changes"] for one in revised)
     assert scalple("verify", "--store", store).code == 0
