@@ -3,8 +3,6 @@
 Enters: events of identity files and pooler logs (columns of EVIDENCE). Leaves: clients with
 their pools, intervals and actors; which server connection belongs to which pool; which span of
 time the pooler's log covers. The rules that derive them stand in intervals.sql and clients.sql.
-
-DuckDB is used as a calculator in memory: no file, no extension, no network.
 """
 
 import datetime as dt
@@ -16,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.correlate.calculator import calculator
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
 from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
 from scalple.correlate.logbatch import Bools, Ints
@@ -82,8 +81,7 @@ class Evidence:
         self.horizon_us = None if horizon is None else microseconds(horizon)
         self.events = events
         self._numbers: Numbers = Numbers() if before is None else before._numbers
-        con = duckdb.connect(":memory:", config={"threads": threads_for(events)})
-        con.execute("SET TimeZone = 'UTC'")
+        con = calculator(threads_for(events))
         con.register("events", events)
         roles = rules.actors.roles
         con.register(
@@ -100,7 +98,6 @@ class Evidence:
         self.link_slack_us = link_slack(rules) // dt.timedelta(microseconds=1)
         """How far the pooler's and the server's note of one connection may lie apart."""
         con.register("numbered_pools", self._numbers.pool_table())
-        con.execute(read_sql("macros.sql"))
         con.execute(f"CREATE TEMP TABLE periods AS {periods_sql('events')}")
         con.execute(f"CREATE TEMP TABLE silences AS {silences_sql('events')}")
         con.execute(read_sql("intervals.sql"))

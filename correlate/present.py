@@ -8,9 +8,9 @@ out. The rules stand in present.sql and passed_pairs.sql. Changes nothing that i
 
 import datetime as dt
 
-import duckdb
 import pyarrow as pa
 
+from scalple.correlate.calculator import calculator
 from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
 from scalple.correlate.record import EVIDENCE
 
@@ -27,11 +27,9 @@ def present(events: pa.Table, horizon: dt.datetime, link_slack: dt.timedelta) ->
         link_slack: how far a statement may lie behind the pooler's line of its transaction
             (`Evidence.link_slack_us`): by so much earlier than the horizon a transaction has to be over.
     """
-    with duckdb.connect(":memory:", config={"threads": threads_for(events)}) as con:
-        con.execute("SET TimeZone = 'UTC'")
+    with calculator(threads_for(events)) as con:
         con.register("events", events)
         con.execute('CREATE TEMP TABLE horizon AS SELECT $at::TIMESTAMPTZ AS "at"', {"at": horizon})
-        con.execute(read_sql("macros.sql"))
         con.execute(f"CREATE TEMP TABLE periods AS {periods_sql('events')}")
         con.execute(
             f"CREATE TEMP TABLE silent AS SELECT seq FROM ({silences_sql('events')}) "

@@ -4,11 +4,11 @@ Enters: evidence. Leaves: for an endpoint, pool and time the client that lived t
 client the columns that name its actor. Knows nothing of runs and grades.
 """
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from scalple.correlate.calculator import calculator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.evidencesql import read_sql
 from scalple.correlate.logbatch import Bools, Ints
@@ -32,8 +32,7 @@ class Served:
 
     def __init__(self, origin: str, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._con = duckdb.connect(":memory:", config={"threads": 2})
-        self._con.execute("SET TimeZone = 'UTC'")
+        self._con = calculator(2)
         self._sql = read_sql("attribution.sql")
         self._sql_cut = read_sql("cut_names.sql")
         self._sql_gone = read_sql("gone_clients.sql")
