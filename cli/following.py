@@ -81,7 +81,9 @@ class Round:
         """Rows by kind, numbered in the order in which they are added."""
         for kind, table in tables.items():
             if table.num_rows:
-                self.tables.setdefault(kind, []).append(table)
+                parts = self.tables.setdefault(kind, [])
+                # Some come with a dictionary, some without.
+                parts.append(table.cast(parts[0].schema) if parts else table)
 
     def has(self, generation: Generation) -> bool:
         """Whether a piece of that file is in it already."""

@@ -15,7 +15,7 @@ from scalple.correlate.present import present
 from scalple.correlate.record import EVIDENCE
 
 EVENTS_KEPT = 10_000
-"""With more of them at hand, those that nothing to come can depend on are left out."""
+"""With more of them from before, those that nothing to come can depend on are left out."""
 
 
 def recent(
@@ -30,6 +30,7 @@ def recent(
     """
     events = sessions = EVIDENCE.empty_table()
     most = EVENTS_KEPT
+    passed = 0
     for part in parts:
         table = part.cast(EVIDENCE)
         ours = pc.equal(table.column("source"), "postgresql")
@@ -37,9 +38,14 @@ def recent(
         if horizon is not None:
             named = named.filter(pc.greater_equal(named.column("ts"), horizon))
         sessions = pa.concat_tables([sessions, named])
-        events = pa.concat_tables([events, table.filter(pc.invert(ours))])
-        if horizon is not None and events.num_rows > most:
+        told = table.filter(pc.invert(ours))
+        events = pa.concat_tables([events, told])
+        if horizon is None:
+            continue
+        passed += pc.sum(pc.less(told.column("ts"), horizon)).as_py() or 0
+        if passed > most:
             events = present(events, horizon, link_slack)
             give_back()
-            most = max(EVENTS_KEPT, 2 * events.num_rows)
+            passed = pc.sum(pc.less(events.column("ts"), horizon)).as_py() or 0
+            most = max(EVENTS_KEPT, 2 * passed)
     return events, sessions

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from scalple.correlate.calculator import calculator
 from scalple.correlate.closedpool import ClosedPools, Spans, spans_of
-from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
+from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
 from scalple.correlate.logbatch import Bools, Ints
 from scalple.correlate.numbered import Numbered
 from scalple.correlate.pairing import Pairing
@@ -81,7 +81,7 @@ class Evidence:
         self.horizon_us = None if horizon is None else microseconds(horizon)
         self.events = events
         self._numbers: Numbers = Numbers() if before is None else before._numbers
-        con = calculator(threads_for(events))
+        con = calculator(events.num_rows)
         con.register("events", events)
         roles = rules.actors.roles
         con.register(

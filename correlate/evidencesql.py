@@ -5,22 +5,11 @@ In: the name of a relation. Out: SQL. Asks nothing itself. What is counted in a 
 """
 
 from importlib import resources
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_MANY = 100_000
 
 
 def read_sql(name: str) -> str:
     """A .sql file of this folder."""
     return resources.files("scalple.correlate").joinpath(name).read_text("utf-8")
-
-
-def threads_for(events: "pa.Table") -> int:
-    """How many threads are worth their memory for so many events."""
-    return 2 if events.num_rows > _MANY else 1
 
 
 def silences_sql(events: str) -> str:

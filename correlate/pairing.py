@@ -206,9 +206,10 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     inside = records.transaction >= 0
     lo = np.searchsorted(server.until_us, records.time_us - records.slack_us, side="left")
     hi = np.searchsorted(server.since_us, records.time_end_us + records.slack_us, side="right") - 1
-    # The pooler's own statements, or a client's of the same text.
-    like = np.array([text in server.own_texts for text in records.texts], bool)
-    only = _only(server, records.is_replay, like, lo, hi)
+    # The pooler's own statements, or a client's of the same form: nothing stops a client from sending one.
+    own_form = records.is_replay.copy()
+    own_form |= np.array([text in server.own_texts for text in records.texts], bool)
+    only = _only(server, own_form, lo, hi)
     # A client that leaves in the middle leaves no note before 1.21: then a time at the very end of a
     # transaction may be that of one which isn't there.
     at = np.maximum(only, 0)
@@ -221,12 +222,10 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     begun_us = np.where(begun > 0, server.since_us[begun], -_NEVER)
     sure &= records.time_us - records.slack_us > begun_us[at]
     only = np.where(sure, only, -1)
-    for row in np.flatnonzero((only < 0) & records.is_replay & inside).tolist():
-        only[row] = _by_text(server, records.texts[row], int(lo[row]), int(hi[row]))
     own = records.transaction - only - server.passed
     barrier = records.several & inside
     stretch = server.stretch[np.maximum(only, 0)]
-    broken = inside & (only >= 0) & ~_is_own(server, np.maximum(only, 0), records)
+    broken = inside & (only >= 0) & ~_may_be(server, np.maximum(only, 0), records)
     witness = (only >= 0) & inside & ~records.several & ~broken
     fixed = _Fixed(witness, own, stretch, barrier)
     last, offset, holds, known = _offsets(records.transaction, fixed, broken, chain)
@@ -234,7 +233,7 @@ def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Int
     place = np.clip(number, 0, max(total - 1, 0))
     known &= inside & (server.stretch[place] == holds)
     fits = known & (number >= np.maximum(lo, 0)) & (number <= np.minimum(hi, total - 1))
-    fits &= _is_own(server, place, records)
+    fits &= _may_be(server, place, records)
     # Where numbers and times disagree first, the numbers hold no longer.
     wrong = np.flatnonzero(known & ~fits)
     _, firsts = np.unique(last[wrong], return_index=True)
@@ -259,34 +258,21 @@ def _ends(server: ServerConnection) -> Bools:
     return np.asarray(stretch[following] != server.stretch)
 
 
-def _is_own(server: ServerConnection, place: Ints, records: SessionRecords) -> Bools:
-    """Whether each record can be one of that transaction's: a client's, or the pooler's own text."""
-    fits = server.is_client[place] & ~records.is_replay
-    for row in np.flatnonzero(~server.is_client[place]).tolist():
+def _may_be(server: ServerConnection, place: Ints, records: SessionRecords) -> Bools:
+    """Whether each record can be one of that transaction's: a client may send anything, the pooler its own
+    text."""
+    fits = server.is_client[place].copy()
+    for row in np.flatnonzero(~fits).tolist():
         fits[row] = server.applied[int(place[row])] == records.texts[row]
     return np.asarray(fits)
 
 
-def _by_text(server: ServerConnection, text: str | None, lo: int, hi: int) -> int:
-    """The one of the pooler's settings in that stretch which has this text, or -1."""
-    found = [
-        one
-        for one in range(lo, min(hi + 1, len(server.applied)))
-        if not server.is_client[one] and server.applied[one] == text
-    ]
-    return found[0] if len(found) == 1 else -1
-
-
-def _only(server: ServerConnection, is_replay: Bools, like: Bools, lo: Ints, hi: Ints) -> Ints:
-    """The one transaction of the right kind whose time fits, or -1."""
+def _only(server: ServerConnection, own_form: Bools, lo: Ints, hi: Ints) -> Ints:
+    """The one transaction whose time fits, or -1: of a client's, or of all where it may be either's."""
     total = len(server.since_us)
     found = np.full(len(lo), -1)
     everything = np.ones(total, bool)
-    for kinds, of_kind in (
-        (server.is_client, ~is_replay & ~like),
-        (~server.is_client, is_replay),
-        (everything, like & ~is_replay),
-    ):
+    for kinds, of_kind in ((server.is_client, ~own_form), (everything, own_form)):
         places = np.flatnonzero(kinds)
         rows = np.flatnonzero(of_kind)
         if not len(places) or not len(rows):

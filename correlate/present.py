@@ -11,7 +11,7 @@ import datetime as dt
 import pyarrow as pa
 
 from scalple.correlate.calculator import calculator
-from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql, threads_for
+from scalple.correlate.evidencesql import periods_sql, read_sql, silences_sql
 from scalple.correlate.record import EVIDENCE
 
 _MILLISECONDS = dt.timedelta(milliseconds=10)
@@ -27,7 +27,7 @@ def present(events: pa.Table, horizon: dt.datetime, link_slack: dt.timedelta) ->
         link_slack: how far a statement may lie behind the pooler's line of its transaction
             (`Evidence.link_slack_us`): by so much earlier than the horizon a transaction has to be over.
     """
-    with calculator(threads_for(events)) as con:
+    with calculator(events.num_rows) as con:
         con.register("events", events)
         con.execute('CREATE TEMP TABLE horizon AS SELECT $at::TIMESTAMPTZ AS "at"', {"at": horizon})
         con.execute(f"CREATE TEMP TABLE periods AS {periods_sql('events')}")

@@ -4,11 +4,12 @@ Enters: evidence. Leaves: for an endpoint, pool and time the client that lived t
 client the columns that name its actor. Knows nothing of runs and grades.
 """
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scalple.correlate.calculator import calculator
+from scalple.correlate.calculator import FEW, calculator
 from scalple.correlate.evidence import Evidence
 from scalple.correlate.evidencesql import read_sql
 from scalple.correlate.logbatch import Bools, Ints
@@ -32,7 +33,7 @@ class Served:
 
     def __init__(self, origin: str, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._con = calculator(2)
+        self._own: duckdb.DuckDBPyConnection | None = None
         self._sql = read_sql("attribution.sql")
         self._sql_cut = read_sql("cut_names.sql")
         self._sql_gone = read_sql("gone_clients.sql")
@@ -93,23 +94,15 @@ class Served:
         wanted = np.flatnonzero(key >= 0)
         if not len(wanted) or not self._table.num_rows:
             return client, np.zeros(n, np.int64)
-        self._con.register(
-            "statements",
-            pa.table(
-                {
-                    "row": wanted,
-                    "key": key[wanted],
-                    "pool": pool[wanted],
-                    "log_time": time_us[wanted],
-                    "log_time_end": time_end_us[wanted],
-                    "seen": pa.nulls(len(wanted), pa.int64())
-                    if seen_us is None
-                    else pa.array(seen_us[wanted]),
-                }
-            ),
-        )
-        self._con.register("served", self._table)
-        found = self._con.sql(self._sql).to_arrow_table()
+        statements = {
+            "row": wanted,
+            "key": key[wanted],
+            "pool": pool[wanted],
+            "log_time": time_us[wanted],
+            "log_time_end": time_end_us[wanted],
+            "seen": pa.nulls(len(wanted), pa.int64()) if seen_us is None else seen_us[wanted],
+        }
+        found = self._ask(self._sql, statements=pa.table(statements))
         rows = found.column("row").to_numpy()
         np.maximum.at(client, rows, found.column("client").to_numpy())
         return client, np.bincount(rows, minlength=n)
@@ -120,9 +113,7 @@ class Served:
         A statement is logged when it is done, which may be after the pooler saw its client leave.
         """
         statements = {"row": rows, "key": key, "pool": pool, "log_time": time_us}
-        self._con.register("statements", pa.table(statements))
-        self._con.register("served", self._table)
-        found = self._con.sql(self._sql_gone).to_arrow_table()
+        found = self._ask(self._sql_gone, statements=pa.table(statements))
         return found.column("row").to_numpy(), found.column("client").to_numpy()
 
     def join_cut(
@@ -143,24 +134,32 @@ class Served:
             pool, time_us, time_end_us, ordinal: per element of `rows`.
             wholes: what was replayed in full (see `labels.Wholes`).
         """
-        self._con.register(
-            "statements",
-            pa.table(
-                {
-                    "row": rows,
-                    "form": forms,
-                    "pool": pool,
-                    "log_time": time_us,
-                    "log_time_end": time_end_us,
-                    "ordinal": ordinal,
-                }
-            ),
-        )
-        self._con.register("wholes", wholes)
-        self._con.register("served", self._table)
-        found = self._con.sql(self._sql_cut).to_arrow_table()
+        statements = {
+            "row": rows,
+            "form": forms,
+            "pool": pool,
+            "log_time": time_us,
+            "log_time_end": time_end_us,
+            "ordinal": ordinal,
+        }
+        found = self._ask(self._sql_cut, statements=pa.table(statements), wholes=wholes)
         row, client, matches = (found.column(name).to_numpy() for name in found.column_names)
         return row, client, matches
+
+    def _ask(self, sql: str, **tables: pa.Table) -> pa.Table:
+        """The answer to a question about these tables and `served`."""
+        rows = max(one.num_rows for one in (self._table, *tables.values()))
+        con = self._own
+        if rows <= FEW:
+            con = calculator(rows)
+        elif con is None:
+            con = self._own = calculator(rows)
+        for name, table in (tables | {"served": self._table}).items():
+            con.register(name, table)
+        found = con.sql(sql).to_arrow_table()
+        if con is not self._own:
+            con.close()
+        return found
 
     def same_database(
         self, sessions: list[Session], position: Ints, unpooled: Bools, client: Ints, matches: Ints

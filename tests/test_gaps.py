@@ -3,8 +3,14 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from scalple.cli.batch import RowNumbers, constant
+from scalple.cli.following import Round
+from scalple.cli.gaprows import gap_rows
+from scalple.correlate.record import GAPS
+from scalple.ingest.sourcegap import SourceGap
 from tests.commandline import SAMPLE, rows, scalple
 from tests.simulation import EPOCH, Setting, World
 from tests.test_claims import A, Log
@@ -223,3 +229,19 @@ def test_a_sidecar_that_was_stopped_isn_t_silent(tmp_path: Path, word: str | Non
     assert scalple("reprocess", "--store", store, "--identity-events", path).code == 0
     found = rows(store, "SELECT since FROM gaps WHERE reason = 'identity-events-silent'")
     assert found == [{"since": EPOCH.replace(hour=14, second=10)}]
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_gaps_of_files_and_of_sessions_go_into_one_commit(files_first: bool) -> None:
+    """Those that a log shows bear its name in a dictionary."""
+    numbers = RowNumbers("db1", {"gaps": 7})
+    lost = SourceGap("source-missing", Path("a.csv"), 0, 0, None, "gone", None)
+    shown = gap_rows([lost]).set_column(
+        GAPS.names.index("source_file") - 2, "source_file", constant("b.csv", 1)
+    )
+    round_ = Round()
+    for table in (gap_rows([lost]), shown) if files_first else (shown, gap_rows([lost])):
+        round_.rows({"gaps": numbers.give("gaps", table, GAPS)})
+    whole = pa.concat_tables(round_.tables["gaps"])
+    assert whole.column("seq").to_pylist() == [7, 8]
+    assert sorted(whole.column("source_file").to_pylist()) == ["a.csv", "b.csv"]

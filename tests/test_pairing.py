@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,6 +26,7 @@ from scalple.correlate.rules import Pooler, Rules
 from scalple.ingest import pgbouncer
 from scalple.ingest.logtime import LogTimes
 from tests.attribute_logs import Attributed, attribute_files
+from tests.relay import Actor, Relay
 from tests.simulation import Setting, World
 from tests.stack import Stack, StackOptions
 from tests.test_attribution_stack import RULES
@@ -125,7 +127,7 @@ def test_no_statement_is_joined_with_anothers_transaction(
     seed: int, links: bool, odd: float, size: int
 ) -> None:
     """Clients, several transactions to the millisecond, with transactions that log nothing, that end
-    several at once, or that the server makes of its own accord."""
+    several at once, or that the server makes of its own accord; some say what the pooler says."""
     chance = random.Random(seed)
     now, number = 0, chance.randint(1, 9)
     since, until, is_client, applied = [], [], [], []
@@ -141,11 +143,14 @@ def test_no_statement_is_joined_with_anothers_transaction(
             number += 1  # a transaction of the server's own, between two of the pooler's
         if replay:
             name = f"SET application_name='{client}';"
+        mimics = not replay and chance.random() < 0.2
         text = name if replay else "SELECT 1"
+        if mimics:
+            text = f"SET application_name='{chance.randint(0, 2)}';"
         several = not replay and chance.random() < odd
         for _ in range(chance.randint(0, 3)):
             now += chance.choice([0, 50, 300])
-            rows.append((number, now, replay, several, text, place))
+            rows.append((number, now, replay or mimics, several, text, place))
             if replay:
                 break
             number += several
@@ -271,3 +276,38 @@ def test_where_names_and_links_say_the_same_nothing_is_a_conflict(tmp_path: Path
     rows = [row for row in done.dicts() if row["attribution_method"] == "link"]
     assert len(rows) > 200
     assert not [row for row in done.dicts() if row["attribution_reason"] == "identity-conflict"]
+
+
+def test_a_client_that_says_what_the_pooler_says_shifts_no_link(tmp_path: Path) -> None:
+    """`SET application_name='…';` with the name that the next client bears, between two of theirs: the same
+    text as the pooler's own, in the same millisecond."""
+    options = StackOptions(
+        application_name_add_host=False, pool_size=1, users=20, pgbouncer_conf=("verbose = 2",)
+    )
+    with Stack(options) as stack, Relay(stack.pooler_port, tmp_path / "identity.jsonl") as relay:
+        ports = {name: relay.listen(Actor(name)) for name in ("emp_1", "mallory_2")}
+
+        def come(name: str, calls_itself: str) -> psycopg.Connection[tuple[object, ...]]:
+            dsn = stack.dsn_pooler(port=ports[name], application_name=calls_itself)
+            return psycopg.connect(dsn, autocommit=True, prepare_threshold=None)
+
+        def say(client: psycopg.Connection[tuple[object, ...]], name: str) -> None:
+            client.execute(f"SELECT name FROM users WHERE id = 3 /* truth:{name} */".encode())
+
+        with come("emp_1", "jj") as victim:
+            for _ in range(40):
+                with come("mallory_2", "ww") as liar:
+                    say(victim, "emp_1")
+                    say(liar, "mallory_2")
+                    say(victim, "emp_1")
+                    liar.execute("SET application_name='jj';")
+                    say(liar, "mallory_2")
+                    say(victim, "emp_1")
+    shutil.copy(stack.pgbouncer_log, tmp_path)
+    for path in stack.csvlog_paths():
+        shutil.copy(path, tmp_path)
+    done = again(tmp_path, "transaction")
+    rows = [row for row in done.dicts() if row["truth"] is not None]
+    assert len(rows) == 200
+    assert done.wrong(["proven", "confirmed", "claimed"]) == []
+    assert sum(row["attribution_method"] == "link" for row in rows) > 100
