@@ -15,6 +15,15 @@ import pyarrow.compute as pc
 Ints = npt.NDArray[np.int64]
 
 _BEFORE_EXECUTION = ("READ", "WRITE", "FUNCTION")
+_UTILITY_BEFORE = (
+    "DO",
+    "CREATE EXTENSION",
+    "ALTER EXTENSION",
+    "CLOSE CURSOR",
+    "CLOSE CURSOR ALL",
+    "CLOSE",
+)
+"""Utility commands that are logged before they run (pgaudit.c, pgaudit_ProcessUtility_hook)."""
 LINES_MAX = 64
 """A statement gives one line per relation; more than this many are not looked through."""
 _DENIED = r"^(42|28|3D|3F)"
@@ -41,10 +50,7 @@ def outcomes(
         audit_rows: positions in `log` of the pgAudit records.
         payload: PAYLOAD_SCHEMA, one row per element of `audit_rows`.
     """
-    after = pc.or_(
-        pc.is_valid(payload.column("rows")),
-        pc.invert(pc.is_in(payload.column("class").cast("string"), pa.array(_BEFORE_EXECUTION))),
-    ).combine_chunks()
+    after = had_ended(payload)
     sqlstate = pa.nulls(len(audit_rows), pa.string())
     success = pc.if_else(after, pa.scalar(True), pa.scalar(None, pa.bool_()))
     errors = np.flatnonzero(is_error(log).to_numpy(zero_copy_only=False))
@@ -57,6 +63,14 @@ def outcomes(
             states[row] = log.column("sql_state_code")[error].as_py()
             failed[row] = True
     return pc.if_else(pa.array(failed), pa.scalar(False), success), pa.array(states, pa.string())
+
+
+def had_ended(payload: pa.Table) -> pa.BooleanArray:
+    """Which records were written when their statement had ended well: what fails after that is another."""
+    before = pc.is_in(payload.column("class").cast("string"), pa.array(_BEFORE_EXECUTION))
+    after = pc.or_(pc.is_valid(payload.column("rows")), pc.invert(before))
+    early = pc.is_in(payload.column("command").cast("string"), pa.array(_UTILITY_BEFORE))
+    return pc.and_(after, pc.invert(early)).combine_chunks()
 
 
 def denied_rows(log: pa.Table) -> Ints:

@@ -8,12 +8,15 @@ error is the last word. A transaction whose client left is taken back as well.
 What a ROLLBACK TO a savepoint takes back isn't told. State of open transactions carries over.
 """
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from scalple.correlate.logbatch import Bools, Ints, LogBatch, codes_of, dictionary_encoded
+from scalple.correlate.outcome import had_ended
 
 _OTHER, _COMMITS, _TAKES_BACK, _FAILS = range(4)
 _WORDS = {
@@ -24,6 +27,12 @@ _WORDS = {
     "ABORT": _TAKES_BACK,
 }
 _BEGINS = frozenset({"BEGIN", "START TRANSACTION"})
+_ENDS_ALL = re.compile(
+    r"(?:\s|/\*[^*]*\*/|;)*(?:ROLLBACK|ABORT)(?:\s+(?:WORK|TRANSACTION))?(?:\s+AND\s+(?:NO\s+)?CHAIN)?"
+    r"(?:\s|/\*[^*]*\*/|;)*",
+    re.IGNORECASE,
+)
+"""Not to a savepoint: pgAudit names both commands alike."""
 
 
 @dataclass(slots=True)
@@ -33,6 +42,8 @@ class _Open:
     transaction: int
     last: int
     is_block: bool
+    had_ended: bool
+    """A statement of it had ended well when it was logged."""
     seqs: list[int]
     findings: dict[int, list[str] | None] = field(default_factory=dict)
     """What was found of each of them."""
@@ -40,7 +51,7 @@ class _Open:
     @property
     def is_taken_back(self) -> bool:
         """Its last word says so. A statement that failed alone is told by its outcome."""
-        alone = not self.is_block and len(self.seqs) <= 1
+        alone = not self.is_block and len(self.seqs) <= 1 and not self.had_ended
         return self.last == _TAKES_BACK or (self.last == _FAILS and not alone)
 
 
@@ -96,18 +107,24 @@ class Rollbacks:
         )
         first = np.append(True, session[starts[1:]] != session[starts[:-1]]) if len(starts) else new
         over = follows | np.isin(session[starts], list(gone)) if len(starts) else new
+        if len(starts):
+            over |= self._final(batch)[inside[ends - 1]]
         lengths = ends - starts
         counts = (
             np.add.reduceat(audited[inside].astype(np.int64), starts) if len(starts) else starts
         )
+        ended_well = np.zeros(n, bool)
+        ended_well[batch.audit_rows] = np.asarray(had_ended(batch.payload)) & ~batch.forged
+        had = np.logical_or.reduceat(ended_well[inside], starts) if len(starts) else new
         several = counts > 1
         for at in np.flatnonzero(first).tolist():
             known = self._open.get(int(session[starts[at]]))
             if known is not None and known.transaction == int(number[starts[at]]):
                 is_block[at] |= known.is_block
+                had[at] |= known.had_ended
                 several[at] |= len(known.seqs) + int(counts[at]) > 1
         # A statement that failed alone is told by its outcome.
-        taken = (last == _TAKES_BACK) | ((last == _FAILS) & (is_block | several))
+        taken = (last == _TAKES_BACK) | ((last == _FAILS) & (is_block | several | had))
         taken |= is_block & ~follows & (last != _COMMITS)
         taken &= over
         spread = np.repeat(taken, lengths)
@@ -121,7 +138,9 @@ class Rollbacks:
                 earlier |= known.findings
             if not over[at]:
                 part = here[starts[at] : ends[at]]
-                self._open[code] = now = _Open(one, int(last[at]), bool(is_block[at]), [])
+                self._open[code] = now = _Open(
+                    one, int(last[at]), bool(is_block[at]), bool(had[at]), []
+                )
                 if known is not None and goes_on:
                     now.seqs, now.findings = known.seqs, known.findings
                 now.seqs += (first_seq + part[part >= 0]).tolist()
@@ -139,6 +158,19 @@ class Rollbacks:
             for seq in one.seqs:
                 if seq >= first_seq and seq not in one.findings:
                     one.findings[seq] = findings[seq - first_seq].as_py()
+
+    def _final(self, batch: LogBatch) -> Bools:
+        """After which records, of all, their transaction is over, whatever follows."""
+        final = np.zeros(batch.log.num_rows, bool)
+        commands = pc.is_in(
+            batch.payload.column("command").cast("string"), pa.array(["ROLLBACK", "ABORT"])
+        )
+        rows = np.flatnonzero(np.asarray(commands) & ~batch.forged)
+        texts = batch.payload.column("statement").take(pa.array(rows)).to_pylist()
+        final[batch.audit_rows[rows]] = [
+            text is not None and _ENDS_ALL.fullmatch(text) is not None for text in texts
+        ]
+        return final
 
     def _kinds(self, batch: LogBatch, failed: Bools) -> tuple[Ints, Bools, Bools]:
         """(what each record does to its transaction, whether it begins a block, is pgAudit's)."""

@@ -18,15 +18,26 @@ class _Batch:
         self.log = pa.table({"n": pa.array(range(len(commands)), pa.int64())})
         self.audit_rows = np.array(audited, np.int64)
         words = [commands[at] for at in audited]
-        self.payload = pa.table({"command": pa.array(words, pa.string())})
+        counted = [0 if one.endswith("counted") else None for one in words]
+        classes = ["READ" if "SELECT" in one or one == "INSERT" else "MISC" for one in words]
+        self.payload = pa.table(
+            {
+                "command": pa.array([one.removesuffix(" TO s") for one in words], pa.string()),
+                "statement": pa.array(words, pa.string()),
+                "class": pa.array(classes, pa.string()),
+                "rows": pa.array(counted, pa.int64()),
+            }
+        )
         self.forged = np.zeros(len(audited), bool)
 
 
 STORIES = st.lists(
     st.tuples(
         st.integers(0, 1),
-        st.lists(st.sampled_from(["SELECT", "INSERT", "ROLLBACK TO"]), max_size=3),
-        st.sampled_from(["auto", "COMMIT", "ROLLBACK", "error", "leave"]),
+        st.lists(
+            st.sampled_from(["SELECT", "INSERT", "SELECT counted", "ROLLBACK TO"]), max_size=3
+        ),
+        st.sampled_from(["auto", "COMMIT", "ROLLBACK", "error", "leave", "fails"]),
     ),
     max_size=8,
 )
@@ -42,15 +53,20 @@ def test_taken_back_is_what_a_plain_reading_says_wherever_the_log_is_cut(
     sessions = {0: 0, 1: 100}
     for number, (which, statements, end) in enumerate(stories, start=1):
         session = sessions[which]
-        block = [] if end == "auto" else ["BEGIN"]
-        body = [*block, *("ROLLBACK" if x == "ROLLBACK TO" else x for x in statements)]
+        block = [] if end in ("auto", "fails") else ["BEGIN"]
+        body = [*block, *statements]
         if end in ("COMMIT", "ROLLBACK", "error"):
             body.append(end)
+        if end == "fails":
+            body.append("error")
         begin = len(records)
         records += [(session, number, one) for one in body]
         # What can be told: the last word of the transaction.
         last = body[-1] if body else ""
-        if (end == "auto" and last == "ROLLBACK") or end in ("ROLLBACK", "error", "leave"):
+        # A single statement that was logged before it ran is the one that failed, or may be.
+        failed = end == "fails" and body[:-1] not in ([], ["SELECT"], ["INSERT"])
+        taken_back = failed or end in ("ROLLBACK", "error", "leave")
+        if taken_back or (end == "auto" and last == "ROLLBACK TO s"):
             expected |= set(range(begin, len(records)))
         if end == "leave":
             records.append((session, -1, "end"))
@@ -79,3 +95,27 @@ def test_taken_back_is_what_a_plain_reading_says_wherever_the_log_is_cut(
         rollbacks.remember(pa.nulls(len(batch.audit_rows), pa.list_(pa.string())), first)
         first += len(batch.audit_rows)
     assert found == wanted
+
+
+def test_a_rollback_is_told_at_once_and_one_to_a_savepoint_is_not() -> None:
+    for text, told in (
+        ("ROLLBACK", True),
+        ("rollback work /* why */;", True),
+        ("/* why */ ABORT TRANSACTION AND NO CHAIN", True),
+        ("ROLLBACK TO s", False),
+        ("ROLLBACK WORK TO SAVEPOINT s", False),
+        ("INSERT INTO t VALUES (1); ROLLBACK", False),  # it isn't known which of them this is
+        ("ROLLBACK; SELECT 1", False),
+    ):
+        batch = _Batch(["BEGIN", "INSERT", "ROLLBACK"])
+        statements = pa.array(["BEGIN", "INSERT", text], pa.string())
+        batch.payload = batch.payload.set_column(1, "statement", statements)
+        back, earlier = Rollbacks().find(
+            batch,  # type: ignore[arg-type]
+            np.zeros(3, np.int64),
+            np.full(3, 7),
+            np.zeros(3, bool),
+            np.zeros(3, bool),
+            0,
+        )
+        assert (back.tolist(), earlier) == ([told] * 3, {})
