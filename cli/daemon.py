@@ -72,7 +72,9 @@ def _check(config: Config) -> None:
     if config.intake.listen is not None:
         intaking.check(config.intake)
         click.echo(f"events are taken on {config.intake.listen}")
+    there = 0
     for source, pattern, paths in followed(config):
+        there += len(paths)
         click.echo(shown(f"{source}: {pattern}: {len(paths)} file(s)"))
         for folder, why in LogNames([pattern]).unlisted().items():
             raise ConfigError(why, place=str(folder))
@@ -83,6 +85,8 @@ def _check(config: Config) -> None:
                     place=str(path),
                     hint="let the daemon's group read it",
                 )
+    if not there:
+        click.echo("note: no file is there yet; those that appear are followed", err=True)
 
 
 def pause_s(failures: int) -> float:

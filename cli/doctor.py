@@ -249,6 +249,9 @@ class _Look:
         """What can't be read of the server's and of PgBouncer's logs; errors only stop reading."""
         found = list(logfindings.check_rights(self.settings, directory, server, self.who))
         self.findings += [one for one in found if one.severity != ERROR]
+        if self.config is not None:
+            events = _matching(self.config.sources.identity)
+            self.findings += logfindings.check_rights(None, None, events, self.who)
         log = self.pooler.value("logfile", "") if self.pooler else ""
         folder = Path(log).parent if log and not self.pooler_patterns else None
         return (

@@ -7,6 +7,7 @@ Sources: PgBouncer's doc/config.md and src/main.c (1.12 to 1.26), docs/ATTRIBUTI
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from scalple.cli.config import Config
@@ -145,6 +146,8 @@ def check_log_place(
     named, place = settings.value("logfile", ""), ", ".join(patterns)
     fix = Fix(f"name {named} under [sources] pgbouncer" if named else "name PgBouncer's logfile")
     if not found:
+        if named and any(fnmatch(named, one) for one in patterns):
+            fix = Fix(f"start PgBouncer: the file appears with it; it writes {named}")
         what = "no file: which sessions are pooled, and who is on the pool, isn't known"
         yield Finding(ERROR, "pooler-log-missing", what, place, fix)
     elif named and Path(named).exists() and not any(_is_same(one, Path(named)) for one in found):

@@ -98,7 +98,10 @@ def open_note(note: bytes, keys: Iterable[VerifierKey]) -> tuple[str, VerifierKe
     ]
     if not signed:
         told = " or ".join(key.to_text() for key in wanted.values())
-        raise VerificationError(f"note isn't signed by key {told}")
+        raise VerificationError(
+            f"note isn't signed by key {told}",
+            hint="what was signed before `rotate-key` bears the key of then: give the log's file of all keys",
+        )
     for key, signature in signed:
         key.check(signature, text.encode())
     order = list(wanted.values())

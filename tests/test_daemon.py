@@ -240,7 +240,11 @@ def test_check_says_what_there_is_to_follow(tmp_path: Path, writer: Writer) -> N
     said = scalple("daemon", "--config", config, "--check")
     assert said.code == 0, said.err
     assert said.out.count("1 file(s)") == 3
+    assert "no file is there" not in said.err
     assert not (tmp_path / "store").exists()
+    shutil.rmtree(tmp_path / "logs")
+    said = scalple("daemon", "--config", config, "--check")
+    assert (said.code, said.err.count("no file is there yet")) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -325,6 +325,17 @@ def test_the_last_line_of_pgbouncer_ini_wins_and_comments_are_whole_lines(tmp_pa
     ]
 
 
+def test_events_that_the_account_cannot_read_are_told(memory: Path) -> None:
+    world, events = World(memory), memory / "events.jsonl"
+    events.touch(mode=0o600)
+    world.config.write_text(GOOD_CONFIG + f'identity = ["{events}*"]\n')
+    given = ("--config", world.config, "--account", "nobody")
+    found = world.found("log-unreadable", *given)
+    assert found is not None and found["where"].startswith(f"{events} (")
+    events.chmod(0o644)
+    assert world.found("log-unreadable", *given) is None
+
+
 def test_another_account_that_cannot_read_is_told_what_refuses(memory: Path) -> None:
     world, account = World(memory), ("--account", "nobody")
     log = world.data / "log" / "postgresql.csv"
@@ -576,6 +587,11 @@ def test_a_pattern_that_misses_the_poolers_log_is_an_error(world: World, tmp_pat
     report = world.report("--config", world.config)
     assert "pooler-log-missing" in [one["code"] for one in report["findings"]]
     assert report["possible"] != "proven"
+    own = f'pgbouncer = ["{tmp_path}/pgbouncer.log*"]\n'
+    world.config.write_text(GOOD_CONFIG + own)  # right, and it didn't run yet
+    found = world.found("pooler-log-missing", "--config", world.config)
+    assert found is not None and found["fix"]["do"].startswith("start PgBouncer")
+    world.config.write_text(GOOD_CONFIG + own.replace("pgbouncer.log", "elsewhere/pgbouncer.log"))
     line = b"2026-03-14 11:22:07.913 UTC [7] LOG kernel file descriptor limit: 1024\n"
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "pgbouncer.log").write_bytes(line)
