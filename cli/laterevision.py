@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from scalple.cli.recentevidence import recent
 from scalple.cli.recordrows import ATTRIBUTED
 from scalple.cli.revising import changed, matched
+from scalple.cli.smallmemory import give_back
 from scalple.cli.storedlogs import Generation, Paths, StoredLog, StoredLogs, generation_of
 from scalple.cli.storedrows import Stored, StoredRows
 from scalple.cli.warmup import BYTES_MAX, WarmUp
@@ -205,6 +206,7 @@ class LateRevision:
             self.events, _ = recent(stored.evidence(), horizon, link_slack(known.rules))
         self._fresh.clear()  # committed with what was read
         self.evidence = Evidence(self.events, known.rules, None, horizon)
+        give_back()  # it takes much for a moment
         told = RightsChanges.from_bytes(known.rights_changes)
         self.correlator = Correlator(known.origin, known.rules, self.evidence, known.rights, told)
         sessions = stored.views.sql(
@@ -222,6 +224,7 @@ class LateRevision:
             before = self.evidence
             self.evidence = Evidence(self.events, self.known.rules, before, before.horizon)
             self.correlator.renew(self.evidence)
+            give_back()
 
     def _first_time(self, part: Part) -> dt.datetime | None:
         log, begin, _ = part

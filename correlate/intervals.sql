@@ -264,6 +264,9 @@ SELECT s.seq, s.client_addr, s.client_port, s.database, s.db_role,
 FROM stays s JOIN processes p USING (process)
 WHERE login IS NULL AND NOT never_in;
 
+DROP TABLE mentions;  -- the largest: what follows needs its room
+DROP TABLE stays;
+
 CREATE OR REPLACE TEMP TABLE server_links AS
 SELECT seq, ts, client_addr, client_port, database, db_role
 FROM events

@@ -59,6 +59,8 @@ FROM all_events e
 ASOF LEFT JOIN lost l ON l.process = e.process AND e.step > l.step
 WINDOW life AS (PARTITION BY e.process, pointer ORDER BY e.step);
 
+DROP TABLE pairing_events;  -- as large as the next ones
+
 -- In `applied`, after its transactions have passed (passed_pairs.sql): what is left out of it, and where it goes on.
 CREATE OR REPLACE TEMP TABLE server_lives AS
 WITH lives AS (

@@ -98,7 +98,11 @@ def _begun(means: Means) -> _Best:
     """What holds for every way."""
     best = _Best("proven")
     best.hold(not means.is_audited, NOTHING, "pgAudit logs no statements")
-    best.hold(not means.is_read, NOTHING, "the server's log has no form that is read")
+    best.hold(
+        not means.is_read,
+        NOTHING,
+        "the server's log can't be read: not by this account, or not in its form",
+    )
     unsaid = bool(means.lacks & _TOLD_BY_CONNECTIONS) and not means.has_connections
     best.hold(
         unsaid, "unattributed", "the log's lines don't say whose session it is (log_connections)"
