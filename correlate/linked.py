@@ -83,6 +83,7 @@ class Linked:
         n = len(rows)
         nothing = np.full(n, -1)
         if not self.evidence.pairing:
+            self._lose(np.unique(session_of[rows]).tolist())
             return Links(nothing, nothing, np.zeros(n, bool), np.zeros(n, bool))
         key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
         until, at_us = np.full(n, 2**62), nothing.copy()
@@ -94,6 +95,7 @@ class Linked:
         for code in np.unique(session_of[wanted]).tolist():
             server = sessions[code].server
             if server < 0:
+                self._lose([code])
                 continue
             here = wanted[session_of[wanted] == code]
             chain = self._chains.setdefault(code, Chain())
@@ -174,6 +176,12 @@ class Linked:
         # What ends a block that has failed isn't logged.
         several |= np.asarray(is_error(batch.log)) & (batch.spread(codes_of(encoded), -1) < 0)
         return several, [*distinct, None], batch.spread(codes_of(encoded), -1)
+
+    def _lose(self, sessions: list[int]) -> None:
+        """What of theirs wasn't looked at can't be counted on."""
+        for code in sessions:
+            if code in self._chains:
+                self._chains[code] = Chain()
 
     def forget(self, session_of: Ints, ended: Bools) -> None:
         """Sessions that are over."""
