@@ -8,7 +8,6 @@ session.
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from scalple.correlate.evidence import Evidence
@@ -21,7 +20,6 @@ from scalple.correlate.logbatch import (
     take,
     where_true,
 )
-from scalple.correlate.outcome import is_error
 from scalple.correlate.pairing import Chain, SessionRecords, may_end_several, pair
 from scalple.correlate.served import Served
 from scalple.correlate.sessions import Session
@@ -83,7 +81,6 @@ class Linked:
         n = len(rows)
         nothing = np.full(n, -1)
         if not self.evidence.pairing:
-            self._lose(np.unique(session_of[rows]).tolist())
             return Links(nothing, nothing, np.zeros(n, bool), np.zeros(n, bool))
         key, seq, held = nothing, nothing.copy(), np.zeros(n, bool)
         until, at_us = np.full(n, 2**62), nothing.copy()
@@ -95,23 +92,19 @@ class Linked:
         for code in np.unique(session_of[wanted]).tolist():
             server = sessions[code].server
             if server < 0:
-                self._lose([code])
                 continue
             here = wanted[session_of[wanted] == code]
-            chain = self._chains.setdefault(code, Chain())
-            unsure, continues = _unsure(batch, place[here], chain)
             connection = self.evidence.pairing.of(server)
             records = SessionRecords(
                 transaction[here],
                 batch.time_us[here],
                 batch.time_end_us[here],
                 replay[here],
-                several[here] | unsure,
-                continues,
+                several[here],
                 [texts[one] for one in index[here].tolist()],
                 sessions[code].slack_us,
             )
-            found = pair(connection, records, chain)
+            found = pair(connection, records, self._chains.setdefault(code, Chain()))
             at = place[here]
             joined = (found >= 0) & (at >= 0)
             key[at[joined]] = connection.key[found[joined]]
@@ -161,7 +154,7 @@ class Linked:
         (postinit.c, InitPostgres()), and the pooler's first one is the next."""
         authorized = batch.begins("connection authorized: ") & (transaction >= 0)
         for row in np.flatnonzero(authorized).tolist():
-            self._chains.setdefault(int(session_of[row]), Chain.begun(int(transaction[row])))
+            self._chains.setdefault(int(session_of[row]), Chain(int(transaction[row]) + 1))
 
     def _several(self, batch: LogBatch) -> tuple[Bools, list[str | None], Ints]:
         """Which records may have ended several transactions; the distinct texts, and each one's."""
@@ -173,41 +166,9 @@ class Linked:
         quoted = np.flatnonzero(where_true(pc.is_valid(batch.log.column("query"))))
         for row in quoted.tolist():
             several[row] |= may_end_several(batch.log.column("query")[row].as_py())
-        # What ends a block that has failed isn't logged.
-        several |= np.asarray(is_error(batch.log)) & (batch.spread(codes_of(encoded), -1) < 0)
         return several, [*distinct, None], batch.spread(codes_of(encoded), -1)
-
-    def _lose(self, sessions: list[int]) -> None:
-        """What of theirs wasn't looked at can't be counted on."""
-        for code in sessions:
-            if code in self._chains:
-                self._chains[code] = Chain()
 
     def forget(self, session_of: Ints, ended: Bools) -> None:
         """Sessions that are over."""
         for code in np.unique(session_of[ended]).tolist():
             self._chains.pop(code, None)
-
-
-def _unsure(batch: LogBatch, place: Ints, chain: Chain) -> tuple[Bools, Bools]:
-    """Of a session's records, at these places among pgAudit's or -1: which tell too little to count on from
-    them, since no command was logged so far, and the end of a transaction may not be either; and which go on
-    with the statement of the one before, as what a procedure does. Brings the chain up to date."""
-    unsure, continues = np.zeros(len(place), bool), np.zeros(len(place), bool)
-    audited = np.flatnonzero(place >= 0)
-    audited = audited[~batch.forged[place[audited]]]
-    unsure[:] = not chain.tells_ends
-    if not len(audited):
-        return unsure, continues
-    rows = pa.array(place[audited])
-    classes = batch.payload.column("class").take(rows).cast(pa.string())
-    commands = np.asarray(pc.fill_null(pc.equal(classes, "MISC"), False))
-    numbers = pc.fill_null(batch.payload.column("statement_id").take(rows), -1).to_numpy()
-    same = numbers == np.append(chain.statement, numbers[:-1])
-    continues[audited] = same & (numbers >= 0)
-    told = np.zeros(len(place), bool)
-    told[audited] = commands
-    unsure = ~(np.logical_or.accumulate(told) | chain.tells_ends)
-    chain.tells_ends = not unsure[-1]
-    chain.statement = int(numbers[-1])
-    return unsure, continues

@@ -4,10 +4,11 @@ Enters: the transactions of every server connection as the pooler saw them, in o
 the backend session at its other end. Leaves: per record the pooler's transaction that it belongs to.
 
 Times alone tell few of them apart: many transactions fit into a millisecond. But PostgreSQL numbers the
-virtual transactions of a backend one by one, and the pooler notes each of them: from one to the next the
-place in the pooler's log rises by one, or stays where both may have stood in one message (behind the end
-of a block, within a procedure). So each record has a range of places, which times make narrower; where
-numbers and times disagree, or a line of the pooler's log must be missing, the range begins anew.
+virtual transactions of a backend one by one, and the pooler notes each of them, so that the difference
+between the two counts stays what it is. A record whose time fits one transaction only fixes it; from
+there on the numbers tell, and the times only have to agree. Where they don't, or where a statement may
+have ended several transactions (`COMMIT` among others in one message, procedures), nothing is joined
+until a time fixes the difference anew.
 """
 
 import itertools
@@ -21,17 +22,8 @@ from scalple.correlate.logbatch import Bools, Ints
 
 _SEVERAL = re.compile(r";\s*\S.*", re.DOTALL)
 _ENDS = re.compile(r"\b(?:commit|rollback|end|abort|prepare|call)\b", re.IGNORECASE)
-_SINGLE = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*(?:[^*]|\*(?!/))*\*/)*"
-    r"(?:select|insert|update|delete|merge|with|values|table|copy|execute|explain|declare|fetch|move|close"
-    r"|set|reset|show|discard|begin|start|savepoint|release|prepare(?!\s+transaction)|deallocate|lock"
-    r"|listen|unlisten|notify)\b",
-    re.IGNORECASE,
-)
-"""What leaves the transaction open, or ends with its message. Not what ends a block: in a pipeline, and after
-AND CHAIN, the next one stands in the same message. Not VACUUM and the like: they make several by themselves."""
+_CALLS = re.compile(r"\b(?:call|do)\b", re.IGNORECASE)
 _NEVER = 2**62
-_NOWHERE = -2
 SOON_US = 20_000
 """Within so much after the pooler's connect a session begins; otherwise the clocks differ."""
 UNSEEN_SLACK_US = 5_000
@@ -71,26 +63,14 @@ class ServerConnection:
 
 @dataclass(slots=True)
 class Chain:
-    """What is known at the end of a session's last batch, of the place of its last transaction: places are
-    counted from the server connection's first one."""
+    """What is known at the end of a session's last batch."""
 
-    transaction: int = -1
-    """PostgreSQL's number of it."""
-    least: int = -_NEVER
-    most: int = _NEVER
+    offset: int | None = None
+    """PostgreSQL's number of a transaction less the pooler's."""
     stretch: int = 0
-    """The stretch of the pooler's log that this holds for."""
-    several: bool = False
-    """The next one may be in the same of the pooler's transactions."""
-    statement: int = -1
-    """pgAudit's number of the last statement."""
-    tells_ends: bool = False
-    """The session's commands are logged, so that what ends a transaction is."""
-
-    @classmethod
-    def begun(cls, authorized: int) -> "Chain":
-        """Of a session whose client was authorized in that transaction: the pooler's first is the next one."""
-        return cls(authorized, -1, -1)
+    """The stretch of the pooler's log that it holds for."""
+    barriers: tuple[int, ...] = ()
+    """Beyond these virtual transactions the offset may be another one: the last two, ascending."""
 
 
 @dataclass(slots=True)
@@ -212,9 +192,7 @@ class SessionRecords:
     is_replay: Bools
     """It has the form in which the pooler applies settings."""
     several: Bools
-    """Another transaction may follow in the same of the pooler's."""
-    continues: Bools
-    """It is of the same statement as the record before it."""
+    """It may have ended more than one transaction."""
     texts: list[str | None]
     """The records' statements."""
     slack_us: int
@@ -222,160 +200,51 @@ class SessionRecords:
 
 
 def pair(server: ServerConnection, records: SessionRecords, chain: Chain) -> Ints:
-    """Per record the number of the transaction in `server`, or -1; `chain` is brought up to date.
-
-    From one virtual transaction to the next the place rises by one, or stays where both may stand in one
-    message. Times say where it can be at all. What is left is a range for each record; it is joined where all
-    clients' transactions in it are one client's.
-    """
+    """Per record the number of the transaction in `server`, or -1; `chain` is brought up to date."""
     n = len(records.transaction)
-    found = np.full(n, -1)
-    rows = np.flatnonzero(records.transaction >= 0)
-    if not len(rows) or not len(server.since_us):
-        return found
-    bounds = _Bounds.of(server, records, rows)
-    least, most, anew = _steps(records, rows, chain)
-    begin, stretch = 0, chain.stretch
-    first, last = chain.least - server.passed, chain.most - server.passed
-    while begin < len(rows):
-        end = begin + _length(bounds.stretch[begin:], anew[begin:])
-        if bounds.stretch[begin] != stretch or anew[begin]:
-            stretch, first, last = int(bounds.stretch[begin]), -_NEVER, _NEVER
-        part = slice(begin, end)
-        before = begin - 1
-        rise = least[part] - (least[before] if begin else 0)
-        reach = most[part] - (most[before] if begin else 0)
-        low = rise + np.maximum.accumulate(np.maximum(first, bounds.low[part] - rise))
-        high = reach + np.minimum.accumulate(np.minimum(last, bounds.high[part] - reach))
-        known = (low > -_NEVER // 2) & (high < _NEVER // 2)
-        place = np.where(known, bounds.choose(server, part, low, high), -1)
-        # Where numbers and times disagree, the numbers hold no longer.
-        against = np.flatnonzero((low > high) | (place == _NOWHERE) | bounds.nowhere[part])
-        if len(against):
-            end = begin + int(against[0]) + 1
-            place = place[: int(against[0])]
-            found[rows[begin : end - 1]] = place
-            first, last = -_NEVER, _NEVER
-        else:
-            found[rows[part]] = place
-            first, last = int(low[-1]), int(high[-1])
-        begin = end
-    chain.least = max(first + server.passed, -_NEVER) if first > -_NEVER // 2 else -_NEVER
-    chain.most = last + server.passed if last < _NEVER // 2 else _NEVER
-    chain.stretch = stretch
+    total = len(server.since_us)
+    inside = records.transaction >= 0
+    lo = np.searchsorted(server.until_us, records.time_us - records.slack_us, side="left")
+    hi = np.searchsorted(server.since_us, records.time_end_us + records.slack_us, side="right") - 1
+    # The pooler's own statements, or a client's of the same form: nothing stops a client from sending one.
+    own_form = records.is_replay.copy()
+    own_form |= np.array([text in server.own_texts for text in records.texts], bool)
+    only = _only(server, own_form, lo, hi)
+    # A client that leaves in the middle leaves no note before 1.21: then a time at the very end of a
+    # transaction may be that of one which isn't there.
+    at = np.maximum(only, 0)
+    sure = (only >= 0) & inside
+    new = server.stretch[1:] != server.stretch[:-1]
+    ends = _ends(server) if server.links else np.ones(total, bool)
+    sure &= ~ends[at] | (records.time_end_us + records.slack_us < server.until_us[at])
+    # A stretch may follow a transaction that isn't there.
+    begun = np.maximum.accumulate(np.where(np.append(False, new), np.arange(total), 0))
+    begun_us = np.where(begun > 0, server.since_us[begun], -_NEVER)
+    sure &= records.time_us - records.slack_us > begun_us[at]
+    only = np.where(sure, only, -1)
+    own = records.transaction - only - server.passed
+    barrier = records.several & inside
+    stretch = server.stretch[np.maximum(only, 0)]
+    broken = inside & (only >= 0) & ~_may_be(server, np.maximum(only, 0), records)
+    witness = (only >= 0) & inside & ~records.several & ~broken
+    fixed = _Fixed(witness, own, stretch, barrier)
+    last, offset, holds, known = _offsets(records.transaction, fixed, broken, chain)
+    number = records.transaction - offset - server.passed
+    place = np.clip(number, 0, max(total - 1, 0))
+    known &= inside & (server.stretch[place] == holds)
+    fits = known & (number >= np.maximum(lo, 0)) & (number <= np.minimum(hi, total - 1))
+    fits &= _may_be(server, place, records)
+    # Where numbers and times disagree first, the numbers hold no longer.
+    wrong = np.flatnonzero(known & ~fits)
+    _, firsts = np.unique(last[wrong], return_index=True)
+    broken[wrong[firsts]] = True
+    after = np.maximum.accumulate(np.where(broken, np.arange(n), -1)) > last
+    found = np.where(fits & ~after & ~broken, number, -1)
+    # Several transactions in one message: they are all the client's whose time alone fits.
+    alone = (found < 0) & (only >= 0) & records.several & ~broken
+    found = np.where(alone, only, found)
+    _carry(records.transaction, fixed, broken, chain)
     return found
-
-
-def _length(stretch: Ints, anew: Bools) -> int:
-    """How many of the first belong together."""
-    other = np.flatnonzero((stretch != stretch[0])[1:] | anew[1:])
-    return int(other[0]) + 1 if len(other) else len(stretch)
-
-
-def _steps(records: SessionRecords, rows: Ints, chain: Chain) -> tuple[Ints, Ints, Bools]:
-    """By how much the place has risen since the last batch, at least and at most, and where another numbering
-    begins; brings the chain up to date."""
-    number = records.transaction[rows]
-    several = records.several[rows]
-    before = np.append(chain.transaction, number[:-1])
-    new = number != before
-    # Whether any record of each transaction, of those so far, leaves it open what follows.
-    group = np.cumsum(new)
-    open_end = np.zeros(int(group[-1]) + 1, bool)
-    open_end[0] = chain.several
-    np.logical_or.at(open_end, group, several)
-    step = np.maximum(number - before, 0)
-    source = open_end[np.maximum(group - 1, 0)]
-    sure = np.where(several, np.minimum(step, 1), step)
-    sure = np.where(source | records.continues[rows], 0, sure)
-    chain.transaction, chain.several = int(number[-1]), bool(open_end[int(group[-1])])
-    return np.cumsum(sure), np.cumsum(step), number < before
-
-
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """What times say of each record: where it can be, and what follows from it."""
-
-    low: Ints
-    """It is there or later; far below where it may be in a transaction that isn't noted."""
-    high: Ints
-    nowhere: Bools
-    """No transaction fits."""
-    stretch: Ints
-    """Of the pooler's log; -1 where it may be in either of two."""
-    first: Ints
-    """The transactions whose time fits: from here to `last`."""
-    last: Ints
-    own_form: Bools
-    """The pooler may have said it."""
-    texts: list[str | None]
-    next_client: Ints
-    """Per place, the first of a client's from there on."""
-    last_client: Ints
-    """Per place, the last of a client's up to there; -1: none."""
-    run: Ints
-    """Per place, a number for the client whose transactions follow each other there."""
-
-    @classmethod
-    def of(cls, server: ServerConnection, records: SessionRecords, rows: Ints) -> "_Bounds":
-        """Of the records in these rows."""
-        total = len(server.since_us)
-        time, time_end = records.time_us[rows], records.time_end_us[rows]
-        slack = records.slack_us
-        lo = np.searchsorted(server.until_us, time - slack, side="left")
-        hi = np.searchsorted(server.since_us, time_end + slack, side="right") - 1
-        texts = [records.texts[row] for row in rows.tolist()]
-        # The pooler's own statements, or a client's of the same form: nothing stops one from sending it.
-        own_form = records.is_replay[rows].copy()
-        own_form |= np.array([text in server.own_texts for text in texts], bool)
-        places = np.arange(total)
-        after = np.where(server.is_client, places, total)
-        next_client = np.append(np.minimum.accumulate(after[::-1])[::-1], total)
-        last_client = np.maximum.accumulate(np.where(server.is_client, places, -1))
-        low = np.where(own_form, lo, next_client[np.minimum(lo, total)])
-        high = np.where(own_form, hi, np.where(hi >= 0, last_client[np.maximum(hi, 0)], -1))
-        nowhere = low > high
-        low_at, high_at = np.clip(low, 0, total - 1), np.clip(high, 0, total - 1)
-        stretch = np.where(
-            server.stretch[low_at] == server.stretch[high_at], server.stretch[low_at], -1
-        )
-        # A client that leaves in the middle leaves no note before 1.21, and a line may be missing where a
-        # stretch ends: then a time at the very edge may be that of a transaction which isn't there.
-        new = np.append(False, server.stretch[1:] != server.stretch[:-1])
-        begun = np.maximum.accumulate(np.where(new, places, 0))
-        begun_us = np.where(begun > 0, server.since_us[begun], -_NEVER)
-        ends = _ends(server) if server.links else np.ones(total, bool)
-        low = np.where(time - slack > begun_us[low_at], low, -_NEVER)
-        inside = ~ends[high_at] | (time_end + slack < server.until_us[high_at])
-        high = np.where(inside, high, _NEVER)
-        keys = np.where(server.is_client, server.key, -2)
-        shown = keys[np.maximum(last_client, 0)]
-        run = np.cumsum(np.append(True, shown[1:] != shown[:-1]))
-        return cls(
-            low, high, nowhere, stretch, lo, hi, own_form, texts, next_client, last_client, run
-        )
-
-    def choose(self, server: ServerConnection, part: slice, low: Ints, high: Ints) -> Ints:
-        """Of records whose place is from `low` to `high` the one that they are joined with; -1 where it may be
-        several clients', `_NOWHERE` where there is none."""
-        total = len(server.since_us)
-        own_form = self.own_form[part]
-        first = np.clip(np.maximum(low, self.first[part]), 0, total)
-        last = np.clip(np.minimum(high, self.last[part]), -1, total - 1)
-        begin = np.where(own_form, first, self.next_client[first])
-        end = np.where(
-            own_form, last, np.where(last >= 0, self.last_client[np.maximum(last, 0)], -1)
-        )
-        empty = begin > end
-        begin, end = np.minimum(begin, total - 1), np.maximum(end, 0)
-        one = np.where(own_form, begin == end, self.run[begin] == self.run[end])
-        place = np.where(empty, _NOWHERE, np.where(one, begin, -1))
-        texts = self.texts[part]
-        for at in np.flatnonzero(own_form & (place >= 0)).tolist():
-            where = int(place[at])
-            if not server.is_client[where] and server.applied[where] != texts[at]:
-                place[at] = _NOWHERE
-        return place
 
 
 def _ends(server: ServerConnection) -> Bools:
@@ -389,8 +258,89 @@ def _ends(server: ServerConnection) -> Bools:
     return np.asarray(stretch[following] != server.stretch)
 
 
+def _may_be(server: ServerConnection, place: Ints, records: SessionRecords) -> Bools:
+    """Whether each record can be one of that transaction's: a client may send anything, the pooler its own
+    text."""
+    fits = server.is_client[place].copy()
+    for row in np.flatnonzero(~fits).tolist():
+        fits[row] = server.applied[int(place[row])] == records.texts[row]
+    return np.asarray(fits)
+
+
+def _only(server: ServerConnection, own_form: Bools, lo: Ints, hi: Ints) -> Ints:
+    """The one transaction whose time fits, or -1: of a client's, or of all where it may be either's."""
+    total = len(server.since_us)
+    found = np.full(len(lo), -1)
+    everything = np.ones(total, bool)
+    for kinds, of_kind in ((server.is_client, ~own_form), (everything, own_form)):
+        places = np.flatnonzero(kinds)
+        rows = np.flatnonzero(of_kind)
+        if not len(places) or not len(rows):
+            continue
+        first = np.searchsorted(places, lo[rows], side="left")
+        last = np.searchsorted(places, np.minimum(hi[rows], total - 1), side="right") - 1
+        one = (first == last) & (first < len(places))
+        found[rows[one]] = places[first[one]]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What single records say of the offset."""
+
+    witness: Bools
+    """Its time or text fixes it."""
+    own: Ints
+    """The offset that it fixes."""
+    stretch: Ints
+    barrier: Bools
+    """Beyond its transaction it may be another."""
+
+
+def _offsets(
+    transaction: Ints, fixed: "_Fixed", broken: Bools, chain: Chain
+) -> tuple[Ints, Ints, Ints, Bools]:
+    """Per record the last one that fixed the offset, the offset, the stretch that it holds for,
+    and whether there is one."""
+    index = np.arange(len(transaction))
+    last = np.maximum.accumulate(np.where(fixed.witness & ~broken, index, -1))
+    offset = np.where(last >= 0, fixed.own[np.maximum(last, 0)], chain.offset or 0)
+    holds = np.where(last >= 0, fixed.stretch[np.maximum(last, 0)], chain.stretch)
+    known = (last >= 0) | (chain.offset is not None)
+    known &= np.maximum.accumulate(np.where(broken, index, -1)) <= last
+    # A barrier bars what comes after its own transaction.
+    beyond = np.maximum.accumulate(np.concatenate([[-1], np.where(fixed.barrier, transaction, -1)]))
+    new = np.concatenate([[True], transaction[1:] != transaction[:-1]])
+    begun = np.maximum.accumulate(np.where(new, index, 0))
+    since = np.where(last >= 0, transaction[np.maximum(last, 0)], -1)
+    barred = beyond[begun]
+    for one in chain.barriers:
+        barred = np.where(transaction > one, np.maximum(barred, one), barred)
+    blocked = (barred >= 0) & (barred >= since)
+    return last, offset, holds, known & ~(blocked & (last != index))
+
+
+def _carry(transaction: Ints, fixed: "_Fixed", broken: Bools, chain: Chain) -> None:
+    """What the next batch has to know."""
+    places = np.flatnonzero(fixed.witness & ~broken)
+    breaks = np.flatnonzero(broken)
+    since = -1
+    if len(places):
+        chain.offset = int(fixed.own[places[-1]])
+        chain.stretch = int(fixed.stretch[places[-1]])
+        since = int(transaction[places[-1]])
+    if len(breaks) and (not len(places) or breaks[-1] > places[-1]):
+        chain.offset = None
+    barred = {*transaction[fixed.barrier].tolist(), *chain.barriers}
+    chain.barriers = tuple(sorted(one for one in barred if one >= since)[-2:])
+
+
 def may_end_several(text: str | None) -> bool:
-    """Whether another transaction may follow a statement's in the same of the pooler's."""
-    if text is None or not _SINGLE.match(text):
+    """Whether a statement's message may have ended more than one transaction.
+
+    Besides several statements in one message only code in a DO block or a procedure may.
+    """
+    if text is None:
         return True
-    return bool(";" in text and _SEVERAL.search(text) and _ENDS.search(text))
+    inside = _CALLS.search(text) or (";" in text and _SEVERAL.search(text))
+    return bool(inside and _ENDS.search(text))
