@@ -42,10 +42,15 @@ def recent(
         events = pa.concat_tables([events, told])
         if horizon is None:
             continue
-        passed += pc.sum(pc.less(told.column("ts"), horizon)).as_py() or 0
+        passed += _before(told, horizon)
         if passed > most:
             events = present(events, horizon, link_slack)
             give_back()
-            passed = pc.sum(pc.less(events.column("ts"), horizon)).as_py() or 0
+            passed = _before(events, horizon)
             most = max(EVENTS_KEPT, 2 * passed)
     return events, sessions
+
+
+def _before(events: pa.Table, horizon: dt.datetime) -> int:
+    """How many happened before."""
+    return pc.sum(pc.less(events.column("ts"), horizon)).as_py() or 0
